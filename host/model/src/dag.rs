@@ -1,0 +1,222 @@
+//! The stage DAG of a job, and the masks of an item.
+//!
+//! Owns the two questions that everything turns on: which stages of an item may run now, and what is the item's
+//! status. Both are functions of five masks, and nothing is stored beside them that could drift. Never touches an item.
+
+use crate::StageBit;
+
+/// How many stages a job may have: one bit each in a signed 64-bit column.
+pub const STAGES_MAX: usize = 63;
+
+/// What is known about an item: one bit a stage in each mask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Masks {
+    /// The stage has a result.
+    pub done: u64,
+    /// The stage does not apply to this item.
+    pub skipped: u64,
+    /// The stage failed for good.
+    pub dead: u64,
+    /// The stage has a queue row: ready, leased or waiting.
+    pub live: u64,
+    /// Done or skipped, and an operation wants it again.
+    pub stale: u64,
+}
+
+impl Masks {
+    /// The stages that need no run: settled, and not wanted again.
+    pub const fn fresh(self) -> u64 {
+        (self.done | self.skipped) & !self.stale
+    }
+}
+
+/// An item's status, computed from its masks and never stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ItemStatus {
+    /// A person cancelled it.
+    Cancelled,
+    /// Every stage is done or skipped, and fresh.
+    Done,
+    /// Something is ready, leased or waiting.
+    Active,
+    /// A stage is dead, and nothing else can go on.
+    Failed,
+    /// None of these: nothing has begun, or an edited job added a stage.
+    Pending,
+}
+
+impl ItemStatus {
+    /// Every status, in the order in which people read them.
+    pub const ALL: [Self; 5] = [Self::Done, Self::Active, Self::Failed, Self::Pending, Self::Cancelled];
+
+    /// The status of an item with these masks, in a job whose stages are `all`.
+    pub const fn of(masks: Masks, all: u64, cancelled: bool) -> Self {
+        if cancelled {
+            Self::Cancelled
+        } else if masks.fresh() & all == all {
+            Self::Done
+        } else if masks.live & all != 0 {
+            Self::Active
+        } else if masks.dead & all != 0 {
+            Self::Failed
+        } else {
+            Self::Pending
+        }
+    }
+
+    /// The name that people and JSON see.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::Done => "done",
+            Self::Active => "active",
+            Self::Failed => "failed",
+            Self::Pending => "pending",
+        }
+    }
+
+    /// The status of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.name() == name)
+    }
+}
+
+/// Which stage needs which, by bit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dag {
+    all: u64,
+    needs: [u64; STAGES_MAX],
+    needs_output: [u64; STAGES_MAX],
+    dependents: [u64; STAGES_MAX],
+}
+
+impl Default for Dag {
+    fn default() -> Self {
+        Self { all: 0, needs: [0; STAGES_MAX], needs_output: [0; STAGES_MAX], dependents: [0; STAGES_MAX] }
+    }
+}
+
+impl Dag {
+    /// Adds a stage that needs the stages in `needs`, and of those an *output* from the stages in `needs_output`.
+    /// The caller has checked that there is no cycle (`find_cycle`).
+    pub fn add(&mut self, bit: StageBit, needs: u64, needs_output: u64) {
+        let place = usize::from(bit.0);
+        self.all |= bit.mask();
+        self.needs[place] = needs | needs_output;
+        self.needs_output[place] = needs_output;
+        for need in Bits(needs | needs_output) {
+            self.dependents[usize::from(need.0)] |= bit.mask();
+        }
+    }
+
+    /// Every stage.
+    pub const fn all(&self) -> u64 {
+        self.all
+    }
+
+    /// The stages that need this one.
+    pub fn dependents(&self, bit: StageBit) -> u64 {
+        self.dependents[usize::from(bit.0)]
+    }
+
+    /// The stages that may run now: all their needs are settled, none of those is stale or live, and they are
+    /// themselves neither fresh nor dead nor live.
+    pub fn runnable(&self, masks: Masks) -> u64 {
+        self.runnable_among(masks, self.all)
+    }
+
+    /// As `runnable`, for a few candidates: after a stage settled, only its dependents can have become runnable.
+    pub fn runnable_among(&self, masks: Masks, candidates: u64) -> u64 {
+        let open = candidates & self.all & !(masks.fresh() | masks.dead | masks.live);
+        let usable = (masks.done | masks.skipped) & !(masks.stale | masks.live);
+        let mut runnable = 0;
+        for bit in Bits(open) {
+            let place = usize::from(bit.0);
+            if self.needs[place] & !usable == 0 && self.needs_output[place] & masks.skipped == 0 {
+                runnable |= bit.mask();
+            }
+        }
+        runnable
+    }
+
+    /// The stages that can never run, since a stage whose output they cannot do without was skipped, directly or
+    /// through another such stage. They are to be skipped with it.
+    pub fn skipped_through(&self, masks: Masks) -> u64 {
+        let mut skipped = masks.skipped;
+        loop {
+            let mut more = 0;
+            for bit in Bits(self.all & !(skipped | masks.done | masks.dead | masks.live)) {
+                if self.needs_output[usize::from(bit.0)] & skipped != 0 {
+                    more |= bit.mask();
+                }
+            }
+            if more == 0 {
+                return skipped & !masks.skipped;
+            }
+            skipped |= more;
+        }
+    }
+}
+
+/// Finds a cycle among stages given by position: `needs[i]` lists what `i` needs. Returns the positions along it,
+/// the first one repeated at the end; none if there is no cycle.
+pub fn find_cycle(needs: &[Vec<usize>]) -> Option<Vec<usize>> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Mark {
+        New,
+        Open,
+        Closed,
+    }
+    let mut marks = vec![Mark::New; needs.len()];
+    for start in 0..needs.len() {
+        if marks[start] != Mark::New {
+            continue;
+        }
+        // Depth first, with a stack of its own: (stage, how many of its needs were looked at).
+        marks[start] = Mark::Open;
+        let mut path = vec![(start, 0)];
+        while let Some((stage, next)) = path.last_mut() {
+            let Some(&need) = needs[*stage].get(*next) else {
+                marks[*stage] = Mark::Closed;
+                path.pop();
+                continue;
+            };
+            *next += 1;
+            match marks.get(need) {
+                Some(Mark::Open) => {
+                    let from = path.iter().position(|&(stage, _)| stage == need).unwrap_or(0);
+                    let mut cycle: Vec<usize> = path[from..].iter().map(|&(stage, _)| stage).collect();
+                    cycle.push(need);
+                    return Some(cycle);
+                }
+                Some(Mark::New) => {
+                    marks[need] = Mark::Open;
+                    path.push((need, 0));
+                }
+                Some(Mark::Closed) | None => {}
+            }
+        }
+    }
+    None
+}
+
+/// The bits that are set in a mask, lowest first.
+#[derive(Clone, Copy, Debug)]
+pub struct Bits(pub u64);
+
+impl Iterator for Bits {
+    type Item = StageBit;
+
+    fn next(&mut self) -> Option<StageBit> {
+        if self.0 == 0 {
+            return None;
+        }
+        let bit = self.0.trailing_zeros();
+        self.0 &= self.0 - 1;
+        Some(StageBit(bit as u8))
+    }
+}
+
+#[cfg(test)]
+#[path = "dag_tests.rs"]
+mod tests;

@@ -1,0 +1,264 @@
+//! How an attempt can end, and what that leads to.
+//!
+//! Owns the list of outcomes and the decision between done, again and dead. Whatever a guest does is one of these:
+//! never an error of the host. Does not write anything: a `Disposition` is what the tracker is asked to record.
+
+use std::time::Duration;
+
+use crate::{RetryPolicy, StageKey};
+
+/// How one attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Outcome {
+    /// It returned an output.
+    Done,
+    /// It said that the stage does not apply.
+    Skipped,
+    /// It said `retry`.
+    Retry,
+    /// It said `later`.
+    Later,
+    /// It said `permanent`.
+    Permanent,
+    /// It trapped: a panic, an unreachable, a division by zero, a stack overflow.
+    Trap,
+    /// It ran longer than its limit.
+    Timeout,
+    /// It wanted more memory than its limit.
+    Memory,
+    /// Its output is larger than its limit, or is not JSON.
+    BadOutput,
+    /// Its host vanished.
+    Lost,
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 10] = [
+        Self::Done,
+        Self::Skipped,
+        Self::Retry,
+        Self::Later,
+        Self::Permanent,
+        Self::Trap,
+        Self::Timeout,
+        Self::Memory,
+        Self::BadOutput,
+        Self::Lost,
+    ];
+
+    /// The number that databases store. Part of the schema: never changed, never reused.
+    pub const fn code(self) -> i64 {
+        match self {
+            Self::Done => 1,
+            Self::Skipped => 2,
+            Self::Retry => 3,
+            Self::Later => 4,
+            Self::Permanent => 5,
+            Self::Trap => 6,
+            Self::Timeout => 7,
+            Self::Memory => 8,
+            Self::BadOutput => 9,
+            Self::Lost => 10,
+        }
+    }
+
+    /// The outcome of that number.
+    pub fn from_code(code: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.code() == code)
+    }
+
+    /// The name that people and JSON see.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Skipped => "skipped",
+            Self::Retry => "retry",
+            Self::Later => "later",
+            Self::Permanent => "permanent",
+            Self::Trap => "trap",
+            Self::Timeout => "timeout",
+            Self::Memory => "memory",
+            Self::BadOutput => "bad-output",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+/// How often a stage of an item was tried, without success, before the attempt at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Attempts that failed.
+    pub attempts: u32,
+    /// Attempts that vanished with their host.
+    pub lost: u32,
+    /// Attempts that said `later`.
+    pub deferrals: u32,
+}
+
+impl Counters {
+    /// The counters after one more attempt with that outcome.
+    pub const fn after(self, outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Later => Self { deferrals: self.deferrals.saturating_add(1), ..self },
+            Outcome::Lost => Self { lost: self.lost.saturating_add(1), ..self },
+            _ => Self { attempts: self.attempts.saturating_add(1), ..self },
+        }
+    }
+}
+
+/// Why a stage is dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DeadReason {
+    /// It failed as often as it may.
+    Exhausted,
+    /// Trying again cannot help.
+    Permanent,
+    /// It took its host with it as often as it may.
+    Poison,
+    /// It said `later` as often as it may.
+    Deferred,
+}
+
+impl DeadReason {
+    /// Every reason.
+    pub const ALL: [Self; 4] = [Self::Exhausted, Self::Permanent, Self::Poison, Self::Deferred];
+
+    /// The number that databases store. Part of the schema: never changed, never reused.
+    pub const fn code(self) -> i64 {
+        match self {
+            Self::Exhausted => 1,
+            Self::Permanent => 2,
+            Self::Poison => 3,
+            Self::Deferred => 4,
+        }
+    }
+
+    /// The reason of that number.
+    pub fn from_code(code: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.code() == code)
+    }
+
+    /// The name that people and JSON see.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exhausted => "exhausted",
+            Self::Permanent => "permanent",
+            Self::Poison => "poison",
+            Self::Deferred => "deferred",
+        }
+    }
+}
+
+/// What an outcome leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// The stage has its result.
+    Done,
+    /// The stage is skipped.
+    Skipped,
+    /// Another attempt, after this long.
+    Wait(Duration),
+    /// No other attempt.
+    Dead(DeadReason),
+}
+
+/// Decides what the outcome of an attempt leads to. `before` is what was counted before this attempt; `after` is what
+/// the handler asked to wait, which wins over the backoff within the policy's maximum. A `pure` stage that traps, or
+/// outgrows a limit, would do so again: it is not retried.
+pub fn decide(
+    outcome: Outcome,
+    after: Option<Duration>,
+    before: Counters,
+    policy: &RetryPolicy,
+    key: StageKey,
+    pure: bool,
+) -> Disposition {
+    let counted = before.after(outcome);
+    let delay = |failures| after.map_or_else(|| policy.backoff.delay(failures, key), |d| d.min(policy.backoff.max));
+    match outcome {
+        Outcome::Done => Disposition::Done,
+        Outcome::Skipped => Disposition::Skipped,
+        Outcome::Permanent => Disposition::Dead(DeadReason::Permanent),
+        Outcome::Trap | Outcome::Memory | Outcome::BadOutput if pure => Disposition::Dead(DeadReason::Permanent),
+        Outcome::Lost => decide_lost(before, policy, key),
+        Outcome::Later if counted.deferrals >= policy.max_deferrals => Disposition::Dead(DeadReason::Deferred),
+        Outcome::Later => Disposition::Wait(delay(counted.deferrals)),
+        Outcome::Retry | Outcome::Trap | Outcome::Timeout | Outcome::Memory | Outcome::BadOutput => {
+            if counted.attempts >= policy.max_attempts {
+                Disposition::Dead(DeadReason::Exhausted)
+            } else {
+                Disposition::Wait(delay(counted.attempts))
+            }
+        }
+    }
+}
+
+/// Decides what becomes of an attempt whose host vanished.
+pub fn decide_lost(before: Counters, policy: &RetryPolicy, key: StageKey) -> Disposition {
+    let lost = before.after(Outcome::Lost).lost;
+    if lost >= policy.max_lost {
+        Disposition::Dead(DeadReason::Poison)
+    } else {
+        Disposition::Wait(policy.backoff.delay(lost, key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Backoff, Jitter};
+
+    const KEY: StageKey = StageKey(77);
+
+    fn policy() -> RetryPolicy {
+        let backoff = Backoff { jitter: Jitter::None, ..Backoff::default() };
+        RetryPolicy { max_attempts: 3, max_lost: 2, max_deferrals: 2, backoff }
+    }
+
+    fn run(outcome: Outcome, before: Counters) -> Disposition {
+        decide(outcome, None, before, &policy(), KEY, false)
+    }
+
+    #[test]
+    fn attempts_deferrals_and_losses_have_caps_of_their_own() {
+        let failed = |attempts| Counters { attempts, ..Counters::default() };
+        assert_eq!(run(Outcome::Retry, failed(0)), Disposition::Wait(Duration::from_secs(2)));
+        assert_eq!(run(Outcome::Retry, failed(1)), Disposition::Wait(Duration::from_secs(4)));
+        assert_eq!(run(Outcome::Retry, failed(2)), Disposition::Dead(DeadReason::Exhausted));
+        assert_eq!(run(Outcome::Later, failed(2)), Disposition::Wait(Duration::from_secs(2)));
+        assert_eq!(
+            run(Outcome::Later, Counters { deferrals: 1, ..failed(0) }),
+            Disposition::Dead(DeadReason::Deferred)
+        );
+        assert_eq!(run(Outcome::Lost, failed(2)), Disposition::Wait(Duration::from_secs(2)));
+        assert_eq!(run(Outcome::Lost, Counters { lost: 1, ..failed(0) }), Disposition::Dead(DeadReason::Poison));
+    }
+
+    #[test]
+    fn what_the_handler_asks_wins_within_the_maximum() {
+        let ask = |s| decide(Outcome::Retry, Some(Duration::from_secs(s)), Counters::default(), &policy(), KEY, false);
+        assert_eq!(ask(77), Disposition::Wait(Duration::from_secs(77)));
+        assert_eq!(ask(100_000), Disposition::Wait(Duration::from_secs(600)));
+    }
+
+    #[test]
+    fn a_pure_stage_is_not_tried_again_where_it_would_fail_again() {
+        for outcome in Outcome::ALL {
+            let disposition = decide(outcome, None, Counters::default(), &policy(), KEY, true);
+            let dead = disposition == Disposition::Dead(DeadReason::Permanent);
+            let same_again = [Outcome::Permanent, Outcome::Trap, Outcome::Memory, Outcome::BadOutput];
+            assert_eq!(dead, same_again.contains(&outcome), "{outcome:?}: {disposition:?}");
+        }
+    }
+
+    #[test]
+    fn codes_are_unique_and_reversible() {
+        for outcome in Outcome::ALL {
+            assert_eq!(Outcome::from_code(outcome.code()), Some(outcome));
+        }
+        for reason in DeadReason::ALL {
+            assert_eq!(DeadReason::from_code(reason.code()), Some(reason));
+        }
+    }
+}

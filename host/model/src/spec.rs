@@ -1,0 +1,167 @@
+//! The shape of a job, resolved and checked.
+//!
+//! Owns the split in three: the *spec* is the job's identity, the *tuning* may change while it runs, the *display* is
+//! opaque. Defaults live here, each in one place. Never parses: `config` makes these from YAML.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::{Digest, RetryPolicy, find_cycle};
+
+/// A job as its file declares it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    /// What the job is. A change makes a new spec, kept as a snapshot.
+    pub spec: JobSpec,
+    /// How fast and how hard it runs.
+    pub tuning: JobTuning,
+    /// JSON that the host hands on and never reads.
+    pub display: Option<String>,
+    /// The file's text.
+    pub yaml: String,
+}
+
+/// What a job is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobSpec {
+    /// Unique in a tracker.
+    pub name: String,
+    /// What handlers may ask for, each as JSON text.
+    pub params: BTreeMap<String, String>,
+    /// How items are found; none: they are only added by hand.
+    pub discover: Option<DiscoverSpec>,
+    /// In the order of the file.
+    pub stages: Vec<StageSpec>,
+}
+
+impl JobSpec {
+    /// The spec's identity: blake3 of the file's text.
+    pub fn id(yaml: &str) -> Digest {
+        Digest::of_fields("gristmill spec 1", [yaml.as_bytes()])
+    }
+
+    /// A cycle among the stages, as names; none in a job that `config` let through.
+    pub fn cycle(&self) -> Option<Vec<&str>> {
+        let needs: Vec<Vec<usize>> =
+            self.stages.iter().map(|stage| stage.needs.iter().map(|need| need.stage).collect()).collect();
+        Some(find_cycle(&needs)?.into_iter().map(|place| self.stages[place].name.as_str()).collect())
+    }
+}
+
+/// How items are found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DiscoverSpec {
+    /// The component's file.
+    pub handler: PathBuf,
+    /// What it may touch.
+    pub grants: Grants,
+}
+
+/// One stage.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StageSpec {
+    /// Unique in its job.
+    pub name: String,
+    /// The component's file.
+    pub handler: PathBuf,
+    /// The stages whose outputs it is given.
+    pub needs: Vec<Need>,
+    /// What it may touch.
+    pub grants: Grants,
+    /// Files whose contents are part of the stage's version.
+    pub inputs: Vec<PathBuf>,
+    /// A version that its author declares in place of the component's hash.
+    pub version: Option<String>,
+}
+
+/// That a stage needs another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// The other stage's position in the job.
+    pub stage: usize,
+    /// The stage cannot do without its output: it is skipped where that one is skipped.
+    pub output: bool,
+}
+
+/// What a handler may touch. Nothing, unless it says so here.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Grants {
+    /// Folders, read-only.
+    pub files: Vec<FileGrant>,
+    /// The real time, in place of a clock that stands still.
+    pub clock: bool,
+    /// Real randomness, in place of a sequence that is the same each time.
+    pub random: bool,
+}
+
+impl Grants {
+    /// Whether the same version and the same inputs always give the same output.
+    pub fn is_pure(&self) -> bool {
+        self.files.is_empty() && !self.clock && !self.random
+    }
+}
+
+/// A folder of this machine that a handler may read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileGrant {
+    /// Where the handler sees it: an absolute path.
+    pub guest: String,
+    /// Where it is.
+    pub host: PathBuf,
+}
+
+/// How a job runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobTuning {
+    /// How discovery runs.
+    pub discover: DiscoverTuning,
+    /// In the order of the stages.
+    pub stages: Vec<StageTuning>,
+}
+
+/// How discovery runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DiscoverTuning {
+    /// How long after its end discovery starts again, while the host stays; none: once.
+    pub every: Option<Duration>,
+    /// How many items a page may hold.
+    pub page: u32,
+    /// What one page may use.
+    pub limits: Limits,
+    /// When a page is tried again.
+    pub retry: RetryPolicy,
+}
+
+impl Default for DiscoverTuning {
+    fn default() -> Self {
+        let limits = Limits { timeout: Duration::from_secs(60), output_bytes_max: 16 << 20, ..Limits::default() };
+        Self { every: None, page: 1000, limits, retry: RetryPolicy::default() }
+    }
+}
+
+/// How one stage runs.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+pub struct StageTuning {
+    /// What one attempt may use.
+    pub limits: Limits,
+    /// When it is tried again.
+    pub retry: RetryPolicy,
+}
+
+/// What one attempt may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Wall time.
+    pub timeout: Duration,
+    /// Linear memory.
+    pub memory_bytes_max: u64,
+    /// The output's JSON text.
+    pub output_bytes_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(30), memory_bytes_max: 64 << 20, output_bytes_max: 1 << 20 }
+    }
+}

@@ -1,0 +1,91 @@
+//! What makes a result's identity.
+//!
+//! Owns three formulas: the version of a stage, the hash of an attempt's inputs, and the idempotency key. A limit, a
+//! rate, a name shown to people, or the host's own version is in none of them, so that none of those makes a result
+//! stale. Never reads a file: digests are given.
+
+use crate::Digest;
+
+/// What a stage's code is known by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ComponentIdentity<'a> {
+    /// The canonical hash of its component.
+    Hash(Digest),
+    /// A version that its author declared, and that replaces the hash.
+    Declared(&'a str),
+}
+
+/// The version of a stage: blake3 of what its code is known by, its name, and the digests of its `inputs` files in
+/// the order of the job file.
+pub fn stage_version(code: &ComponentIdentity<'_>, stage: &str, inputs: &[Digest]) -> Digest {
+    let (kind, identity): (&[u8], &[u8]) = match code {
+        ComponentIdentity::Hash(digest) => (b"hash", &digest.0),
+        ComponentIdentity::Declared(version) => (b"declared", version.as_bytes()),
+    };
+    let head = [kind, identity, stage.as_bytes()];
+    Digest::of_fields("gristmill stage 1", head.into_iter().chain(inputs.iter().map(|digest| &digest.0[..])))
+}
+
+/// The hash of everything that an attempt was given: the item's data, the name and output of each stage it needs
+/// (a skipped one is absent), and each parameter it *read*, by name, with none for a parameter that does not exist.
+/// `params` is sorted by name and has no doubles.
+pub fn input_hash(data: &Digest, upstream: &[(&str, Digest)], params: &[(&str, Option<&str>)]) -> Digest {
+    let mut fields: Vec<&[u8]> = Vec::with_capacity(3 + 2 * upstream.len() + 3 * params.len());
+    fields.push(&data.0);
+    for (stage, output) in upstream {
+        fields.push(stage.as_bytes());
+        fields.push(&output.0);
+    }
+    for (name, value) in params {
+        // Distinct from an upstream pair, whose second field is always 32 bytes: three fields, the first empty.
+        fields.push(b"");
+        fields.push(name.as_bytes());
+        fields.push(value.map_or(&b"-"[..], str::as_bytes));
+    }
+    Digest::of_fields("gristmill input 1", fields)
+}
+
+/// The key that a handler passes on to services, so that an attempt that ran twice counts once. `inputs` is the input
+/// hash before any parameter was read: the attempt has not begun.
+pub fn idempotency_key(job: &str, item_key: &str, stage: &str, inputs: &Digest, version: &Digest) -> Digest {
+    let fields = [job.as_bytes(), item_key.as_bytes(), stage.as_bytes(), &inputs.0, &version.0];
+    Digest::of_fields("gristmill idempotency 1", fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_depends_on_code_name_and_inputs_alone() {
+        let hash = |text: &str| ComponentIdentity::Hash(Digest::of(text.as_bytes()));
+        let file = Digest::of(b"prompt");
+        let version = stage_version(&hash("code"), "score", &[file]);
+        assert_eq!(version, stage_version(&hash("code"), "score", &[file]));
+        assert_ne!(version, stage_version(&hash("other"), "score", &[file]));
+        assert_ne!(version, stage_version(&hash("code"), "fetch", &[file]));
+        assert_ne!(version, stage_version(&hash("code"), "score", &[]));
+        assert_ne!(version, stage_version(&ComponentIdentity::Declared("1.2"), "score", &[file]));
+    }
+
+    #[test]
+    fn an_input_hash_tells_absent_from_empty_and_params_from_outputs() {
+        let data = Digest::of(b"{}");
+        let plain = input_hash(&data, &[], &[]);
+        assert_ne!(plain, input_hash(&data, &[], &[("model", None)]));
+        assert_ne!(input_hash(&data, &[], &[("model", None)]), input_hash(&data, &[], &[("model", Some("\"\""))]));
+        assert_ne!(plain, input_hash(&data, &[("fetch", Digest::of(b"1"))], &[]));
+    }
+
+    #[test]
+    fn formulas_are_frozen() {
+        // A change of these values makes every stored result stale. It must never happen by accident.
+        let version = stage_version(&ComponentIdentity::Hash(Digest([7; 32])), "fetch", &[]);
+        let inputs = input_hash(&Digest([1; 32]), &[("fetch", Digest([2; 32]))], &[("model", Some("\"small\""))]);
+        let key = idempotency_key("filings", "a/1", "extract", &inputs, &version);
+        assert_eq!(
+            [version.short(), inputs.short(), key.short()],
+            ["c6df517af1a9", "adf133ee2e04", "e0d66078de28"].map(str::to_owned)
+        );
+    }
+}

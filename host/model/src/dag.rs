@@ -114,6 +114,11 @@ impl Dag {
         self.all
     }
 
+    /// The stages that this one needs.
+    pub fn needs(&self, bit: StageBit) -> u64 {
+        self.needs[usize::from(bit.0)]
+    }
+
     /// The stages that need this one.
     pub fn dependents(&self, bit: StageBit) -> u64 {
         self.dependents[usize::from(bit.0)]
@@ -201,7 +206,7 @@ pub fn find_cycle(needs: &[Vec<usize>]) -> Option<Vec<usize>> {
 }
 
 /// The bits that are set in a mask, lowest first.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Bits(pub u64);
 
 impl Iterator for Bits {

@@ -36,9 +36,29 @@ pub struct JobSpec {
 }
 
 impl JobSpec {
-    /// The spec's identity: blake3 of the file's text.
-    pub fn id(yaml: &str) -> Digest {
-        Digest::of_fields("gristmill spec 1", [yaml.as_bytes()])
+    /// The spec's identity: blake3 of everything in it, resolved. A comment, a limit, a rate or what is displayed is
+    /// not in it; a parameter is, also one from the command line.
+    pub fn id(&self) -> Digest {
+        let mut fields: Vec<String> = vec![self.name.clone()];
+        let mut section = |name: &str, part: Vec<String>| {
+            // Each section says how long it is, so that no two specs list the same fields.
+            fields.push(format!("{name} {}", part.len()));
+            fields.extend(part);
+        };
+        section("params", self.params.iter().flat_map(|(name, value)| [name.clone(), value.clone()]).collect());
+        if let Some(DiscoverSpec { handler, grants }) = &self.discover {
+            section("discover", vec![handler.display().to_string()]);
+            section("grants", grants.fields());
+        }
+        for stage in &self.stages {
+            let StageSpec { name, handler, needs, grants, inputs, version } = stage;
+            section("stage", vec![name.clone(), handler.display().to_string()]);
+            section("needs", needs.iter().map(|need| format!("{} {}", need.stage, need.output)).collect());
+            section("grants", grants.fields());
+            section("inputs", inputs.iter().map(|path| path.display().to_string()).collect());
+            section("version", version.iter().cloned().collect());
+        }
+        Digest::of_fields("gristmill spec 1", fields.iter().map(String::as_bytes))
     }
 
     /// A cycle among the stages, as names; none in a job that `config` let through.
@@ -99,6 +119,15 @@ impl Grants {
     /// Whether the same version and the same inputs always give the same output.
     pub fn is_pure(&self) -> bool {
         self.files.is_empty() && !self.clock && !self.random
+    }
+
+    fn fields(&self) -> Vec<String> {
+        let Self { files, clock, random } = self;
+        let mut fields = vec![format!("clock {clock}"), format!("random {random}")];
+        for FileGrant { guest, host } in files {
+            fields.extend([guest.clone(), host.display().to_string()]);
+        }
+        fields
     }
 }
 
@@ -163,5 +192,45 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { timeout: Duration::from_secs(30), memory_bytes_max: 64 << 20, output_bytes_max: 1 << 20 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> JobSpec {
+        let stage = StageSpec {
+            name: "fetch".to_owned(),
+            handler: PathBuf::from("a.wasm"),
+            needs: Vec::new(),
+            grants: Grants::default(),
+            inputs: Vec::new(),
+            version: None,
+        };
+        JobSpec { name: "job".to_owned(), params: BTreeMap::new(), discover: None, stages: vec![stage] }
+    }
+
+    #[test]
+    fn whatever_is_in_a_spec_is_in_its_id() {
+        let changes: [fn(&mut JobSpec); 7] = [
+            |spec| spec.name.push('x'),
+            |spec| spec.stages[0].handler.push("x"),
+            |spec| spec.stages[0].needs.push(Need { stage: 0, output: true }),
+            |spec| spec.stages[0].grants.clock = true,
+            |spec| spec.stages[0].inputs.push(PathBuf::from("prompt")),
+            |spec| spec.stages[0].version = Some("1".to_owned()),
+            |spec| drop(spec.params.insert("model".to_owned(), "1".to_owned())),
+        ];
+        let mut ids = vec![spec().id()];
+        for change in changes {
+            let mut changed = spec();
+            change(&mut changed);
+            ids.push(changed.id());
+        }
+        assert_eq!(spec().id(), ids[0]);
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), 8, "each change makes another id");
     }
 }

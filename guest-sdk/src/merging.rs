@@ -1,0 +1,29 @@
+//! Merging an item's data when discovery finds it again: the trait, and typed access to both versions.
+//! Owns nothing beyond the way from JSON to serde types.
+//! Never calls the host: a merge must be a pure function.
+
+use serde::de::Deserialize;
+use serde::ser::Serialize;
+
+pub use crate::bindings::base::gristmill::handler::types::MergeRequest;
+
+use crate::failure::{Failure, OrFail};
+
+/// A handler that merges two versions of one item's data.
+pub trait Merging {
+    /// Returns the merged data. Merging the same thing twice must give the same as once.
+    fn merge(request: &MergeRequest) -> Result<impl Serialize, Failure>;
+}
+
+/// Typed views of the raw fields.
+impl MergeRequest {
+    /// What the host holds.
+    pub fn existing<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Failure> {
+        serde_json::from_str(&self.existing).or_permanent("existing data")
+    }
+
+    /// What discovery found now.
+    pub fn incoming<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Failure> {
+        serde_json::from_str(&self.incoming).or_permanent("incoming data")
+    }
+}

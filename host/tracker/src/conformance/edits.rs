@@ -1,0 +1,96 @@
+//! A job's file is edited, a component is exchanged.
+
+use gristmill_model::{Digest, ItemId, ItemStatus, Need, State};
+
+use super::{Bench, NOW, Open, stage};
+
+async fn reconcile(bench: &Bench) -> u32 {
+    let mut pages = 0;
+    let mut position = bench.job.reconcile;
+    while let Some(after) = position {
+        position = bench.tracker.reconcile(bench.job.id, after, 2, NOW).await.expect("a page");
+        pages += 1;
+    }
+    pages
+}
+
+fn needs(place: usize) -> Vec<Need> {
+    vec![Need { stage: place, output: false }]
+}
+
+pub(crate) async fn a_new_stage_is_released_for_items_that_were_done(open: Open<'_>) {
+    {
+        let bench = Bench::new(open, &[("fetch", &[])]).await;
+        bench.discover(&[("a", "1"), ("b", "1"), ("c", "1")]).await;
+        bench.done(0).await;
+        bench.done(0).await;
+    }
+    let stages = || vec![stage("fetch", vec![]), stage("extract", needs(0))];
+    let bench = Bench::with(open(), stages()).await;
+    assert_eq!(bench.job.reconcile, Some(ItemId(0)));
+    // Interrupted after one page: the next host goes on from there.
+    bench.tracker.reconcile(bench.job.id, ItemId(0), 2, NOW).await.expect("a page");
+    drop(bench);
+    let bench = Bench::with(open(), stages()).await;
+    assert_eq!(bench.job.reconcile, Some(ItemId(2)));
+    assert_eq!(reconcile(&bench).await, 1);
+    assert_eq!(bench.states("a").await, [State::Done, State::Ready]);
+    assert_eq!(bench.states("c").await, [State::Ready, State::Blocked]);
+    bench.recount().await;
+    bench.done(1).await;
+    assert_eq!(bench.item("a").await.row.status, ItemStatus::Done);
+    drop(bench);
+    assert_eq!(Bench::with(open(), stages()).await.job.reconcile, None, "all is in line");
+}
+
+pub(crate) async fn a_retired_stage_gives_up_its_queue_and_keeps_its_results(open: Open<'_>) {
+    let both = || vec![stage("fetch", vec![]), stage("extract", needs(0))];
+    {
+        let bench = Bench::with(open(), both()).await;
+        bench.discover(&[("a", "1"), ("b", "1")]).await;
+        bench.done(0).await;
+    }
+    let bench = Bench::with(open(), vec![stage("extract", vec![])]).await;
+    reconcile(&bench).await;
+    assert_eq!(bench.states("b").await, [State::Ready], "it needs nothing any more");
+    bench.recount().await;
+    bench.done(0).await;
+    bench.done(0).await;
+    assert_eq!(bench.item("b").await.row.status, ItemStatus::Done);
+    drop(bench);
+    let bench = Bench::with(open(), both()).await;
+    reconcile(&bench).await;
+    assert_eq!(bench.states("a").await, [State::Done, State::Done], "its result was kept");
+    assert_eq!(bench.states("b").await, [State::Ready, State::Done]);
+    bench.recount().await;
+}
+
+pub(crate) async fn another_version_leaves_results_and_counts_them(open: Open<'_>) {
+    {
+        let bench = Bench::new(open, &[("fetch", &[])]).await;
+        bench.discover(&[("a", "1"), ("b", "1")]).await;
+        bench.done(0).await;
+    }
+    let mut changed = stage("fetch", vec![]);
+    changed.version = Digest::of(b"another");
+    let bench = Bench::with(open(), vec![changed]).await;
+    assert_eq!(bench.job.reconcile, None, "the DAG is the same");
+    bench.done(0).await;
+    let stats = bench.tracker.stats(bench.job.id).await.expect("counters");
+    assert_eq!(stats.stages[0].other_versions, 1);
+    assert_eq!(stats.stages[0].version, Some(Digest::of(b"another")));
+    assert!(!bench.item("a").await.stages[0].current);
+    assert!(bench.item("b").await.stages[0].current);
+    bench.recount().await;
+}
+
+pub(crate) async fn a_stage_keeps_its_bit_whatever_its_place(open: Open<'_>) {
+    let bench = Bench::new(open, &[("fetch", &[]), ("extract", &[0])]).await;
+    let (fetch, extract) = (bench.stage(0), bench.stage(1));
+    drop(bench);
+    let moved = vec![stage("extract", needs(2)), stage("new", vec![]), stage("fetch", vec![])];
+    let bench = Bench::with(open(), moved).await;
+    assert_eq!((bench.stage(2), bench.stage(0)), (fetch, extract));
+    assert_eq!(bench.stage(1).bit().0, 2);
+    bench.recount().await;
+}

@@ -1,0 +1,81 @@
+//! What can go wrong with a tracker.
+//!
+//! Owns the one error type of the crate, and the reading of SQLite's codes. Never prints, and never decides what
+//! happens next.
+
+use std::path::PathBuf;
+
+use rusqlite::ErrorCode;
+use thiserror::Error;
+
+/// What can go wrong with a tracker.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// There is no tracker in that place.
+    #[error("there is no tracker at {}", .0.display())]
+    Missing(PathBuf),
+    /// Another host runs this tracker.
+    #[error("another host runs on {}{}", data.display(), pid.map(|pid| format!(" (process {pid})")).unwrap_or_default())]
+    Locked {
+        /// The data folder.
+        data: PathBuf,
+        /// The other host's process, if it said so.
+        pid: Option<u32>,
+    },
+    /// The file is no SQLite database, or not one of ours.
+    #[error("{} is not a gristmill tracker", .0.display())]
+    Foreign(PathBuf),
+    /// The database is damaged.
+    #[error("the tracker's database is damaged: {0}")]
+    Damaged(String),
+    /// The database was made by a newer gristmill.
+    #[error("the tracker has schema {found}, and this gristmill knows none beyond {known}")]
+    Newer {
+        /// The schema in the file.
+        found: i64,
+        /// The newest that this program knows.
+        known: i64,
+    },
+    /// The data folder cannot be written.
+    #[error("the tracker cannot be written: {0}")]
+    ReadOnly(String),
+    /// The disk is full.
+    #[error("the disk that holds the tracker is full")]
+    DiskFull,
+    /// Another process holds the database too long.
+    #[error("the tracker is held by another process")]
+    Busy,
+    /// A file of the data folder could not be opened or made.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A job has had more stages than fit in a mask.
+    #[error("job `{0}` has had 63 stages in its life, and no more fit")]
+    TooManyStages(String),
+    /// A job that this tracker was not told about.
+    #[error("job {0} is not registered with this host")]
+    UnknownJob(i64),
+    /// The thread that writes has ended.
+    #[error("the tracker has stopped")]
+    Stopped,
+    /// Anything else that SQLite says.
+    #[error("the tracker's database failed: {0}")]
+    Sql(String),
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        let text = error.to_string();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::DiskFull,
+            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => Self::ReadOnly(text),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(text),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            _ => Self::Sql(text),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Hosts and what they hold.
+//!
+//! Owns heartbeats, giving work back, taking it from vanished hosts, and promoting what waited. A lease that is taken
+//! away is charged; one that is given back is not.
+
+use gristmill_model::{
+    Counters, DeadReason, Digest, Disposition, Fence, HostId, Outcome, RetryPolicy, StageId, StageKey, State,
+    Timestamp, VersionId, decide_lost,
+};
+use rusqlite::OptionalExtension;
+
+use super::round::{Attempt, end_lease, record, take};
+use super::session::Session;
+use crate::Error;
+use crate::records::{Completion, HostInfo, Lost, Reap, Release};
+
+pub(super) fn register_host(session: &mut Session<'_>, host: &HostInfo) -> Result<HostId, Error> {
+    session
+        .connection
+        .prepare_cached(
+            "INSERT INTO hosts (name, pid, app_version, started_at, heartbeat_at) VALUES (?1, ?2, ?3, ?4, ?4)",
+        )?
+        .execute((&host.name, host.pid, &host.app_version, host.now.0))?;
+    let id = HostId(session.connection.last_insert_rowid());
+    let data = serde_json::json!({ "host": id.0, "name": host.name, "pid": host.pid, "version": host.app_version });
+    session.event(host.now, "host.started", None, &data.to_string())?;
+    Ok(id)
+}
+
+pub(super) fn heartbeat(session: &mut Session<'_>, host: HostId, now: Timestamp) -> Result<(), Error> {
+    session.connection.prepare_cached("UPDATE hosts SET heartbeat_at = ?2 WHERE id = ?1")?.execute((host.0, now.0))?;
+    Ok(())
+}
+
+pub(super) fn retire_host(session: &mut Session<'_>, host: HostId, now: Timestamp) -> Result<(), Error> {
+    session
+        .connection
+        .prepare_cached("UPDATE hosts SET heartbeat_at = ?2, ended_at = ?2 WHERE id = ?1 AND ended_at IS NULL")?
+        .execute((host.0, now.0))?;
+    session.event(now, "host.ended", None, &serde_json::json!({ "host": host.0 }).to_string())
+}
+
+/// Gives leased work back: ready again where it stood in line, and uncharged.
+pub(super) fn release(session: &mut Session<'_>, releases: &[Release]) -> Result<u64, Error> {
+    let mut released = 0;
+    for Release { fence, keys } in releases {
+        let mut held = 0;
+        for key in keys {
+            let stage: Option<i64> = session
+                .connection
+                .prepare_cached(
+                    "UPDATE queue SET state = 1, fence = NULL WHERE key = ?1 AND state = 2 AND fence = ?2
+                     RETURNING stage_id",
+                )?
+                .query_row((key.0, fence.0), |row| row.get(0))
+                .optional()?;
+            if let Some(stage) = stage {
+                session.tally.stage(StageId(stage), State::Leased, -1);
+                session.tally.stage(StageId(stage), State::Ready, 1);
+                held += 1;
+            }
+        }
+        end_lease(session, *fence, held)?;
+        released += held;
+    }
+    Ok(released)
+}
+
+struct Held {
+    fence: Fence,
+    host: HostId,
+    members: Vec<StageKey>,
+}
+
+/// Takes leases from hosts that have vanished, and leases that are past their deadline.
+pub(super) fn reap(session: &mut Session<'_>, reap: &Reap) -> Result<Lost, Error> {
+    let mut lost = Lost::default();
+    for lease in overdue(session, reap)? {
+        lost.leases += 1;
+        for key in &lease.members {
+            let Some(taken) = take(session, *key, lease.fence)? else { continue };
+            let policy = reap.policies.get(&taken.stage).copied().unwrap_or_default();
+            let completion = vanished(*key, taken_counters(&taken), &policy, reap.now);
+            let attempt = Attempt {
+                host: lease.host,
+                fence: lease.fence,
+                now: reap.now,
+                started_at: None,
+                completion: &completion,
+            };
+            record(session, &attempt, &taken)?;
+            lost.attempts += 1;
+            lost.dead += u64::from(matches!(completion.disposition, Disposition::Dead(DeadReason::Poison)));
+        }
+        session.connection.prepare_cached("DELETE FROM leases WHERE fence = ?1")?.execute([lease.fence.0])?;
+    }
+    if lost.leases < u64::from(reap.leases_max) {
+        bury_hosts(session, reap)?;
+    }
+    Ok(lost)
+}
+
+fn overdue(session: &mut Session<'_>, reap: &Reap) -> Result<Vec<Held>, Error> {
+    let mut statement = session.connection.prepare_cached(
+        "SELECT fence, host_id, members FROM leases JOIN hosts ON hosts.id = leases.host_id
+         WHERE (host_id <> ?1 AND heartbeat_at < ?2) OR deadline < ?3 ORDER BY fence LIMIT ?4",
+    )?;
+    let rows = statement.query_map((reap.host.0, reap.heartbeat_before.0, reap.now.0, reap.leases_max), |row| {
+        let members: Vec<u8> = row.get(2)?;
+        let (members, _) = members.as_chunks::<8>();
+        Ok(Held {
+            fence: Fence(row.get(0)?),
+            host: HostId(row.get(1)?),
+            members: members.iter().map(|bytes| StageKey(i64::from_le_bytes(*bytes))).collect(),
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn taken_counters(taken: &super::session::Taken) -> Counters {
+    Counters { attempts: taken.attempts, lost: taken.lost, deferrals: taken.deferrals }
+}
+
+/// What is known of an attempt whose host has vanished: next to nothing.
+fn vanished(key: StageKey, before: Counters, policy: &RetryPolicy, now: Timestamp) -> Completion {
+    Completion {
+        key,
+        version: VersionId(0),
+        outcome: Outcome::Lost,
+        disposition: decide_lost(before, policy, key),
+        output: None,
+        input_hash: Digest([0; 32]),
+        error: Some("its host vanished".to_owned()),
+        log: None,
+        started_at: now,
+        ended_at: now,
+        memory_bytes_max: 0,
+        charges: Vec::new(),
+    }
+}
+
+fn bury_hosts(session: &mut Session<'_>, reap: &Reap) -> Result<(), Error> {
+    let gone: Vec<i64> = session
+        .connection
+        .prepare_cached(
+            "UPDATE hosts SET ended_at = ?3 WHERE ended_at IS NULL AND heartbeat_at < ?2 AND id <> ?1 RETURNING id",
+        )?
+        .query_map((reap.host.0, reap.heartbeat_before.0, reap.now.0), |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    for host in gone {
+        session.event(reap.now, "host.lost", None, &serde_json::json!({ "host": host }).to_string())?;
+    }
+    Ok(())
+}
+
+/// Makes waiting work ready whose time has come. Its place in line is by the time it was due.
+pub(super) fn promote(session: &mut Session<'_>, now: Timestamp, limit: u32) -> Result<u64, Error> {
+    let stages: Vec<i64> = session
+        .connection
+        .prepare_cached(
+            "UPDATE queue SET state = 1
+             WHERE key IN (SELECT key FROM queue WHERE state = 3 AND due_at <= ?1 ORDER BY due_at LIMIT ?2)
+             RETURNING stage_id",
+        )?
+        .query_map((now.0, limit), |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    for stage in &stages {
+        session.tally.stage(StageId(*stage), State::Waiting, -1);
+        session.tally.stage(StageId(*stage), State::Ready, 1);
+    }
+    Ok(stages.len() as u64)
+}

@@ -1,0 +1,141 @@
+//! The tracker in one SQLite file.
+//!
+//! Owns a data folder: one host writes it, by one thread, and any number of processes read it. Never decides anything:
+//! the traits say what each operation means.
+
+mod ceiling;
+mod history;
+mod items;
+mod jobs;
+mod leases;
+mod open;
+mod reader;
+mod round;
+mod session;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::path::Path;
+
+use gristmill_model::{HostId, ItemId, JobId, StageId, Timestamp};
+
+pub use self::ceiling::Ceiling;
+use self::open::{HostLock, open_for_writing};
+pub use self::reader::SqliteReader;
+use self::writer::Writer;
+use crate::records::{
+    AttemptRow, AttemptsFilter, HostInfo, ItemDetail, ItemRow, ItemsFilter, JobRegistration, JobRow, JobStats, Lost,
+    Reap, RegisteredJob, Release, ResultRow, Round, RoundDone, Upsert, Upserted,
+};
+use crate::{BoxFuture, Error, Reader, Tracker};
+
+/// How safe a commit is from a power cut. `kill -9` loses nothing with either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Synchronous {
+    /// What was committed survives a power cut.
+    #[default]
+    Full,
+    /// The last moments before a power cut may be lost; the file stays whole.
+    Normal,
+}
+
+/// How to open a tracker.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SqliteOptions {
+    /// How safe a commit is.
+    pub synchronous: Synchronous,
+}
+
+/// The tracker of the one host that runs a data folder.
+pub struct SqliteTracker {
+    reader: SqliteReader,
+    // Before the lock: whatever waits is written before another host may come.
+    writer: Writer,
+    _lock: HostLock,
+}
+
+impl SqliteTracker {
+    /// Opens a data folder for a host: makes it if it is not there, takes its lock, and migrates its database.
+    ///
+    /// # Errors
+    /// If another host runs there, or the file is not ours, damaged, newer, or cannot be written.
+    pub fn open(data: &Path, options: SqliteOptions, now: Timestamp) -> Result<Self, Error> {
+        let lock = HostLock::take(data)?;
+        let writer = Writer::start(open_for_writing(data, options, now)?)?;
+        let reader = SqliteReader::open(data)?;
+        Ok(Self { reader, writer, _lock: lock })
+    }
+}
+
+impl Reader for SqliteTracker {
+    fn jobs(&self) -> BoxFuture<'_, Vec<JobRow>> {
+        self.reader.jobs()
+    }
+
+    fn stats(&self, job: JobId) -> BoxFuture<'_, JobStats> {
+        self.reader.stats(job)
+    }
+
+    fn items(&self, filter: ItemsFilter) -> BoxFuture<'_, Vec<ItemRow>> {
+        self.reader.items(filter)
+    }
+
+    fn item<'a>(&'a self, job: JobId, key: &'a str) -> BoxFuture<'a, Option<ItemDetail>> {
+        self.reader.item(job, key)
+    }
+
+    fn results(&self, stage: StageId, after: ItemId, limit: u32) -> BoxFuture<'_, Vec<ResultRow>> {
+        self.reader.results(stage, after, limit)
+    }
+
+    fn attempts(&self, filter: AttemptsFilter) -> BoxFuture<'_, Vec<AttemptRow>> {
+        self.reader.attempts(filter)
+    }
+
+    fn next_due(&self) -> BoxFuture<'_, Option<Timestamp>> {
+        self.reader.next_due()
+    }
+}
+
+impl Tracker for SqliteTracker {
+    fn register_host(&self, host: HostInfo) -> BoxFuture<'_, HostId> {
+        Box::pin(self.writer.submit(move |session| leases::register_host(session, &host)))
+    }
+
+    fn heartbeat(&self, host: HostId, now: Timestamp) -> BoxFuture<'_, ()> {
+        Box::pin(self.writer.submit(move |session| leases::heartbeat(session, host, now)))
+    }
+
+    fn retire_host(&self, host: HostId, now: Timestamp) -> BoxFuture<'_, ()> {
+        Box::pin(self.writer.submit(move |session| leases::retire_host(session, host, now)))
+    }
+
+    fn register_job(&self, job: JobRegistration) -> BoxFuture<'_, RegisteredJob> {
+        Box::pin(self.writer.submit(move |session| jobs::register(session, &job)))
+    }
+
+    fn reconcile(&self, job: JobId, after: ItemId, limit: u32, now: Timestamp) -> BoxFuture<'_, Option<ItemId>> {
+        Box::pin(self.writer.submit(move |session| items::reconcile(session, job, after, limit, now)))
+    }
+
+    fn upsert(&self, batch: Upsert) -> BoxFuture<'_, Upserted> {
+        Box::pin(self.writer.submit(move |session| items::upsert(session, &batch)))
+    }
+
+    fn round(&self, round: Round) -> BoxFuture<'_, RoundDone> {
+        Box::pin(self.writer.submit(move |session| round::round(session, &round)))
+    }
+
+    fn release(&self, releases: Vec<Release>) -> BoxFuture<'_, u64> {
+        Box::pin(self.writer.submit(move |session| leases::release(session, &releases)))
+    }
+
+    fn reap(&self, reap: Reap) -> BoxFuture<'_, Lost> {
+        Box::pin(self.writer.submit(move |session| leases::reap(session, &reap)))
+    }
+
+    fn promote(&self, now: Timestamp, limit: u32) -> BoxFuture<'_, u64> {
+        Box::pin(self.writer.submit(move |session| leases::promote(session, now, limit)))
+    }
+}

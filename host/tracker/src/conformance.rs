@@ -125,6 +125,7 @@ impl Bench {
             input_hash: Digest::of(claim.data.as_bytes()),
             error: (outcome != Outcome::Done).then(|| format!("it was {}", outcome.name())),
             log: None,
+            ready_at: claim.ready_at,
             started_at: self.now,
             ended_at: self.now,
             memory_bytes_max: 65536,

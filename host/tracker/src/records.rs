@@ -161,6 +161,8 @@ pub struct Completion {
     pub error: Option<String>,
     /// What it logged.
     pub log: Option<String>,
+    /// Since when it was ready.
+    pub ready_at: Timestamp,
     /// When it began.
     pub started_at: Timestamp,
     /// When it ended.
@@ -226,6 +228,8 @@ pub struct Claim {
     pub key: StageKey,
     /// What was counted before.
     pub counters: Counters,
+    /// Since when it was ready.
+    pub ready_at: Timestamp,
     /// The item's key.
     pub item_key: String,
     /// The item's data.

@@ -132,6 +132,7 @@ fn vanished(key: StageKey, before: Counters, policy: &RetryPolicy, now: Timestam
         input_hash: Digest([0; 32]),
         error: Some("its host vanished".to_owned()),
         log: None,
+        ready_at: now,
         started_at: now,
         ended_at: now,
         memory_bytes_max: 0,

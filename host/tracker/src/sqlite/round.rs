@@ -57,7 +57,7 @@ fn settle(
 
 /// Takes a leased stage out of the queue; none if its fence is another one by now.
 pub(super) fn take(session: &mut Session<'_>, key: StageKey, fence: Fence) -> Result<Option<Taken>, Error> {
-    let taken = session.hot.take.query_row((key.0, fence.0), |row| {
+    let taken = session.hot.leased.query_row((key.0, fence.0), |row| {
         Ok(Taken {
             stage: StageId(row.get(0)?),
             due_at: row.get(1)?,
@@ -67,7 +67,11 @@ pub(super) fn take(session: &mut Session<'_>, key: StageKey, fence: Fence) -> Re
             last_attempt: row.get(5)?,
         })
     });
-    Ok(taken.optional()?)
+    let taken = taken.optional()?;
+    if taken.is_some() {
+        session.hot.dequeue.execute([key.0])?;
+    }
+    Ok(taken)
 }
 
 /// Counts members of a lease as settled, and ends it with the last one.
@@ -384,6 +388,7 @@ fn claim(
 struct Row {
     key: StageKey,
     claim_key: i64,
+    ready_at: Timestamp,
     counters: Counters,
 }
 
@@ -392,7 +397,8 @@ fn claim_rows(session: &mut Session<'_>, stage: StageId, fence: Fence, limit: u3
         Ok(Row {
             key: StageKey(row.get(0)?),
             claim_key: row.get(1)?,
-            counters: Counters { attempts: row.get(2)?, lost: row.get(3)?, deferrals: row.get(4)? },
+            ready_at: Timestamp(row.get(2)?),
+            counters: Counters { attempts: row.get(3)?, lost: row.get(4)?, deferrals: row.get(5)? },
         })
     })?;
     let mut rows = rows.collect::<Result<Vec<_>, _>>()?;
@@ -437,6 +443,7 @@ fn load(session: &mut Session<'_>, row: &Row, needs: u64) -> Result<Claim, Error
         Ok(Claim {
             key: row.key,
             counters: row.counters,
+            ready_at: row.ready_at,
             item_key: columns.get(0)?,
             data: columns.get(1)?,
             data_hash: Digest(columns.get(2)?),

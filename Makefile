@@ -1,0 +1,53 @@
+# Everything that a person runs. Each target installs what is missing, says so, and can be run again.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+CARGO_HOME ?= $(HOME)/.cargo
+# Where the demo looks for crates: what building gristmill has unpacked.
+export GRISTMILL_CRATES ?= $(CARGO_HOME)/registry/src
+DATA ?= .gristmill
+HANDLERS := handlers/crates handlers/policy handlers/noop tests/hostile
+GRISTMILL = $(or $(CARGO_TARGET_DIR),target)/release/gristmill
+
+.PHONY: help
+help:
+	@echo 'make demo    audit the crates that gristmill is built from: builds it, builds the handlers, runs the job'
+	@echo 'make test    formatting, lints, docs, licences, and every test'
+	@echo 'make bench   how fast this machine runs jobs, beside what it could do at most'
+
+.PHONY: tools
+tools:
+	@command -v cargo >/dev/null || { echo 'gristmill needs cargo: see https://rustup.rs'; exit 1; }
+	@command -v cc >/dev/null || { echo 'installing a C compiler, for the SQLite inside'; apt-get update -q && apt-get install -y -q gcc libc6-dev; }
+	@rustc --print target-libdir --target wasm32-wasip2 2>/dev/null | xargs -I{} test -d {} || { echo 'installing the target wasm32-wasip2'; rustup target add wasm32-wasip2; }
+
+.PHONY: build
+build: tools
+	@echo 'building gristmill (about ten minutes the first time: there is a compiler inside)'
+	cargo build --release --locked -p gristmill-cli
+	@# All crates of both lock files, so that the demo has the whole dependency tree to look at.
+	cargo fetch --locked --quiet
+	cargo fetch --locked --quiet --manifest-path handlers/Cargo.toml
+
+.PHONY: handlers
+handlers: build
+	$(GRISTMILL) build --quiet $(HANDLERS)
+
+.PHONY: demo
+demo: handlers
+	$(GRISTMILL) run handlers/audit.yaml --data $(DATA)
+
+.PHONY: bench
+bench: handlers
+	$(GRISTMILL) bench
+
+.PHONY: test
+test: tools
+	cargo fmt --all --check
+	cargo fmt --all --check --manifest-path handlers/Cargo.toml
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --document-private-items
+	@command -v cargo-deny >/dev/null || { echo 'installing cargo-deny'; cargo install cargo-deny --version 0.20.2 --locked --debug; }
+	cargo deny --offline check licenses bans sources
+	cargo test --manifest-path handlers/Cargo.toml --locked --target $$(rustc -vV | sed -n 's/host: //p')
+	cargo test --workspace --locked

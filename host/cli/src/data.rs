@@ -1,0 +1,144 @@
+//! Where a job's data is, and what it is called.
+//!
+//! Owns the search for the data folder and for a job by its name or file, and the sentences for what is not there.
+//! Reads, and never writes.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use gristmill_model::StageId;
+use gristmill_tracker::{JobRow, Reader, SqliteReader};
+use serde::Deserialize;
+
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::format::{list, nearest, shell_word};
+
+/// The data folder's name, beside the job's file.
+const FOLDER: &str = ".gristmill";
+/// The environment's say in where it is.
+const VARIABLE: &str = "GRISTMILL_DATA";
+/// How `--help` says it.
+pub(crate) const JOB_HELP: &str = "The job's name, or its YAML file";
+
+/// The data folder: what `--data` says, else the environment, else beside the job's file, else in the current folder.
+pub(crate) fn folder(context: &Context, job_file: Option<&Path>) -> PathBuf {
+    let by_environment = || std::env::var_os(VARIABLE).filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    context
+        .data
+        .clone()
+        .or_else(by_environment)
+        .unwrap_or_else(|| job_file.and_then(Path::parent).unwrap_or(Path::new("")).join(FOLDER))
+}
+
+/// A tracker, opened to read, and the jobs in it.
+pub(crate) struct Known {
+    pub(crate) reader: SqliteReader,
+    pub(crate) jobs: Vec<JobRow>,
+    folder: PathBuf,
+    job_argument: Option<String>,
+}
+
+impl Known {
+    /// Opens the tracker that a job's name or file, or neither, leads to.
+    pub(crate) async fn open(context: &Context, job: Option<&str>) -> Result<Self, Failure> {
+        let folder = folder(context, job.and_then(job_file));
+        let reader = SqliteReader::open(&folder)?;
+        let jobs = reader.jobs().await?;
+        Ok(Self { reader, jobs, folder, job_argument: job.map(str::to_owned) })
+    }
+
+    /// The job that a name or a file means.
+    pub(crate) fn job(&self, argument: &str) -> Result<&JobRow, Failure> {
+        let name = match job_file(argument) {
+            Some(path) => name_in(path)?,
+            None => argument.to_owned(),
+        };
+        self.jobs.iter().find(|job| job.name == name).ok_or_else(|| {
+            let names: Vec<String> = self.jobs.iter().map(|job| job.name.clone()).collect();
+            let place = self.folder.display();
+            unknown("job", &name, &format!("in {place}"), &names, "no job was run there yet")
+        })
+    }
+
+    /// How a person goes on from here: the command with the job as it was named, and `--data` where that was needed.
+    pub(crate) fn command(&self, context: &Context, verb: &str, rest: &str) -> String {
+        command(context, verb, self.job_argument.as_deref().unwrap_or_default(), rest)
+    }
+}
+
+/// A command line that finds the same data as this one did.
+pub(crate) fn command(context: &Context, verb: &str, job: &str, rest: &str) -> String {
+    let data = context.data.as_ref().map(|data| format!("--data {}", shell_word(&data.display().to_string())));
+    let job = shell_word(job);
+    let words = ["gristmill", verb, &job, rest, data.as_deref().unwrap_or_default()];
+    words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// The stage of that name.
+pub(crate) fn stage(job: &JobRow, name: &str) -> Result<StageId, Failure> {
+    job.stages.iter().find(|(_, known)| known == name).map(|(id, _)| *id).ok_or_else(|| {
+        let names: Vec<String> = job.stages.iter().map(|(_, name)| name.clone()).collect();
+        unknown("stage", name, &format!("in job `{}`", job.name), &names, "it has none")
+    })
+}
+
+fn unknown(kind: &str, name: &str, place: &str, names: &[String], none: &str) -> Failure {
+    let hint = match nearest(name, names.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if names.is_empty() => none.to_owned(),
+        None => format!("there is {}", list(names)),
+    };
+    Failure::new(Exit::Usage, format!("there is no {kind} `{name}` {place}")).hint(hint)
+}
+
+/// The argument as a path, if it is one: job names have neither a slash nor an ending.
+fn job_file(argument: &str) -> Option<&Path> {
+    let path = Path::new(argument);
+    let is_yaml = path.extension().and_then(OsStr::to_str).is_some_and(|ending| ["yaml", "yml"].contains(&ending));
+    (is_yaml || argument.contains('/')).then_some(path)
+}
+
+/// The one key of a job file that has to be known to read about the job. The rest may be broken, or depend on an
+/// environment that is not there.
+#[derive(Deserialize)]
+struct Named {
+    job: String,
+}
+
+fn name_in(path: &Path) -> Result<String, Failure> {
+    let shown = path.display();
+    let metadata = std::fs::metadata(path)
+        .map_err(|error| Failure::new(Exit::Usage, format!("the job file {shown} cannot be read: {error}")))?;
+    let text =
+        if metadata.len() > gristmill_config::FILE_BYTES_MAX { None } else { std::fs::read_to_string(path).ok() };
+    let named: Option<Named> = text.and_then(|text| serde_yaml::from_str(&text).ok());
+    named.map(|named| named.job).ok_or_else(|| {
+        Failure::new(Exit::Job, format!("{shown} does not say which job it is"))
+            .hint(format!("`gristmill check {}` tells what is wrong with it", shell_word(&shown.to_string())))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_told_from_a_name() {
+        assert_eq!(job_file("audit"), None);
+        for path in ["audit.yaml", "jobs/audit", "./audit.yml"] {
+            assert_eq!(job_file(path), Some(Path::new(path)));
+        }
+    }
+
+    #[test]
+    fn the_name_is_read_from_a_file_that_is_wrong_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.yaml");
+        std::fs::write(&path, "version: 7\njob: audit\nparams: { a: \"${env:NOT_SET}\" }\nnonsense: [1]\n").unwrap();
+        assert_eq!(name_in(&path).unwrap(), "audit");
+        std::fs::write(&path, "job: [").unwrap();
+        assert_eq!(name_in(&path).unwrap_err().exit(), Exit::Job);
+    }
+}

@@ -1,0 +1,127 @@
+//! `gristmill items`: the items of a job.
+//!
+//! Owns the record and the table of an item in a list. Never reads more of them than asked for.
+
+use gristmill_model::{ItemId, ItemStatus};
+use gristmill_tracker::{ItemRow, ItemsFilter, JobRow, Reader};
+use serde::Serialize;
+
+use crate::args::one_of;
+use crate::context::{Context, wait};
+use crate::data::{self, Known};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::format::{count, instant, second};
+use crate::table::{Column, Table};
+
+/// List items of a job
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  gristmill items audit --status failed --limit 20
+
+With --json, an object an item: job, item, status, done, skipped, dead, live, stale (names of stages), discovered_at, \
+                        changed_at.")]
+pub(crate) struct Args {
+    #[arg(help = data::JOB_HELP)]
+    job: String,
+
+    /// Only items of this status
+    #[arg(long, value_parser = one_of(&ItemStatus::ALL, ItemStatus::name))]
+    status: Option<ItemStatus>,
+
+    /// Only items whose key starts with this
+    #[arg(long, default_value = "", hide_default_value = true)]
+    prefix: String,
+
+    /// How many at most
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    limit: u32,
+}
+
+#[derive(Serialize)]
+struct ItemRecord<'a> {
+    job: &'a str,
+    item: &'a str,
+    status: &'static str,
+    done: Vec<&'a str>,
+    skipped: Vec<&'a str>,
+    dead: Vec<&'a str>,
+    live: Vec<&'a str>,
+    stale: Vec<&'a str>,
+    discovered_at: String,
+    changed_at: String,
+}
+
+impl<'a> ItemRecord<'a> {
+    fn new(job: &'a JobRow, row: &'a ItemRow) -> Self {
+        let named = |mask: u64| names(job, mask);
+        let masks = row.masks;
+        Self {
+            job: &job.name,
+            item: &row.key,
+            status: row.status.name(),
+            done: named(masks.done),
+            skipped: named(masks.skipped),
+            dead: named(masks.dead),
+            live: named(masks.live),
+            stale: named(masks.stale),
+            discovered_at: instant(row.discovered_at),
+            changed_at: instant(row.changed_at),
+        }
+    }
+}
+
+/// The stages in a mask.
+fn names(job: &JobRow, mask: u64) -> Vec<&str> {
+    let in_mask = job.stages.iter().filter(|(id, _)| id.bit().mask() & mask != 0);
+    in_mask.map(|(_, name)| name.as_str()).collect()
+}
+
+pub(crate) fn items(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    wait(async {
+        let known = Known::open(context, Some(&args.job)).await?;
+        let job = known.job(&args.job)?;
+        // One more than asked for tells whether that was all.
+        let filter = ItemsFilter {
+            job: job.id,
+            status: args.status,
+            prefix: args.prefix.clone(),
+            after: ItemId(0),
+            limit: args.limit.saturating_add(1),
+        };
+        let mut rows = known.reader.items(filter).await?;
+        let more = rows.len() > args.limit as usize;
+        rows.truncate(args.limit as usize);
+        if context.out.json {
+            context.out.records(rows.iter().map(|row| ItemRecord::new(job, row)))?;
+        } else if rows.is_empty() {
+            context.out.line("no such items")?;
+        } else {
+            context.out.line(table(job, &rows))?;
+        }
+        if more {
+            context.out.note(format_args!("the first {}: there are more, see --limit", count(args.limit.into())));
+        }
+        Ok(Exit::Ok)
+    })
+}
+
+fn table(job: &JobRow, rows: &[ItemRow]) -> String {
+    let mut table = Table::new([
+        ("item", Column::Text),
+        ("status", Column::Word),
+        ("settled", Column::Number),
+        ("dead", Column::Text),
+        ("changed", Column::Word),
+    ]);
+    for row in rows {
+        table.row([
+            row.key.clone(),
+            row.status.name().to_owned(),
+            format!("{} of {}", names(job, row.masks.fresh()).len(), job.stages.len()),
+            names(job, row.masks.dead).join(", "),
+            second(row.changed_at),
+        ]);
+    }
+    table.render()
+}

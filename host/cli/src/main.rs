@@ -1,0 +1,74 @@
+//! The gristmill binary.
+//!
+//! Owns the process: what every run begins with, and how it ends. What a subcommand does is in its own file, everything
+//! that is printed goes through `out`, and nothing below this crate prints or exits.
+
+mod args;
+mod attempts;
+mod build;
+mod check;
+mod context;
+mod data;
+mod exit;
+mod failure;
+mod format;
+mod inspect;
+mod items;
+mod jobs;
+mod out;
+mod run;
+mod schema;
+mod show;
+mod status;
+mod table;
+
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command};
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::out::Out;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let out = Out::new(cli.json);
+    out.start_log(cli.verbose);
+    let hook_out = out.clone();
+    set_hook(Box::new(move |panic| hook_out.failure(&bug(panic))));
+    let context = Context::new(out.clone(), cli.data);
+    // The hook has said what there is to say.
+    let result =
+        catch_unwind(AssertUnwindSafe(|| perform(cli.command, &context))).unwrap_or(Err(Failure::Said(Exit::Internal)));
+    out.end_bar();
+    let exit = result.unwrap_or_else(|failure| {
+        out.failure(&failure);
+        failure.exit()
+    });
+    exit.into()
+}
+
+fn perform(command: Command, context: &Context) -> Result<Exit, Failure> {
+    match command {
+        Command::Run(args) => run::run(&args, context),
+        Command::Check(args) => check::check(&args, context),
+        Command::Build(args) => build::build(&args, context),
+        Command::Inspect(args) => inspect::inspect(&args, context),
+        Command::Status(args) => status::status(&args, context),
+        Command::Items(args) => items::items(&args, context),
+        Command::Show(args) => show::show(&args, context),
+        Command::Attempts(args) => attempts::attempts(&args, context),
+        Command::Schema(args) => schema::schema(&args, context),
+    }
+}
+
+/// What a person is told in place of a backtrace.
+fn bug(panic: &PanicHookInfo<'_>) -> Failure {
+    let message = panic.payload_as_str().unwrap_or("no message");
+    let place = panic.location().map(|at| format!(" ({}:{})", at.file(), at.line())).unwrap_or_default();
+    Failure::new(Exit::Internal, format!("this is a bug in gristmill: {}{place}", format::one_line(message, 500)))
+        .hint("nothing that was settled is lost; please report this line, `gristmill --version` and what you ran")
+}

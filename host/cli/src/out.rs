@@ -1,0 +1,188 @@
+//! Everything that the binary prints.
+//!
+//! Owns both streams: data and tables go to the standard output, all else to the standard error, above the progress
+//! bar if there is one. Decides about colour. Never decides what is said.
+
+use std::fmt::Display;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use tracing_subscriber::EnvFilter;
+
+use crate::failure::Failure;
+
+/// How often the bar is drawn, at most, in a second.
+const BAR_HZ: u8 = 10;
+/// The environment's say in what is logged.
+const LOG_VARIABLE: &str = "GRISTMILL_LOG";
+
+/// The two streams. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Out {
+    /// Data is printed as JSON.
+    pub(crate) json: bool,
+    colour: bool,
+    bar: Arc<Mutex<Option<ProgressBar>>>,
+}
+
+/// How loud a line is.
+#[derive(Clone, Copy)]
+enum Loudness {
+    Error,
+    Warning,
+    Hint,
+}
+
+impl Out {
+    pub(crate) fn new(json: bool) -> Self {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && !is_dumb();
+        Self { json, colour: wanted && io::stderr().is_terminal(), bar: Arc::default() }
+    }
+
+    /// Prints a text on the standard output, and ends its last line.
+    pub(crate) fn line(&self, text: impl Display) -> Result<(), Failure> {
+        self.lines([text])
+    }
+
+    /// Prints texts, a line each.
+    pub(crate) fn lines(&self, texts: impl IntoIterator<Item = impl Display>) -> Result<(), Failure> {
+        self.write(|to| texts.into_iter().try_for_each(|text| writeln!(to, "{text}")))
+    }
+
+    /// Prints records, a line each: JSON Lines.
+    pub(crate) fn records(&self, records: impl IntoIterator<Item = impl Serialize>) -> Result<(), Failure> {
+        self.write(|to| {
+            records.into_iter().try_for_each(|record| {
+                serde_json::to_writer(&mut *to, &record)?;
+                writeln!(to)
+            })
+        })
+    }
+
+    /// Prints one JSON value that a person may want to read.
+    pub(crate) fn document(&self, document: &impl Serialize) -> Result<(), Failure> {
+        self.write(|to| {
+            serde_json::to_writer_pretty(&mut *to, document)?;
+            writeln!(to)
+        })
+    }
+
+    fn write(&self, print: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+        let print_all = || {
+            let mut to = BufWriter::new(io::stdout().lock());
+            print(&mut to)?;
+            to.flush()
+        };
+        match &*self.bar() {
+            Some(bar) => bar.suspend(print_all),
+            None => print_all(),
+        }
+        .map_err(|error| Failure::of_output(&error))
+    }
+
+    /// Says something on the standard error.
+    pub(crate) fn note(&self, text: impl Display) {
+        self.say(format!("{text}\n").as_bytes());
+    }
+
+    /// Warns of something that stops nothing.
+    pub(crate) fn warning(&self, text: impl Display) {
+        self.note(format_args!("{} {text}", self.label(Loudness::Warning)));
+    }
+
+    /// Says why a command ends.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        let Failure::Told { message, hint, .. } = failure else { return };
+        self.note(format_args!("{} {message}", self.label(Loudness::Error)));
+        if let Some(hint) = hint {
+            self.note(format_args!("{} {hint}", self.label(Loudness::Hint)));
+        }
+    }
+
+    fn label(&self, loudness: Loudness) -> String {
+        let (name, colour) = match loudness {
+            Loudness::Error => ("error:", 31),
+            Loudness::Warning => ("warning:", 33),
+            Loudness::Hint => ("hint:", 36),
+        };
+        if self.colour { format!("\u{1b}[1;{colour}m{name}\u{1b}[0m") } else { name.to_owned() }
+    }
+
+    fn say(&self, text: &[u8]) {
+        // Nobody is left to be told when the standard error is gone.
+        let say = || io::stderr().lock().write_all(text).unwrap_or_default();
+        match &*self.bar() {
+            Some(bar) => bar.suspend(say),
+            None => say(),
+        }
+    }
+
+    fn bar(&self) -> MutexGuard<'_, Option<ProgressBar>> {
+        self.bar.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts the bar; none where there is no terminal to draw it on.
+    pub(crate) fn start_bar(&self, template: &str) -> Option<ProgressBar> {
+        if !io::stderr().is_terminal() || is_dumb() {
+            return None;
+        }
+        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(BAR_HZ));
+        // A template that cannot be read leaves the library's own.
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        *self.bar() = Some(bar.clone());
+        Some(bar)
+    }
+
+    /// Takes the bar off the terminal, and leaves the line as it was.
+    pub(crate) fn end_bar(&self) {
+        if let Some(bar) = self.bar().take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// Sends what is logged to the standard error. `verbosity`: how often `-v` was given.
+    pub(crate) fn start_log(&self, verbosity: u8) {
+        let by_flag = match verbosity {
+            0 => "warn",
+            1 => "warn,gristmill=info,gristmill_scheduler=info,gristmill_sandbox=info,gristmill_tracker=info",
+            _ => "info,gristmill=debug,gristmill_scheduler=debug,gristmill_sandbox=debug,gristmill_tracker=debug",
+        };
+        let by_environment = std::env::var(LOG_VARIABLE).ok().filter(|_| verbosity == 0);
+        let filter = by_environment.as_ref().map_or_else(
+            || EnvFilter::new(by_flag),
+            |text| {
+                EnvFilter::try_new(text).unwrap_or_else(|error| {
+                    self.warning(format_args!("{LOG_VARIABLE} is ignored: {error}"));
+                    EnvFilter::new(by_flag)
+                })
+            },
+        );
+        let out = self.clone();
+        let format = tracing_subscriber::fmt().compact().without_time().with_target(false).with_ansi(self.colour);
+        // Installed once, at the start: there is no other subscriber that could be in its way.
+        let _ = format.with_env_filter(filter).with_writer(move || AboveBar(out.clone())).try_init();
+    }
+}
+
+/// Writes to the standard error, above the bar.
+struct AboveBar(Out);
+
+impl Write for AboveBar {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.0.say(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A terminal that can only go forward.
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
+}

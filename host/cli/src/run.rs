@@ -1,0 +1,220 @@
+//! `gristmill run`: jobs, until nothing is left.
+//!
+//! Owns the order of a run: job files, components, data folder, host, account. What happens in between is the
+//! scheduler's. Never claims or settles anything itself.
+
+mod account;
+mod highlights;
+mod progress;
+mod signals;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gristmill_model::Job;
+use gristmill_scheduler::{Error, Host, HostOptions, LoadedJob, Summary, load};
+use gristmill_tracker::{Synchronous, Tracker};
+
+use crate::context::{Context, runtime};
+use crate::data;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::jobs::{self, Source};
+
+use self::account::{Account, Part};
+use self::highlights::Highlights;
+use self::progress::Progress;
+
+/// How many attempts may run at once, however many cores there are.
+const WORKERS_MAX: u16 = 1024;
+
+/// Run jobs until nothing is left
+///
+/// Discovers items, and runs every stage that is not done. What was done by an earlier run is not done again. Ctrl-C
+/// or SIGTERM lets running attempts finish; a second one stops at once. Neither loses a result.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  gristmill run handlers/audit.yaml
+  gristmill run jobs/*.yaml --param model=small --watch
+
+With --json, one object at the end: elapsed_seconds, interrupted, discovered (new, changed, unchanged), executions, \
+                        outcomes (by name), late, lost, discovery_failures (job, message), jobs (as in `gristmill status \
+                        --json`, with dead: item, stage, error, and summary: stage, results, counts, top).
+
+A job file may ask for a summary of its results:
+  display:
+    summary: { stage: verdict, count_by: verdict, worst_by: score, top: 10, columns: [verdict, score, line] }")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    source: Source,
+
+    /// Stay when everything is done, and discover again when a job says so
+    #[arg(long)]
+    watch: bool,
+
+    /// How many attempts run at once [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(WORKERS_MAX)))]
+    workers: Option<u16>,
+
+    /// What survives a power cut: all that was recorded, or (faster) all but the last moments
+    #[arg(long, value_enum, default_value_t = Durability::Full)]
+    durability: Durability,
+
+    /// How long running attempts may go on after Ctrl-C
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
+    grace: Duration,
+
+    /// Print warnings and errors alone: no progress, no account
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Durability {
+    Full,
+    Normal,
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
+    parsed.ok_or_else(|| "it is written as 30s, 5m or 1h30m".to_owned())
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let read = read(&args.source, context)?;
+    let data = data_folder(&args.source.files, context)?;
+    let progress = Progress::start(context, args.quiet);
+    let workers = args.workers.map_or_else(cores, usize::from);
+    let sandbox = jobs::sandbox(context, &read, Some(data.join("cache")), workers)?;
+    for warning in sandbox.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let parts: Vec<Part> = args.source.files.iter().zip(&read).map(|(file, job)| part(file, job, context)).collect();
+    let loaded = fit(&sandbox, &args.source.files, read, context)?;
+    let host = Host::open(HostOptions {
+        data,
+        synchronous: match args.durability {
+            Durability::Full => Synchronous::Full,
+            Durability::Normal => Synchronous::Normal,
+        },
+        workers,
+        watch: args.watch,
+        grace: args.grace,
+        clock: Arc::clone(&context.clock),
+    })?;
+    let tracker = host.tracker();
+    let stop = signals::listen(context.out.clone(), args.grace)?;
+    runtime()?.block_on(async {
+        let before = account::counters(tracker.as_ref(), &parts).await?;
+        let summary = drive(host, loaded, tracker.as_ref(), progress, &parts, stop).await?;
+        let account = Account::new(tracker.as_ref(), summary, before, parts).await?;
+        if context.out.json {
+            context.out.document(&account.record())?;
+        } else if !args.quiet {
+            account.print(context)?;
+        }
+        Ok(account.exit())
+    })
+}
+
+fn part(file: &Path, job: &Job, context: &Context) -> Part {
+    let highlights = Highlights::of(job, &context.out);
+    Part { file: file.display().to_string(), name: job.spec.name.clone(), highlights }
+}
+
+/// Reads all job files, or says everything that is wrong with them.
+fn read(source: &Source, context: &Context) -> Result<Vec<Job>, Failure> {
+    let (mut read, mut problems, mut wrong) = (Vec::new(), 0, 0);
+    for file in &source.files {
+        match source.read(file) {
+            Ok(job) => read.push(job),
+            Err(report) => {
+                (problems, wrong) = (problems + report.problems.len(), wrong + 1);
+                context.out.note(format_args!("{report}\n"));
+            }
+        }
+    }
+    if wrong > 0 {
+        return Err(Failure::new(Exit::Job, jobs::refusal(problems, wrong)));
+    }
+    let name = |place: usize| &read[place].spec.name;
+    if let Some(double) = (1..read.len()).find(|place| (0..*place).any(|earlier| name(earlier) == name(*place))) {
+        let name = name(double);
+        return Err(Failure::new(Exit::Job, format!("two of these files are job `{name}`")).hint("rename one of them"));
+    }
+    Ok(read)
+}
+
+/// One host has one data folder: job files of several folders do not say which.
+fn data_folder(files: &[PathBuf], context: &Context) -> Result<PathBuf, Failure> {
+    let mut folders = files.iter().map(|file| data::folder(context, Some(file)));
+    let first = folders.next().unwrap_or_default();
+    if folders.any(|other| other != first) {
+        let message = "these job files are in several folders, and the data is kept beside them";
+        return Err(Failure::new(Exit::Usage, message).hint("say where to keep it with --data"));
+    }
+    Ok(first)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX.into())
+}
+
+/// Loads the components of all jobs, or says everything that does not fit.
+fn fit(
+    sandbox: &gristmill_sandbox::Sandbox,
+    files: &[PathBuf],
+    read: Vec<Job>,
+    context: &Context,
+) -> Result<Vec<LoadedJob>, Failure> {
+    let (mut loaded, mut problems_sum, mut wrong) = (Vec::new(), 0, 0);
+    for (file, job) in files.iter().map(PathBuf::as_path).zip(read) {
+        match load(sandbox, job) {
+            Ok(job) => loaded.push(job),
+            Err(Error::Job { problems, .. }) => {
+                (problems_sum, wrong) = (problems_sum + problems.len(), wrong + 1);
+                context.out.note(format_args!("{}\n", jobs::layout(Path::new(file), &problems)));
+            }
+            Err(other) => return Err(other.into()),
+        }
+    }
+    if wrong > 0 { Err(Failure::new(Exit::Job, jobs::refusal(problems_sum, wrong))) } else { Ok(loaded) }
+}
+
+/// Runs the host, and shows how far it is.
+async fn drive(
+    host: Host,
+    loaded: Vec<LoadedJob>,
+    tracker: &dyn Tracker,
+    mut progress: Progress,
+    parts: &[Part],
+    stop: impl Future<Output = ()>,
+) -> Result<Summary, Failure> {
+    let mut running = std::pin::pin!(host.run(loaded, stop));
+    let mut tick = tokio::time::interval(progress.pace());
+    let summary = loop {
+        tokio::select! {
+            biased;
+            summary = &mut running => break summary,
+            _ = tick.tick() => progress.show(tracker, parts).await,
+        }
+    };
+    progress.end();
+    Ok(summary?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grace_is_a_time() {
+        assert_eq!(time("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(time("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(time("0s"), Ok(Duration::ZERO));
+        for wrong in ["", "30", "-3s", "soon"] {
+            assert!(time(wrong).is_err(), "{wrong}");
+        }
+    }
+}

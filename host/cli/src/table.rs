@@ -1,0 +1,69 @@
+//! Tables on the standard output.
+//!
+//! Owns how one looks: columns alone, no lines, within the terminal's width; beyond a terminal nothing is wrapped.
+//! Never prints.
+
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Row};
+
+use crate::format::printable;
+
+/// What a column holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Column {
+    /// Text that may be wrapped where the terminal is narrow.
+    Text,
+    /// Text that is useless in pieces: a name, a time.
+    Word,
+    /// A number: to the right, and never in pieces.
+    Number,
+}
+
+/// A table.
+pub(crate) struct Table {
+    columns: Vec<Column>,
+    rows: comfy_table::Table,
+}
+
+impl Table {
+    /// An empty table with these columns.
+    pub(crate) fn new<'a>(columns: impl IntoIterator<Item = (&'a str, Column)>) -> Self {
+        let (names, columns): (Vec<&str>, Vec<Column>) = columns.into_iter().unzip();
+        let mut rows = comfy_table::Table::new();
+        rows.load_style(comfy_table::presets::NOTHING).set_header(names);
+        let arrangement = if rows.is_tty() { ContentArrangement::Dynamic } else { ContentArrangement::Disabled };
+        rows.set_content_arrangement(arrangement);
+        Self { columns, rows }
+    }
+
+    /// Adds a row. Its text may come from anywhere: it is made harmless here.
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = impl AsRef<str>>) {
+        self.rows.add_row(Row::from(cells.into_iter().map(|cell| printable(cell.as_ref()))));
+    }
+
+    /// The table as text, without the last line's end.
+    pub(crate) fn render(mut self) -> String {
+        for (column, kind) in self.rows.column_iter_mut().zip(&self.columns) {
+            column.set_padding((0, 2));
+            if *kind == Column::Number {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+            if *kind != Column::Text {
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
+        }
+        self.rows.trim_fmt()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_nothing_else() {
+        let mut table = Table::new([("item", Column::Word), ("lines", Column::Number), ("why", Column::Text)]);
+        table.row(["serde", "12 000", "a \u{1b}[31mred\nb"]);
+        table.row(["a", "7", ""]);
+        assert_eq!(table.render(), "item    lines  why\nserde  12 000  a ?[31mred\n               b\na           7");
+    }
+}

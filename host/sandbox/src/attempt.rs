@@ -1,0 +1,127 @@
+//! What an attempt is given, and what comes of it.
+//!
+//! Owns the shapes that the scheduler sees. Never holds anything of wasmtime's.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gristmill_model::{Digest, Grants, Limits, Outcome, Timestamp};
+
+/// One stage of one item, as the handler is told of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Work<'a> {
+    /// The job's name.
+    pub job: &'a str,
+    /// The stage to run.
+    pub stage: &'a str,
+    /// The item's key.
+    pub item_key: &'a str,
+    /// The item's data, JSON.
+    pub data: &'a str,
+    /// Name and output of each stage that this one needs, in the order of the job file; a skipped one is absent.
+    pub upstream: &'a [(&'a str, &'a str)],
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// The same whenever the same version is given the same inputs for the same item.
+    pub idempotency_key: Digest,
+}
+
+/// Which page of items discovery is to return.
+#[derive(Clone, Copy, Debug)]
+pub struct DiscoverRequest<'a> {
+    /// The job's name.
+    pub job: &'a str,
+    /// What the page before answered as `next`; none for the first.
+    pub cursor: Option<&'a str>,
+    /// How many items at most.
+    pub limit: u32,
+}
+
+/// What surrounds an attempt. (Shared pointers, since an attempt's store outlives no borrow.)
+#[derive(Clone, Copy, Debug)]
+pub struct AttemptContext<'a> {
+    /// What it may use.
+    pub limits: Limits,
+    /// What it may touch: checked by `Handler::check_grants` before.
+    pub grants: &'a Arc<Grants>,
+    /// The job's parameters, each as JSON.
+    pub params: &'a Arc<BTreeMap<String, String>>,
+    /// Where the clock of a handler without the clock grant stands: when the item was discovered.
+    pub frozen_at: Timestamp,
+    /// What the randomness of a handler without the random grant comes from: the idempotency key.
+    pub seed: Digest,
+}
+
+/// What an attempt at a stage came to.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it returned: JSON, byte for byte; there if and only if the outcome is `Done`.
+    pub output: Option<String>,
+    /// Why it did not succeed, or why it skips, for people: bounded.
+    pub error: Option<String>,
+    /// How long it asked to wait.
+    pub after: Option<Duration>,
+    /// What it left behind.
+    pub traces: Traces,
+}
+
+/// What a call of discovery came to.
+#[derive(Clone, Debug)]
+pub struct DiscoveryAttempt {
+    /// The page, or how it failed.
+    pub result: Result<Page, GuestFailure>,
+    /// What it left behind.
+    pub traces: Traces,
+}
+
+/// How a guest failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestFailure {
+    /// How it ended: never `Done`.
+    pub outcome: Outcome,
+    /// How long it asked to wait.
+    pub after: Option<Duration>,
+    /// Why, for people: bounded.
+    pub message: String,
+}
+
+/// What a guest leaves behind, however it ends.
+#[derive(Clone, Debug, Default)]
+pub struct Traces {
+    /// `host.log`, stdout and stderr, a line each with its origin: `[info] fetched`, `[stderr] oops`. At most
+    /// `LOG_BYTES_MAX` and a last line that says what was cut.
+    pub log: String,
+    /// The parameters it read, with what it was given, sorted by name.
+    pub params_read: Vec<(String, Option<String>)>,
+    /// What it used, summed by meter, in the order of first use.
+    pub charges: Vec<(String, f64)>,
+    /// The last progress it reported.
+    pub progress: Option<(f64, String)>,
+    /// The most linear memory it held.
+    pub memory_bytes_max: u64,
+    /// How long it took, making and dropping its sandbox included.
+    pub elapsed: Duration,
+}
+
+/// One page of discovered items.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The items.
+    pub items: Vec<NewItem>,
+    /// Where the next page starts; none: this was the last.
+    pub next: Option<String>,
+}
+
+/// An item that discovery found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewItem {
+    /// Unique in the job: 1 to 1024 bytes.
+    pub key: String,
+    /// JSON.
+    pub data: String,
+    /// Higher runs sooner.
+    pub priority: i32,
+}

@@ -1,0 +1,158 @@
+//! The engine that all components share.
+//!
+//! Owns its settings: how guests are interrupted, how much they may hold, what makes an attempt cost ten microseconds
+//! in place of a hundred, and that the same code gives the same result on every machine. Never runs a guest itself.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gristmill_model::Clock;
+use wasmtime::component::Linker;
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::cache::Cache;
+use crate::limiter::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
+use crate::state::State;
+use crate::ticker::Ticker;
+use crate::{Error, imports, virtual_world, wasi};
+
+/// Sandboxes beyond those for attempts: for `describe` and for discovery.
+const SPARE_SANDBOXES: usize = 4;
+
+/// How much of a memory stays resident in its place between two attempts: giving pages back to the kernel and faulting
+/// them in again costs ten times what cleaning them does.
+const MEMORY_KEEP_RESIDENT_BYTES: usize = 1 << 20;
+const TABLE_KEEP_RESIDENT_BYTES: usize = 64 << 10;
+
+/// A guest's stack, on the stack of the thread that runs it: half of what a thread has by default.
+const STACK_BYTES: usize = 1 << 20;
+
+/// The state of an instance beside its memories.
+const INSTANCE_BYTES_MAX: usize = 1 << 20;
+
+/// How a sandbox is made.
+pub struct Settings {
+    /// Where compiled code is kept; none: it is not.
+    pub cache_dir: Option<PathBuf>,
+    /// How many attempts run at once.
+    pub parallel: usize,
+    /// The most memory that any stage is allowed.
+    pub memory_bytes_max: u64,
+    /// The time, for guests that are granted it.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Loads components. Cheap to clone: the engine is shared.
+#[derive(Clone)]
+pub struct Sandbox {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) engine: Engine,
+    pub(crate) linker: Linker<State>,
+    pub(crate) ticker: Ticker,
+    pub(crate) cache: Option<Cache>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) memory_bytes_max: u64,
+    warnings: Vec<String>,
+}
+
+impl Sandbox {
+    /// Starts an engine. What does not stop it, but makes it slower, is among the warnings.
+    pub fn new(settings: Settings) -> Result<Self, Error> {
+        let failed = |reason: String| Error::Engine { reason };
+        let mut warnings = Vec::new();
+        let engine = engine(&settings, &mut warnings).map_err(|error| failed(error.root_cause().to_string()))?;
+        let linker = linker(&engine).map_err(|error| failed(error.root_cause().to_string()))?;
+        let ticker = Ticker::start(&engine).map_err(|error| failed(error.to_string()))?;
+        let cache = settings.cache_dir.and_then(|folder| {
+            let opened = Cache::open(&folder);
+            opened
+                .map_err(|error| {
+                    let folder = folder.display();
+                    warnings.push(format!("cannot keep compiled code in {folder}, so each start compiles: {error}"));
+                })
+                .ok()
+        });
+        let (clock, memory_bytes_max) = (settings.clock, settings.memory_bytes_max);
+        let shared = Shared { engine, linker, ticker, cache, clock, memory_bytes_max, warnings };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// What makes this sandbox slower than it could be, a sentence each.
+    pub fn warnings(&self) -> &[String] {
+        &self.shared.warnings
+    }
+}
+
+fn engine(settings: &Settings, warnings: &mut Vec<String>) -> wasmtime::Result<Engine> {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .max_wasm_stack(STACK_BYTES)
+        // A person reads a sentence, not a list of offsets.
+        .wasm_backtrace_max_frames(None)
+        // The two places where WebAssembly leaves a choice to the machine.
+        .cranelift_nan_canonicalization(true)
+        .relaxed_simd_deterministic(true);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)));
+    match Engine::new(&config) {
+        Ok(engine) => {
+            if !PoolingAllocationConfig::is_pagemap_scan_available() {
+                warnings.push(
+                    "this kernel has no PAGEMAP_SCAN (Linux has it from 6.7): an attempt costs several times as much"
+                        .to_owned(),
+                );
+            }
+            Ok(engine)
+        }
+        Err(error) => {
+            config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+            let engine = Engine::new(&config)?;
+            warnings.push(format!(
+                "cannot reserve memory for {} sandboxes, so each attempt allocates its own, slower: {}",
+                sandboxes(settings),
+                error.root_cause()
+            ));
+            Ok(engine)
+        }
+    }
+}
+
+fn sandboxes(settings: &Settings) -> u32 {
+    u32::try_from(settings.parallel.saturating_add(SPARE_SANDBOXES)).unwrap_or(u32::MAX).min(10_000)
+}
+
+/// The pool: room for that many components of the largest kind that a toolchain makes.
+fn pool(settings: &Settings) -> PoolingAllocationConfig {
+    let count = sandboxes(settings);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(count)
+        .total_core_instances(40 * count)
+        .total_memories((3 * count).max(MEMORIES_MAX))
+        .total_tables((5 * count).max(TABLES_MAX))
+        .max_core_instances_per_component(CORE_INSTANCES_MAX)
+        .max_memories_per_component(MEMORIES_MAX)
+        .max_tables_per_component(TABLES_MAX)
+        .table_elements(TABLE_ELEMENTS_MAX)
+        .max_core_instance_size(INSTANCE_BYTES_MAX)
+        .max_component_instance_size(INSTANCE_BYTES_MAX)
+        .max_memory_size(usize::try_from(settings.memory_bytes_max).unwrap_or(usize::MAX))
+        .max_unused_warm_slots(3 * count)
+        .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT_BYTES)
+        .table_keep_resident(TABLE_KEEP_RESIDENT_BYTES)
+        .pagemap_scan(Enabled::Auto);
+    pool
+}
+
+/// Everything that this host offers. A component is bound to what it imports of it, and cannot reach the rest.
+fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    // The virtual world, and the careful `open-at`, take the place of WASI's own.
+    linker.allow_shadowing(true);
+    wasi::link(&mut linker)?;
+    virtual_world::link(&mut linker)?;
+    imports::link(&mut linker)?;
+    Ok(linker)
+}

@@ -1,0 +1,36 @@
+//! Components: load, hash, inspect, check against grants, run one attempt.
+//!
+//! Owns the only wasmtime: engine, pool, compiled-code cache, the imports that a guest sees, and the limits it runs
+//! under. It never lets a guest's fault become an error of the host, and knows nothing of jobs, queues or databases.
+
+mod abi;
+mod attempt;
+mod bytes;
+mod cache;
+mod engine;
+mod error;
+mod handler;
+mod imports;
+mod inspect;
+mod limiter;
+mod log;
+mod outcome;
+mod precompiled;
+mod run;
+mod state;
+mod ticker;
+mod virtual_world;
+mod wasi;
+
+pub use attempt::{
+    Attempt, AttemptContext, DiscoverRequest, DiscoveryAttempt, GuestFailure, NewItem, Page, Traces, Work,
+};
+pub use bytes::{COMPONENT_BYTES_MAX, canonical_hash};
+pub use engine::{Sandbox, Settings};
+pub use error::Error;
+pub use handler::Handler;
+pub use inspect::{GrantUse, Inspection, Offers, StageInfo, inspect, inspect_bytes};
+pub use log::LOG_BYTES_MAX;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,30 @@
+//! Loading of machine code that this host compiled before.
+//!
+//! Owns the one `unsafe` of the workspace. Never sees a byte that `cache` has not vouched for.
+
+#![expect(unsafe_code, reason = "wasmtime cannot check machine code, so loading it is unsafe; see SAFETY below")]
+
+use wasmtime::component::Component;
+use wasmtime::{Engine, Result};
+
+/// Compiled code that somebody vouches for.
+pub(crate) struct Vouched<'a> {
+    code: &'a [u8],
+}
+
+impl<'a> Vouched<'a> {
+    /// The caller vouches that an engine made these bytes (`Engine::precompile_component`): just now, or before, and
+    /// then that they were kept where only this user can write, and that none has changed since.
+    pub(crate) fn new(code: &'a [u8]) -> Self {
+        Self { code }
+    }
+}
+
+/// Loads compiled code. It fails if the component needs more than a sandbox has.
+pub(crate) fn load(engine: &Engine, code: &Vouched<'_>) -> Result<Component> {
+    // SAFETY: the bytes are what `Engine::precompile_component` gave. They come straight from it, or from `cache`,
+    // whose folder has mode 0700 and belongs to this user, and whose files were compared with the digest stored with
+    // them, under a name that covers the component's bytes and the engine's version and settings. (wasmtime itself
+    // compares the latter two once more.)
+    unsafe { Component::deserialize(engine, code.code) }
+}

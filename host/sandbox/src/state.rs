@@ -1,0 +1,74 @@
+//! What the host holds for one attempt while it runs.
+//!
+//! Owns everything that a guest's calls change. Never outlives its attempt, and costs next to nothing to make: what
+//! few guests use is made when they use it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gristmill_model::{Clock, Grants};
+use wasmtime_wasi::{ResourceTable, WasiCtx};
+
+use crate::limiter::Limiter;
+use crate::log::SharedLog;
+use crate::virtual_world::VirtualWorld;
+use crate::{AttemptContext, Traces};
+
+/// How many handles (files, streams, timers) a guest may hold at once.
+const HANDLES_MAX: usize = 256;
+
+pub(crate) struct State {
+    pub(crate) limiter: Limiter,
+    pub(crate) log: SharedLog,
+    pub(crate) params: Arc<BTreeMap<String, String>>,
+    pub(crate) params_read: BTreeMap<String, Option<String>>,
+    pub(crate) charges: Vec<(String, f64)>,
+    pub(crate) progress: Option<(f64, String)>,
+    pub(crate) grants: Arc<Grants>,
+    /// The host's clock, for a guest that is granted it.
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) began: Instant,
+    pub(crate) deadline: Instant,
+    /// Time and chance, for a guest that is not granted the real ones.
+    pub(crate) world: VirtualWorld,
+    pub(crate) table: ResourceTable,
+    /// Made by the first call that needs it.
+    pub(crate) wasi: Option<Box<WasiCtx>>,
+}
+
+impl State {
+    pub(crate) fn new(context: &AttemptContext<'_>, clock: &Arc<dyn Clock>, began: Instant) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(HANDLES_MAX);
+        // A time beyond all limits needs no timer.
+        let deadline = began.checked_add(context.limits.timeout).unwrap_or(began + Duration::from_secs(1 << 32));
+        Self {
+            limiter: Limiter::new(context.limits.memory_bytes_max),
+            log: SharedLog::default(),
+            params: Arc::clone(context.params),
+            params_read: BTreeMap::new(),
+            charges: Vec::new(),
+            progress: None,
+            grants: Arc::clone(context.grants),
+            clock: Arc::clone(clock),
+            began,
+            deadline,
+            world: VirtualWorld::new(context.frozen_at, context.seed),
+            table,
+            wasi: None,
+        }
+    }
+
+    /// What the guest leaves behind.
+    pub(crate) fn into_traces(self, elapsed: Duration) -> Traces {
+        Traces {
+            log: self.log.lock().finish(),
+            params_read: self.params_read.into_iter().collect(),
+            charges: self.charges,
+            progress: self.progress,
+            memory_bytes_max: self.limiter.bytes(),
+            elapsed,
+        }
+    }
+}

@@ -1,0 +1,504 @@
+//! Who is doing what.
+//!
+//! Owns all in-flight state of a host, in one place: what is claimed, what is finished and not yet settled, where each
+//! discovery stands, and whether there is anything left. Purely synchronous: an `Event` goes in, `Command`s come out.
+//! It performs none of them, never waits, and never asks the time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gristmill_model::{DeadReason, Disposition, Fence, HostId, JobId, StageId, StageKey, Timestamp};
+use gristmill_tracker::{
+    ClaimRequest, Completion, Lost, NewItem, Release, Round, RoundDone, Settlement, Upsert, Upserted,
+};
+
+use crate::discover::{Page, PageFailure, PageRequest, PageResult};
+use crate::load::{LoadedJob, StageContext};
+use crate::pace::{ATTEMPTS_IN_FLIGHT_MAX, Pace};
+use crate::summary::Summary;
+use crate::workers::{Chunk, Finished};
+
+/// What a lease is given beyond the longest that its attempts may take.
+const LEASE_SLACK: Duration = Duration::from_secs(60);
+/// How many waiting stages are promoted at once.
+const PROMOTE_MAX: u32 = 4096;
+/// The longest sleep until the next look at what waits, in case another process wrote to the tracker.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Something that happened.
+pub(crate) enum Event {
+    /// A thread finished attempts.
+    Finished(Finished),
+    /// The tracker settled and claimed.
+    Round(RoundDone),
+    /// Work was given back.
+    Released,
+    /// A handler answered with a page.
+    Page(PageResult),
+    /// The tracker recorded a page.
+    Upserted(JobId, Upserted),
+    /// Waiting work became ready.
+    Promoted(u64),
+    /// When the next waiting work will be ready.
+    NextDue(Option<Timestamp>),
+    /// Vanished hosts lost their work.
+    Reaped(Lost),
+    /// Time has passed.
+    Woken,
+    /// Somebody asked the host to stop.
+    Stop,
+}
+
+/// Something to do.
+pub(crate) enum Command {
+    Round(Round),
+    Run(Chunk),
+    Release(Vec<Release>),
+    Ask(PageRequest),
+    Upsert(Upsert),
+    Promote(u32),
+    NextDue,
+    /// Let the threads give back what they have not begun.
+    StopWorkers,
+}
+
+struct Stage {
+    context: Arc<StageContext>,
+    pace: Pace,
+    in_flight: usize,
+    /// There may be something ready: so it is until a claim gets less than it asked for.
+    may_have_ready: bool,
+}
+
+enum Discovery {
+    /// A page is being made or recorded.
+    Running,
+    /// The next page, or the next pass, starts then.
+    Waiting { at: Timestamp, cursor: Option<String> },
+    /// The last pass is over, or failed for good.
+    Over,
+}
+
+struct Source {
+    loaded: Arc<LoadedJob>,
+    discovery: Discovery,
+    failures: u32,
+    /// The cursor of the page at hand, to ask for it again.
+    cursor: Option<String>,
+}
+
+/// See the module.
+pub(crate) struct Dispatcher {
+    host: HostId,
+    threads: usize,
+    watch: bool,
+    stages: HashMap<StageId, Stage>,
+    /// The order in which stages are asked: each round begins one further on, so that none is always last.
+    order: Vec<StageId>,
+    turn: usize,
+    sources: HashMap<JobId, Source>,
+    /// What is claimed and not settled, by lease.
+    leases: HashMap<Fence, Vec<StageKey>>,
+    finished: Vec<Settlement>,
+    unrun: Vec<Release>,
+    in_flight: usize,
+    round: Option<RoundInFlight>,
+    /// Rises whenever something may have become ready.
+    ready_epoch: u64,
+    release_in_flight: bool,
+    due: Due,
+    stopping: bool,
+    pub(crate) summary: Summary,
+}
+
+/// What the dispatcher remembers of the round that the tracker is busy with.
+struct RoundInFlight {
+    /// Since when each thing that it settles was ready.
+    ready: Vec<Timestamp>,
+    /// It puts work to wait.
+    postpones: bool,
+    /// `ready_epoch` when it began.
+    epoch: u64,
+}
+
+/// What is known about waiting work.
+#[derive(Clone, Copy, PartialEq)]
+enum Due {
+    /// Nothing: it is to be asked.
+    Unknown,
+    /// It was asked, or is being promoted.
+    Asked,
+    /// At this time.
+    At(Timestamp),
+    /// There is none.
+    None,
+}
+
+impl Dispatcher {
+    pub(crate) fn new(host: HostId, threads: usize, watch: bool) -> Self {
+        Self {
+            host,
+            threads,
+            watch,
+            stages: HashMap::new(),
+            order: Vec::new(),
+            turn: 0,
+            sources: HashMap::new(),
+            leases: HashMap::new(),
+            finished: Vec::new(),
+            unrun: Vec::new(),
+            in_flight: 0,
+            round: None,
+            ready_epoch: 0,
+            release_in_flight: false,
+            due: Due::Unknown,
+            stopping: false,
+            summary: Summary::default(),
+        }
+    }
+
+    pub(crate) fn add_stage(&mut self, id: StageId, context: StageContext) {
+        let stage = Stage { context: Arc::new(context), pace: Pace::default(), in_flight: 0, may_have_ready: true };
+        self.stages.insert(id, stage);
+        self.order.push(id);
+    }
+
+    pub(crate) fn add_source(&mut self, job: JobId, loaded: Arc<LoadedJob>, cursor: Option<String>, now: Timestamp) {
+        let discovery = Discovery::Waiting { at: now, cursor };
+        self.sources.insert(job, Source { loaded, discovery, failures: 0, cursor: None });
+    }
+
+    /// Takes in what happened and says what to do about it.
+    #[must_use]
+    pub(crate) fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Command> {
+        let mut commands = Vec::new();
+        match event {
+            Event::Finished(finished) => self.finished(finished),
+            Event::Round(done) => self.round_done(done, now, &mut commands),
+            Event::Released => self.release_in_flight = false,
+            Event::Page(result) => self.page(result, now, &mut commands),
+            Event::Upserted(job, upserted) => self.upserted(job, upserted, now),
+            Event::Promoted(count) => {
+                self.due = Due::Unknown;
+                if count > 0 {
+                    self.expect_ready();
+                }
+            }
+            // An answer to a question that was overtaken by new waiting work says nothing.
+            Event::NextDue(due) if self.due == Due::Asked => self.due = due.map_or(Due::None, Due::At),
+            Event::NextDue(_) => {}
+            Event::Reaped(lost) => {
+                self.summary.lost += lost.attempts;
+                self.summary.dead += lost.dead;
+                if lost.attempts > 0 {
+                    self.due = Due::Unknown;
+                }
+            }
+            Event::Woken => {
+                if self.due == Due::None {
+                    self.due = Due::Unknown;
+                }
+            }
+            Event::Stop => {
+                self.stopping = true;
+                self.summary.interrupted = true;
+                commands.push(Command::StopWorkers);
+            }
+        }
+        self.next(now, &mut commands);
+        commands
+    }
+
+    /// Whether everything is done, or given back.
+    pub(crate) fn is_over(&self) -> bool {
+        let quiet = self.in_flight == 0
+            && self.round.is_none()
+            && !self.release_in_flight
+            && self.finished.is_empty()
+            && self.unrun.is_empty();
+        let discovering = self.sources.values().any(|source| matches!(source.discovery, Discovery::Running));
+        if self.stopping {
+            return quiet;
+        }
+        let nothing_left = self.stages.values().all(|stage| !stage.may_have_ready)
+            && self.due == Due::None
+            && self.sources.values().all(|source| matches!(source.discovery, Discovery::Over));
+        quiet && !discovering && nothing_left && !self.watch
+    }
+
+    /// When to wake it, if nothing happens before.
+    pub(crate) fn wake_at(&self, now: Timestamp) -> Timestamp {
+        let pages = self.sources.values().filter_map(|source| match source.discovery {
+            Discovery::Waiting { at, .. } => Some(at),
+            Discovery::Running | Discovery::Over => None,
+        });
+        let due = match self.due {
+            Due::At(at) => Some(at),
+            Due::Unknown | Due::Asked | Due::None => None,
+        };
+        pages.chain(due).chain([now + LOOK_AGAIN]).min().unwrap_or(now + LOOK_AGAIN)
+    }
+
+    /// What is claimed and neither settled nor given back: for a host that must end now.
+    pub(crate) fn held(&self) -> Vec<Release> {
+        self.leases.iter().map(|(fence, keys)| Release { fence: *fence, keys: keys.clone() }).collect()
+    }
+
+    fn expect_ready(&mut self) {
+        self.ready_epoch += 1;
+        for stage in self.stages.values_mut() {
+            stage.may_have_ready = true;
+        }
+    }
+
+    fn finished(&mut self, finished: Finished) {
+        let Finished { fence, stage: id, completions, unrun, elapsed } = finished;
+        let count = completions.len() + unrun.len();
+        self.in_flight -= count;
+        if let Some(stage) = self.stages.get_mut(&id) {
+            stage.in_flight -= count;
+            stage.pace.learn(completions.len(), elapsed);
+        }
+        for completion in &completions {
+            self.note(completion, id);
+        }
+        if !completions.is_empty() {
+            self.finished.push(Settlement { fence, completions });
+        }
+        if !unrun.is_empty() {
+            self.unrun.push(Release { fence, keys: unrun });
+        }
+    }
+
+    fn note(&mut self, completion: &Completion, id: StageId) {
+        *self.summary.outcomes.entry(completion.outcome).or_default() += 1;
+        let name = self.stages.get(&id).map_or("?", |stage| stage.context.spec().name.as_str());
+        let error = completion.error.as_deref().unwrap_or_default().lines().next().unwrap_or_default();
+        match completion.disposition {
+            Disposition::Dead(reason) => {
+                self.summary.dead += 1;
+                tracing::info!(stage = name, reason = reason.name(), error, "dead");
+            }
+            Disposition::Wait(delay) => tracing::debug!(stage = name, ?delay, error, "waits"),
+            Disposition::Done | Disposition::Skipped => {}
+        }
+    }
+
+    fn round_done(&mut self, done: RoundDone, now: Timestamp, commands: &mut Vec<Command>) {
+        let Some(round) = self.round.take() else { return };
+        self.summary.late += done.late;
+        self.summary.rounds += 1;
+        for ready_at in round.ready {
+            self.summary.latency.record(now.since(ready_at));
+        }
+        if round.postpones {
+            // What waits now may be due sooner than what was known.
+            self.due = Due::Unknown;
+        }
+        // What became ready while the round was under way may have come after its claims: then it drained nothing.
+        let drained = if self.ready_epoch == round.epoch { done.drained } else { Vec::new() };
+        if done.released > 0 {
+            self.expect_ready();
+        }
+        for id in drained {
+            // Claims come last in a round: what it released itself was there for them.
+            if let Some(stage) = self.stages.get_mut(&id) {
+                stage.may_have_ready = false;
+            }
+        }
+        for lease in done.leases {
+            let keys: Vec<StageKey> = lease.claims.iter().map(|claim| claim.key).collect();
+            if self.stopping {
+                self.unrun.push(Release { fence: lease.fence, keys });
+                continue;
+            }
+            let Some(stage) = self.stages.get_mut(&lease.stage) else { continue };
+            stage.in_flight += keys.len();
+            self.in_flight += keys.len();
+            self.leases.insert(lease.fence, keys);
+            let context = Arc::clone(&stage.context);
+            commands.push(Command::Run(Chunk {
+                fence: lease.fence,
+                stage: lease.stage,
+                context,
+                claims: lease.claims,
+            }));
+        }
+    }
+
+    fn page(&mut self, result: PageResult, now: Timestamp, commands: &mut Vec<Command>) {
+        let Some(source) = self.sources.get_mut(&result.job) else { return };
+        let name = source.loaded.job.spec.name.clone();
+        for line in result.log.lines() {
+            tracing::debug!(job = name, "discovery: {line}");
+        }
+        match result.page {
+            Ok(Page { items, next }) => {
+                source.failures = 0;
+                source.cursor.clone_from(&next);
+                commands.push(Command::Upsert(upsert(result.job, items, next, now)));
+            }
+            Err(failure) => {
+                if let Some(reason) = source.fail(&failure, now) {
+                    tracing::warn!(job = name, reason = reason.name(), "discovery failed: {}", failure.message);
+                    self.summary.discovery_failures.push((name, failure.message));
+                } else {
+                    tracing::warn!(job = name, "discovery will be tried again: {}", failure.message);
+                }
+            }
+        }
+    }
+
+    fn upserted(&mut self, job: JobId, upserted: Upserted, now: Timestamp) {
+        let total = &mut self.summary.discovered;
+        total.new += upserted.new;
+        total.changed += upserted.changed;
+        total.unchanged += upserted.unchanged;
+        if upserted.new > 0 {
+            self.expect_ready();
+        }
+        let watch = self.watch;
+        let Some(source) = self.sources.get_mut(&job) else { return };
+        let every = source.loaded.job.tuning.discover.every.filter(|_| watch);
+        source.discovery = match (source.cursor.take(), every) {
+            (Some(cursor), _) => Discovery::Waiting { at: now, cursor: Some(cursor) },
+            (None, Some(every)) => Discovery::Waiting { at: now + every, cursor: None },
+            (None, None) => Discovery::Over,
+        };
+    }
+
+    /// What can be done now.
+    fn next(&mut self, now: Timestamp, commands: &mut Vec<Command>) {
+        if !self.release_in_flight && !self.unrun.is_empty() {
+            let unrun = std::mem::take(&mut self.unrun);
+            for release in &unrun {
+                self.forget(release.fence, &release.keys);
+            }
+            self.release_in_flight = true;
+            commands.push(Command::Release(unrun));
+        }
+        if !self.stopping {
+            self.ask_for_pages(now, commands);
+            self.look_at_waiting(now, commands);
+        }
+        self.start_round(now, commands);
+    }
+
+    fn ask_for_pages(&mut self, now: Timestamp, commands: &mut Vec<Command>) {
+        for (job, source) in &mut self.sources {
+            let Discovery::Waiting { at, cursor } = &source.discovery else { continue };
+            if *at > now {
+                continue;
+            }
+            source.cursor.clone_from(cursor);
+            commands.push(Command::Ask(PageRequest {
+                job: *job,
+                loaded: Arc::clone(&source.loaded),
+                cursor: cursor.clone(),
+            }));
+            source.discovery = Discovery::Running;
+        }
+    }
+
+    fn look_at_waiting(&mut self, now: Timestamp, commands: &mut Vec<Command>) {
+        match self.due {
+            Due::Unknown => {
+                self.due = Due::Asked;
+                commands.push(Command::NextDue);
+            }
+            Due::At(at) if at <= now => {
+                self.due = Due::Asked;
+                commands.push(Command::Promote(PROMOTE_MAX));
+            }
+            Due::Asked | Due::At(_) | Due::None => {}
+        }
+    }
+
+    /// One round at a time: while the tracker is busy with one, the next one gathers. That is group commit, with the
+    /// batch as large as the load makes it, and no lingering.
+    fn start_round(&mut self, now: Timestamp, commands: &mut Vec<Command>) {
+        if self.round.is_some() {
+            return;
+        }
+        let claims = if self.stopping { Vec::new() } else { self.claims() };
+        if claims.is_empty() && self.finished.is_empty() {
+            return;
+        }
+        let settlements = std::mem::take(&mut self.finished);
+        for settlement in &settlements {
+            let keys: Vec<StageKey> = settlement.completions.iter().map(|completion| completion.key).collect();
+            self.forget(settlement.fence, &keys);
+        }
+        let done = || settlements.iter().flat_map(|settlement| &settlement.completions);
+        self.round = Some(RoundInFlight {
+            ready: done().map(|done| done.ready_at).collect(),
+            postpones: done().any(|done| matches!(done.disposition, Disposition::Wait(_))),
+            epoch: self.ready_epoch,
+        });
+        commands.push(Command::Round(Round { host: self.host, now, settlements, claims }));
+    }
+
+    /// What to claim: each stage up to its window, and all together up to the bound, shared evenly.
+    fn claims(&mut self) -> Vec<ClaimRequest> {
+        let mut room = ATTEMPTS_IN_FLIGHT_MAX.saturating_sub(self.in_flight);
+        self.turn = (self.turn + 1) % self.order.len().max(1);
+        let (before, from) = self.order.split_at(self.turn);
+        let asking: Vec<StageId> =
+            from.iter().chain(before).filter(|id| self.stages[id].may_have_ready).copied().collect();
+        let mut claims = Vec::with_capacity(asking.len());
+        for (place, id) in asking.iter().enumerate() {
+            let stage = &self.stages[id];
+            let share = room.div_ceil(asking.len() - place);
+            let limit = stage.pace.window(self.threads).saturating_sub(stage.in_flight).min(share);
+            let chunk = stage.pace.chunk();
+            // A few at a time would cost a transaction each: wait until a chunk fits, or the stage is nearly idle.
+            if limit == 0 || (limit < chunk as usize && stage.in_flight > chunk as usize) {
+                continue;
+            }
+            room -= limit;
+            let lease = stage.context.tuning().limits.timeout * chunk + LEASE_SLACK;
+            claims.push(ClaimRequest { stage: *id, limit: limit as u32, chunk, lease });
+        }
+        claims
+    }
+
+    fn forget(&mut self, fence: Fence, keys: &[StageKey]) {
+        if let Some(held) = self.leases.get_mut(&fence) {
+            if held.len() <= keys.len() {
+                self.leases.remove(&fence);
+            } else {
+                held.retain(|key| !keys.contains(key));
+            }
+        }
+    }
+}
+
+impl Source {
+    /// Takes in a failed page. Returns why discovery is over, or none if it is tried again.
+    fn fail(&mut self, failure: &PageFailure, now: Timestamp) -> Option<DeadReason> {
+        let policy = &self.loaded.job.tuning.discover.retry;
+        let counters = gristmill_model::Counters { attempts: self.failures, ..Default::default() };
+        let key = StageKey(0);
+        match gristmill_model::decide(failure.outcome, failure.after, counters, policy, key, false) {
+            Disposition::Wait(delay) => {
+                self.failures = counters.after(failure.outcome).attempts;
+                self.discovery = Discovery::Waiting { at: now + delay, cursor: self.cursor.take() };
+                None
+            }
+            Disposition::Dead(reason) => {
+                self.discovery = Discovery::Over;
+                Some(reason)
+            }
+            // A page that is skipped is an odd thing to say, and means that there is nothing to discover.
+            Disposition::Done | Disposition::Skipped => {
+                self.discovery = Discovery::Over;
+                None
+            }
+        }
+    }
+}
+
+fn upsert(job: JobId, items: Vec<NewItem>, cursor: Option<String>, now: Timestamp) -> Upsert {
+    Upsert { job, items, cursor, now }
+}

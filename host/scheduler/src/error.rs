@@ -1,0 +1,42 @@
+//! What can go wrong with a host.
+//!
+//! Owns the crate's error type, and the list of what is wrong with a job. What a guest does is no error: it is an
+//! outcome.
+
+use thiserror::Error;
+
+/// What can go wrong with a host.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The tracker failed: nothing can be recorded any more, so nothing more is run.
+    #[error(transparent)]
+    Tracker(#[from] gristmill_tracker::Error),
+    /// The sandbox could not be made.
+    #[error(transparent)]
+    Sandbox(#[from] gristmill_sandbox::Error),
+    /// A job cannot be run as it is.
+    #[error("job `{job}` cannot run")]
+    Job {
+        /// The job's name.
+        job: String,
+        /// Everything that is wrong with it.
+        problems: Vec<Problem>,
+    },
+    /// A thread could not be started.
+    #[error("a thread could not be started: {0}")]
+    Thread(std::io::Error),
+    /// The threads that run attempts have ended by themselves.
+    #[error("the threads that run attempts have stopped")]
+    Stopped,
+}
+
+/// One thing that is wrong with a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Which part of the job: `discover`, or a stage's name.
+    pub place: String,
+    /// What is wrong.
+    pub message: String,
+    /// What would help.
+    pub hint: Option<String>,
+}

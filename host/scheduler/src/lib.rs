@@ -1,0 +1,19 @@
+//! The loop: discover, claim, run, settle, reap.
+//!
+//! Owns what runs next and who runs it. It knows no SQL and no WebAssembly: the tracker records, the sandbox runs, and
+//! this crate carries work from one to the other, bounded everywhere. It never prints and never exits.
+
+mod discover;
+mod dispatcher;
+mod driver;
+mod error;
+mod load;
+mod pace;
+mod summary;
+mod workers;
+
+pub use driver::{Host, HostOptions};
+pub use error::{Error, Problem};
+pub use load::{LoadedJob, load};
+pub use pace::{ATTEMPTS_IN_FLIGHT_MAX, CHUNK_MAX};
+pub use summary::{Latency, Summary};

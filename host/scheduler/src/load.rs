@@ -1,0 +1,192 @@
+//! From a job's file to a job that can run.
+//!
+//! Owns the check of a job against its components, and what an attempt needs to know of its stage. Reports everything
+//! that is wrong at once. Never talks to a tracker: a job is checked before anything is written.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use gristmill_model::{ComponentIdentity, Digest, Grants, Job, StageSpec, Timestamp, stage_version};
+use gristmill_sandbox::{Handler, Sandbox};
+use gristmill_tracker::{JobRegistration, StageRegistration};
+
+use crate::{Error, Problem};
+
+/// The largest file that `inputs` may name.
+const INPUT_BYTES_MAX: u64 = 64 << 20;
+
+/// A job whose components are loaded, and fit.
+pub struct LoadedJob {
+    /// The job as its file declares it.
+    pub job: Job,
+    /// In the order of the file.
+    pub stages: Vec<LoadedStage>,
+    /// What finds its items, and what that may touch.
+    pub discover: Option<(Handler, Arc<Grants>)>,
+    /// What handlers may ask for.
+    pub params: Arc<BTreeMap<String, String>>,
+}
+
+/// A stage and its component.
+pub struct LoadedStage {
+    /// Its component.
+    pub handler: Handler,
+    /// Its version.
+    pub version: Digest,
+    /// What it may touch.
+    pub grants: Arc<Grants>,
+}
+
+impl LoadedJob {
+    /// What the tracker is told.
+    pub fn registration(&self, now: Timestamp) -> JobRegistration {
+        let spec = &self.job.spec;
+        let stages = spec.stages.iter().zip(&self.stages).map(|(stage, loaded)| StageRegistration {
+            name: stage.name.clone(),
+            needs: stage.needs.clone(),
+            version: loaded.version,
+            component: loaded.handler.hash(),
+            component_raw: loaded.handler.report().raw_hash,
+            component_size: loaded.handler.report().size_bytes,
+            source: stage.handler.display().to_string(),
+            declared: stage.version.clone(),
+        });
+        JobRegistration {
+            name: spec.name.clone(),
+            spec_id: spec.id(),
+            yaml: self.job.yaml.clone(),
+            stages: stages.collect(),
+            now,
+        }
+    }
+}
+
+/// Loads the components of a job and checks that they fit it.
+///
+/// # Errors
+/// With everything that is wrong: a component that cannot be loaded, that lacks a stage, that needs a grant, a folder
+/// or a file that is not there.
+pub fn load(sandbox: &Sandbox, job: Job) -> Result<LoadedJob, Error> {
+    let mut loader = Loader { sandbox, handlers: HashMap::new(), problems: Vec::new() };
+    let discover = job.spec.discover.as_ref().and_then(|discover| {
+        let handler = loader.handler("discover", &discover.handler)?;
+        loader.check_grants("discover", &handler, &discover.grants);
+        if handler.report().offers.discovery.is_none() {
+            let message = format!("{} finds no items", discover.handler.display());
+            let hint = "a component that does exports gristmill:handler/discovery@0.1.0";
+            loader.problem("discover", message, Some(hint.to_owned()));
+        }
+        Some((handler, Arc::new(discover.grants.clone())))
+    });
+    let stages: Vec<Option<LoadedStage>> = job.spec.stages.iter().map(|stage| loader.stage(stage)).collect();
+    let problems = loader.problems;
+    match stages.into_iter().collect::<Option<Vec<_>>>() {
+        Some(stages) if problems.is_empty() => {
+            let params = Arc::new(job.spec.params.clone());
+            Ok(LoadedJob { job, stages, discover, params })
+        }
+        _ => Err(Error::Job { job: job.spec.name, problems }),
+    }
+}
+
+struct Loader<'a> {
+    sandbox: &'a Sandbox,
+    // By path: a component that serves several stages is loaded once, and a broken one is reported once.
+    handlers: HashMap<PathBuf, Option<Handler>>,
+    problems: Vec<Problem>,
+}
+
+impl Loader<'_> {
+    fn problem(&mut self, place: &str, message: String, hint: Option<String>) {
+        self.problems.push(Problem { place: place.to_owned(), message, hint });
+    }
+
+    fn handler(&mut self, place: &str, path: &Path) -> Option<Handler> {
+        if let Some(known) = self.handlers.get(path) {
+            return known.clone();
+        }
+        let handler = match self.sandbox.load(path) {
+            Ok(handler) => Some(handler),
+            Err(error) => {
+                self.problem(place, sentence(&error), error.hint().map(str::to_owned));
+                None
+            }
+        };
+        self.handlers.insert(path.to_owned(), handler.clone());
+        handler
+    }
+
+    fn stage(&mut self, stage: &StageSpec) -> Option<LoadedStage> {
+        let inputs = self.inputs(stage);
+        let handler = self.handler(&stage.name, &stage.handler)?;
+        self.check_grants(&stage.name, &handler, &stage.grants);
+        if !handler.has_stage(&stage.name) {
+            let offered: Vec<&str> = handler.report().stages.iter().flatten().map(|info| info.name.as_str()).collect();
+            let hint = if offered.is_empty() {
+                "it has no stages".to_owned()
+            } else {
+                format!("it has {}", offered.join(", "))
+            };
+            self.problem(&stage.name, format!("{} has no stage `{}`", stage.handler.display(), stage.name), Some(hint));
+        }
+        let code = match &stage.version {
+            Some(declared) => ComponentIdentity::Declared(declared),
+            None => ComponentIdentity::Hash(handler.hash()),
+        };
+        let version = stage_version(&code, &stage.name, &inputs);
+        Some(LoadedStage { handler, version, grants: Arc::new(stage.grants.clone()) })
+    }
+
+    fn inputs(&mut self, stage: &StageSpec) -> Vec<Digest> {
+        let mut digests = Vec::with_capacity(stage.inputs.len());
+        for path in &stage.inputs {
+            let size = std::fs::metadata(path).map(|metadata| metadata.len());
+            match size.and_then(|size| if size > INPUT_BYTES_MAX { Ok(None) } else { std::fs::read(path).map(Some) }) {
+                Ok(Some(bytes)) => digests.push(Digest::of(&bytes)),
+                Ok(None) => {
+                    let message = format!("the input {} is larger than {INPUT_BYTES_MAX} bytes", path.display());
+                    self.problem(&stage.name, message, None);
+                }
+                Err(error) => self.problem(&stage.name, format!("the input {}: {error}", path.display()), None),
+            }
+        }
+        digests
+    }
+
+    fn check_grants(&mut self, place: &str, handler: &Handler, grants: &Grants) {
+        if let Err(error) = handler.check_grants(grants) {
+            self.problem(place, sentence(&error), error.hint().map(str::to_owned));
+        }
+    }
+}
+
+/// An error with its causes, in one line.
+fn sentence(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// What an attempt needs to know of its stage, shared by all of them.
+pub(crate) struct StageContext {
+    pub(crate) job: Arc<LoadedJob>,
+    pub(crate) place: usize,
+    pub(crate) version: gristmill_model::VersionId,
+    /// The stages it needs, in the order of the job's file: bit and name.
+    pub(crate) needs: Vec<(gristmill_model::StageBit, String)>,
+    pub(crate) is_pure: bool,
+}
+
+impl StageContext {
+    pub(crate) fn spec(&self) -> &StageSpec {
+        &self.job.job.spec.stages[self.place]
+    }
+
+    pub(crate) fn tuning(&self) -> &gristmill_model::StageTuning {
+        &self.job.job.tuning.stages[self.place]
+    }
+
+    pub(crate) fn loaded(&self) -> &LoadedStage {
+        &self.job.stages[self.place]
+    }
+}

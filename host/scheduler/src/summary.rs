@@ -1,0 +1,68 @@
+//! What a run came to.
+//!
+//! Owns the account that a host gives of itself at its end. Never the truth about items: that is the tracker's.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use gristmill_model::Outcome;
+use gristmill_tracker::Upserted;
+use hdrhistogram::Histogram;
+
+/// What a run came to.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// From the first event to the last.
+    pub elapsed: Duration,
+    /// What discovery found.
+    pub discovered: Upserted,
+    /// How many attempts ended in which way.
+    pub outcomes: BTreeMap<Outcome, u64>,
+    /// How many of them left a stage dead.
+    pub dead: u64,
+    /// Completions that came after their lease was taken away.
+    pub late: u64,
+    /// Attempts that vanished with an earlier host, and were charged.
+    pub lost: u64,
+    /// Transactions that settled and claimed.
+    pub rounds: u64,
+    /// From ready to settled and committed.
+    pub latency: Latency,
+    /// Somebody asked the host to stop before everything was done.
+    pub interrupted: bool,
+    /// Jobs whose discovery failed for good, and why.
+    pub discovery_failures: Vec<(String, String)>,
+}
+
+impl Summary {
+    /// All attempts.
+    pub fn attempts(&self) -> u64 {
+        self.outcomes.values().sum()
+    }
+}
+
+/// The longest time that is told apart from longer ones.
+const DAY_MICROS: u64 = 86_400_000_000;
+
+/// A distribution of times, to two digits.
+#[derive(Clone, Debug)]
+pub struct Latency(Histogram<u64>);
+
+impl Default for Latency {
+    fn default() -> Self {
+        // Two significant digits up to a day: some kilobytes, whatever is recorded.
+        let bounded = Histogram::new_with_bounds(1, DAY_MICROS, 2);
+        Self(bounded.unwrap_or_else(|_| unreachable!("these bounds are within what a histogram allows")))
+    }
+}
+
+impl Latency {
+    pub(crate) fn record(&mut self, time: Duration) {
+        self.0.saturating_record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// The time that `fraction` of all attempts stayed under: 0.5 is the median.
+    pub fn quantile(&self, fraction: f64) -> Duration {
+        Duration::from_micros(self.0.value_at_quantile(fraction))
+    }
+}

@@ -1,0 +1,204 @@
+//! The threads that run attempts.
+//!
+//! Owns plain threads, one a core, fed in chunks over a bounded channel: a task an attempt would cost a tenth of the
+//! speed, and nothing in here waits. An attempt cannot fail to be one: whatever the guest does is a completion.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use gristmill_model::{
+    Clock, Digest, Disposition, Fence, Outcome, StageId, StageKey, decide, idempotency_key, input_hash,
+};
+use gristmill_sandbox::{AttemptContext, Work};
+use gristmill_tracker::{Claim, Completion, Output};
+use tokio::sync::mpsc;
+
+use crate::Error;
+use crate::load::StageContext;
+use crate::pace::ATTEMPTS_IN_FLIGHT_MAX;
+
+/// A thread tells what is finished after this long, though its chunk is not.
+const REPORT_AFTER: Duration = Duration::from_millis(20);
+
+/// Work for one thread, under one lease.
+pub(crate) struct Chunk {
+    pub(crate) fence: Fence,
+    pub(crate) stage: StageId,
+    pub(crate) context: Arc<StageContext>,
+    pub(crate) claims: Vec<Claim>,
+}
+
+/// What a thread has finished.
+pub(crate) struct Finished {
+    pub(crate) fence: Fence,
+    pub(crate) stage: StageId,
+    pub(crate) completions: Vec<Completion>,
+    /// Not begun, because the host is stopping.
+    pub(crate) unrun: Vec<StageKey>,
+    /// How long the completions took.
+    pub(crate) elapsed: Duration,
+}
+
+/// The handle of the threads. Dropping it ends them, each after its attempt at hand.
+pub(crate) struct Workers {
+    sender: Option<Sender<Chunk>>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    pub(crate) fn start(
+        threads: usize,
+        clock: &Arc<dyn Clock>,
+        finished: &mpsc::Sender<Finished>,
+    ) -> Result<Self, Error> {
+        // Never more chunks than attempts in flight, so that the dispatcher, which bounds those, never waits in `run`.
+        let (sender, receiver) = bounded(ATTEMPTS_IN_FLIGHT_MAX);
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut workers = Self { sender: Some(sender), stop, threads: Vec::with_capacity(threads) };
+        for number in 0..threads {
+            let worker = Worker {
+                chunks: receiver.clone(),
+                finished: finished.clone(),
+                stop: Arc::clone(&workers.stop),
+                clock: Arc::clone(clock),
+            };
+            let builder = std::thread::Builder::new().name(format!("attempts-{number}"));
+            workers.threads.push(builder.spawn(move || worker.run()).map_err(Error::Thread)?);
+        }
+        Ok(workers)
+    }
+
+    /// Hands a chunk to the next free thread.
+    pub(crate) fn run(&self, chunk: Chunk) -> Result<(), Error> {
+        self.sender.as_ref().ok_or(Error::Stopped)?.send(chunk).map_err(|_| Error::Stopped)
+    }
+
+    /// Lets each thread finish the attempt at hand, and give the rest of its chunk back.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Leaves the threads behind. For a host that ends while attempts are still running.
+    pub(crate) fn abandon(mut self) {
+        self.threads.clear();
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop();
+        self.sender = None;
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Worker {
+    chunks: Receiver<Chunk>,
+    finished: mpsc::Sender<Finished>,
+    stop: Arc<AtomicBool>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Worker {
+    fn run(&self) {
+        while let Ok(chunk) = self.chunks.recv() {
+            if self.run_chunk(chunk).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Runs a chunk and tells what came of it; an error if nobody listens any more.
+    fn run_chunk(&self, chunk: Chunk) -> Result<(), mpsc::error::SendError<Finished>> {
+        let Chunk { fence, stage, context, claims } = chunk;
+        let mut claims = claims.into_iter();
+        let report = |completions, unrun, elapsed| {
+            self.finished.blocking_send(Finished { fence, stage, completions, unrun, elapsed })
+        };
+        let mut started = self.clock.now();
+        let mut completions = Vec::with_capacity(claims.len());
+        while !self.stop.load(Ordering::Relaxed)
+            && let Some(claim) = claims.next()
+        {
+            completions.push(attempt(&context, &claim, self.clock.as_ref()));
+            let now = self.clock.now();
+            if now.since(started) >= REPORT_AFTER && claims.len() > 0 {
+                report(std::mem::take(&mut completions), Vec::new(), now.since(started))?;
+                started = now;
+            }
+        }
+        let unrun = claims.map(|claim| claim.key).collect();
+        report(completions, unrun, self.clock.now().since(started))
+    }
+}
+
+/// Runs one attempt and decides what it leads to.
+fn attempt(context: &StageContext, claim: &Claim, clock: &dyn Clock) -> Completion {
+    let (spec, tuning, loaded) = (context.spec(), context.tuning(), context.loaded());
+    let job = &context.job.job.spec;
+    let mut upstream = Vec::with_capacity(context.needs.len());
+    let mut upstream_hashes = Vec::with_capacity(context.needs.len());
+    for (bit, name) in &context.needs {
+        if let Some(found) = claim.upstream.iter().find(|upstream| upstream.bit == *bit) {
+            upstream.push((name.as_str(), found.output.text.as_str()));
+            upstream_hashes.push((name.as_str(), found.output.hash));
+        }
+    }
+    let given = input_hash(&claim.data_hash, &upstream_hashes, &[]);
+    let idempotency_key = idempotency_key(&job.name, &claim.item_key, &spec.name, &given, &loaded.version);
+    let work = Work {
+        job: &job.name,
+        stage: &spec.name,
+        item_key: &claim.item_key,
+        data: &claim.data,
+        upstream: &upstream,
+        attempt: claim.counters.attempts + 1,
+        idempotency_key,
+    };
+    let attempt_context = AttemptContext {
+        limits: tuning.limits,
+        grants: &loaded.grants,
+        params: &context.job.params,
+        frozen_at: claim.discovered_at,
+        seed: idempotency_key,
+    };
+    let started_at = clock.now();
+    let done = loaded.handler.run(&work, &attempt_context);
+    let ended_at = clock.now();
+    let params: Vec<(&str, Option<&str>)> =
+        done.traces.params_read.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+    let input_hash = if params.is_empty() { given } else { input_hash(&claim.data_hash, &upstream_hashes, &params) };
+    let disposition = decide(done.outcome, done.after, claim.counters, &tuning.retry, claim.key, context.is_pure);
+    let log = log(done.outcome, done.traces.log, done.traces.progress);
+    let output = done.output.filter(|_| disposition == Disposition::Done);
+    Completion {
+        key: claim.key,
+        version: context.version,
+        outcome: done.outcome,
+        disposition,
+        output: output.map(|text| Output { hash: Digest::of(text.as_bytes()), text }),
+        input_hash,
+        error: done.error,
+        log,
+        ready_at: claim.ready_at,
+        started_at,
+        ended_at,
+        memory_bytes_max: done.traces.memory_bytes_max,
+        charges: done.traces.charges,
+    }
+}
+
+/// What is kept of an attempt's log: what it wrote, and where it was when it was cut short.
+fn log(outcome: Outcome, mut log: String, progress: Option<(f64, String)>) -> Option<String> {
+    if let Some((fraction, message)) = progress.filter(|_| outcome != Outcome::Done) {
+        let _ = writeln!(log, "[progress] {:.0} % {message}", fraction * 100.0);
+    }
+    Some(log).filter(|log| !log.is_empty())
+}

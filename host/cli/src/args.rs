@@ -8,7 +8,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 
 use crate::exit::Exit;
-use crate::{attempts, build, check, inspect, items, run, schema, show, status};
+use crate::{attempts, bench, build, check, inspect, items, run, schema, show, status};
 
 /// Runs jobs whose stages are WebAssembly components.
 ///
@@ -46,6 +46,7 @@ pub(crate) enum Command {
     Items(items::Args),
     Show(show::Args),
     Attempts(attempts::Args),
+    Bench(bench::Args),
     Schema(schema::Args),
 }
 

@@ -104,7 +104,7 @@ pub(crate) fn attempts(args: &Args, context: &Context) -> Result<Exit, Failure> 
             context.out.line(table(&rows))?;
         }
         if more {
-            context.out.note(format_args!("the newest {}: there are more, see --limit", count(args.limit.into())));
+            context.out.note(format_args!("there are more than these {}: see --limit", count(args.limit.into())));
         }
         Ok(Exit::Ok)
     })
@@ -113,7 +113,7 @@ pub(crate) fn attempts(args: &Args, context: &Context) -> Result<Exit, Failure> 
 fn table(rows: &[AttemptRow]) -> String {
     let mut table = Table::new([
         ("ended", Column::Word),
-        ("item", Column::Text),
+        ("item", Column::Key),
         ("stage", Column::Word),
         ("outcome", Column::Word),
         ("took", Column::Number),

@@ -32,15 +32,14 @@ pub(crate) fn rate(number: u64, elapsed: Duration) -> String {
     if per_second < 10.0 { format!("{per_second:.1}/s") } else { format!("{}/s", count(per_second.round() as u64)) }
 }
 
-/// In the two largest units: `850 µs`, `12 ms`, `4.2 s`, `3 min 05 s`, `2 h 03 min`, `4 d 02 h`.
+/// In the two largest units, cut and not rounded: `850 µs`, `12 ms`, `4.2 s`, `30 s`, `3 min 05 s`, `2 h 03 min`, `4 d 02 h`.
 pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match duration.as_micros() {
         micros @ 0..1_000 => format!("{micros} µs"),
         1_000..1_000_000 => format!("{} ms", duration.as_millis()),
-        // Beyond this it would be rounded to sixty seconds.
-        1_000_000..59_950_000 => format!("{:.1} s", duration.as_secs_f64()),
-        _ if seconds < 60 => "1 min 00 s".to_owned(),
+        1_000_000..10_000_000 => format!("{}.{} s", seconds, duration.subsec_millis() / 100),
+        _ if seconds < 60 => format!("{seconds} s"),
         _ if seconds < 3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
         _ if seconds < 86_400 => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
         _ => format!("{} d {:02} h", seconds / 86_400, seconds / 3600 % 24),
@@ -190,9 +189,9 @@ mod tests {
 
     #[test]
     fn durations_have_two_units_at_most() {
-        let texts = [850, 12_000, 999_999, 4_200_000, 59_960_000, 185_000_000, 7_380_000_000, 353_000_000_000]
+        let texts = [850, 12_000, 999_999, 4_290_000, 59_960_000, 185_000_000, 7_380_000_000, 353_000_000_000]
             .map(|micros| duration(Duration::from_micros(micros)));
-        let wanted = ["850 µs", "12 ms", "999 ms", "4.2 s", "1 min 00 s", "3 min 05 s", "2 h 03 min", "4 d 02 h"];
+        let wanted = ["850 µs", "12 ms", "999 ms", "4.2 s", "59 s", "3 min 05 s", "2 h 03 min", "4 d 02 h"];
         assert_eq!(texts, wanted);
     }
 

@@ -100,7 +100,7 @@ pub(crate) fn items(args: &Args, context: &Context) -> Result<Exit, Failure> {
             context.out.line(table(job, &rows))?;
         }
         if more {
-            context.out.note(format_args!("the first {}: there are more, see --limit", count(args.limit.into())));
+            context.out.note(format_args!("there are more than these {}: see --limit", count(args.limit.into())));
         }
         Ok(Exit::Ok)
     })
@@ -108,7 +108,7 @@ pub(crate) fn items(args: &Args, context: &Context) -> Result<Exit, Failure> {
 
 fn table(job: &JobRow, rows: &[ItemRow]) -> String {
     let mut table = Table::new([
-        ("item", Column::Text),
+        ("item", Column::Key),
         ("status", Column::Word),
         ("settled", Column::Number),
         ("dead", Column::Text),

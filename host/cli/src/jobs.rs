@@ -15,6 +15,9 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::format::plural;
 
+/// The memory of a sandbox that belongs to no job: one to look at a component in.
+const MEMORY_BYTES_UNASKED: u64 = 1 << 30;
+
 /// What a job file is given from outside.
 #[derive(clap::Args)]
 pub(crate) struct Source {
@@ -42,7 +45,7 @@ impl Source {
     }
 }
 
-/// A sandbox that is large enough for every stage of these jobs.
+/// A sandbox that is large enough for every stage of these jobs; without jobs, for most components.
 pub(crate) fn sandbox<'a>(
     context: &Context,
     jobs: impl IntoIterator<Item = &'a Job>,
@@ -53,7 +56,7 @@ pub(crate) fn sandbox<'a>(
         let stages = job.tuning.stages.iter().map(|stage| stage.limits.memory_bytes_max);
         stages.fold(job.tuning.discover.limits.memory_bytes_max, u64::max)
     };
-    let memory_bytes_max = jobs.into_iter().map(largest).max().unwrap_or_default();
+    let memory_bytes_max = jobs.into_iter().map(largest).max().unwrap_or(MEMORY_BYTES_UNASKED);
     Ok(Sandbox::new(Settings { cache_dir, parallel, memory_bytes_max, clock: Arc::clone(&context.clock) })?)
 }
 

@@ -5,6 +5,7 @@
 
 mod args;
 mod attempts;
+mod bench;
 mod build;
 mod check;
 mod context;
@@ -61,6 +62,7 @@ fn perform(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Items(args) => items::items(&args, context),
         Command::Show(args) => show::show(&args, context),
         Command::Attempts(args) => attempts::attempts(&args, context),
+        Command::Bench(args) => bench::bench(&args, context),
         Command::Schema(args) => schema::schema(&args, context),
     }
 }

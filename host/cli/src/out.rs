@@ -128,7 +128,7 @@ impl Out {
         if !io::stderr().is_terminal() || is_dumb() {
             return None;
         }
-        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(BAR_HZ));
+        let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr_with_hz(BAR_HZ));
         // A template that cannot be read leaves the library's own.
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));

@@ -3,9 +3,14 @@
 //! Owns how one looks: columns alone, no lines, within the terminal's width; beyond a terminal nothing is wrapped.
 //! Never prints.
 
-use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Row};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Row, Width};
 
 use crate::format::printable;
+
+/// Up to this width a key is kept in one piece.
+const KEY_WIDTH: u16 = 40;
+/// Between two columns.
+const PADDING: u16 = 2;
 
 /// What a column holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -14,6 +19,8 @@ pub(crate) enum Column {
     Text,
     /// Text that is useless in pieces: a name, a time.
     Word,
+    /// An item's key: in one piece where that leaves room for the rest.
+    Key,
     /// A number: to the right, and never in pieces.
     Number,
 }
@@ -42,13 +49,21 @@ impl Table {
 
     /// The table as text, without the last line's end.
     pub(crate) fn render(mut self) -> String {
-        for (column, kind) in self.rows.column_iter_mut().zip(&self.columns) {
-            column.set_padding((0, 2));
+        let widths = self.rows.column_max_content_widths();
+        for ((column, kind), width) in self.rows.column_iter_mut().zip(&self.columns).zip(widths) {
+            column.set_padding((0, PADDING));
             if *kind == Column::Number {
                 column.set_cell_alignment(CellAlignment::Right);
             }
-            if *kind != Column::Text {
-                column.set_constraint(ColumnConstraint::ContentWidth);
+            match kind {
+                Column::Text => {}
+                Column::Key => {
+                    let least = Width::Fixed(width.min(KEY_WIDTH) + PADDING);
+                    column.set_constraint(ColumnConstraint::LowerBoundary(least));
+                }
+                Column::Word | Column::Number => {
+                    column.set_constraint(ColumnConstraint::ContentWidth);
+                }
             }
         }
         self.rows.trim_fmt()

@@ -13,6 +13,7 @@ mod huge_error;
 mod huge_output;
 mod log_flood;
 mod memory_bomb;
+mod network;
 mod ok;
 mod sleep_forever;
 mod spin_ms;
@@ -36,6 +37,7 @@ impl Stages for Hostile {
         stage!("huge-output", "returns 64 MiB", huge_output::run),
         stage!("log-flood", "logs without end, three ways", log_flood::run),
         stage!("memory-bomb", "allocates without end", memory_bomb::run),
+        stage!("network", "opens a connection", network::run),
         Stage::raw("ok", "returns the item's data", ok::run),
         stage!("sleep-forever", "waits for a time that never comes", sleep_forever::run),
         stage!("spin-ms", "computes for about as long as the item's data says", spin_ms::run),

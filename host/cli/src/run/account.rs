@@ -170,7 +170,7 @@ impl Account {
         for job in &self.jobs {
             let nothing = if nothing_done { "nothing to do: " } else { "" };
             context.out.line(format_args!("{}: {nothing}{}", job.name, items_line(&job.stats)))?;
-            if !nothing_done {
+            if !nothing_done && job.stats.total() > 0 {
                 context.out.line(stages_table(&job.stats))?;
             }
             context.out.lines(notes(&job.stats))?;
@@ -219,7 +219,7 @@ impl JobAccount {
         let shown = self.dead.len() as u64;
         let which = if shown < total { format!(", {} of them", count(shown)) } else { String::new() };
         context.out.line(format_args!("\n{}{which}:", plural(total, "dead stage")))?;
-        let mut table = Table::new([("item", Column::Text), ("stage", Column::Word), ("error", Column::Text)]);
+        let mut table = Table::new([("item", Column::Key), ("stage", Column::Word), ("error", Column::Text)]);
         for dead in &self.dead {
             table.row([&dead.item, &dead.stage, &one_line(&dead.error, ERROR_CHARS_MAX)]);
         }

@@ -128,7 +128,7 @@ impl Found {
     /// Tables for people.
     pub(crate) fn tables(&self) -> Vec<String> {
         let mut tables = Vec::new();
-        if let Some(name) = &self.counted_by {
+        if let Some(name) = self.counted_by.as_ref().filter(|_| !self.counts.is_empty()) {
             let mut table = Table::new([(name.as_str(), Column::Word), ("items", Column::Number)]);
             let mut counts: Vec<(&String, &u64)> = self.counts.iter().collect();
             counts.sort_by_key(|(value, number)| (std::cmp::Reverse(**number), (*value).clone()));
@@ -143,7 +143,7 @@ impl Found {
                 if numbers { Column::Number } else { Column::Text }
             };
             let columns = self.columns.iter().map(|column| (column.as_str(), kind(column)));
-            let mut table = Table::new([("item", Column::Text)].into_iter().chain(columns));
+            let mut table = Table::new([("item", Column::Key)].into_iter().chain(columns));
             for worst in &self.top {
                 let cells = self.columns.iter().map(|column| worst.columns.get(column).map(text).unwrap_or_default());
                 table.row([worst.item.clone()].into_iter().chain(cells));

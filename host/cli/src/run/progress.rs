@@ -25,6 +25,8 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 /// The rate is that of this last time.
 const WINDOW: Duration = Duration::from_secs(10);
 const SAMPLES_MAX: usize = 64;
+/// What is less than this is left for a moment.
+const LEFT_MIN: Duration = Duration::from_secs(1);
 const TEMPLATE: &str = "[{bar:28}] {wide_msg}";
 
 /// How far a run is.
@@ -74,10 +76,13 @@ impl Progress {
                 bar.tick();
                 Form::Bar(bar)
             }
-            (false, None) => Form::Lines,
+            (false, None) => {
+                context.out.note("loading components");
+                Form::Lines
+            }
         };
         let clock = Arc::clone(&context.clock);
-        let next_line = clock.now() + LINE_EVERY;
+        let next_line = clock.now();
         Self { out: context.out.clone(), clock, form, samples: VecDeque::new(), next_line, last_line: None }
     }
 
@@ -130,16 +135,18 @@ impl Progress {
     }
 }
 
-/// `612 items, 1 204 of 2 448 stages, 400/s, about 3.1 s left`.
+/// `612 items, 1 204 of 2 448 stages done, 400/s, 3.1 s left`.
 fn sentence(counts: Counts, (settled, elapsed): (u64, Duration)) -> String {
     let Counts { items, settled: position, total } = counts;
     if items == 0 {
         return "discovering".to_owned();
     }
-    let mut text = format!("{}, {} of {} stages", plural(items, "item"), count(position), count(total));
+    let mut text = format!("{}, {} of {} stages done", plural(items, "item"), count(position), count(total));
     if settled > 0 && !elapsed.is_zero() {
         let left = elapsed.mul_f64(total.saturating_sub(position) as f64 / settled as f64);
-        let _ = write!(text, ", {}, about {} left", rate(settled, elapsed), duration(left));
+        // Nobody wants to know it in milliseconds.
+        let left = if left < LEFT_MIN { "a moment".to_owned() } else { duration(left) };
+        let _ = write!(text, ", {}, {left} left", rate(settled, elapsed));
     }
     text
 }
@@ -152,8 +159,8 @@ mod tests {
     fn progress_is_one_sentence() {
         let counts = Counts { items: 612, settled: 1204, total: 2448 };
         assert_eq!(sentence(Counts::default(), (0, Duration::ZERO)), "discovering");
-        assert_eq!(sentence(counts, (0, Duration::ZERO)), "612 items, 1 204 of 2 448 stages");
+        assert_eq!(sentence(counts, (0, Duration::ZERO)), "612 items, 1 204 of 2 448 stages done");
         let recent = (800, Duration::from_secs(2));
-        assert_eq!(sentence(counts, recent), "612 items, 1 204 of 2 448 stages, 400/s, about 3.1 s left");
+        assert_eq!(sentence(counts, recent), "612 items, 1 204 of 2 448 stages done, 400/s, 3.1 s left");
     }
 }

@@ -1,0 +1,19 @@
+//! The real binary, from outside: what a person does, sees and must never lose.
+//!
+//! Owns nothing but the list of its parts. Never looks inside a crate: a command line, a folder and an output are all
+//! that there is.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod demo;
+mod failures;
+mod help;
+mod hostile;
+mod identity;
+mod items;
+mod job;
+mod kill;
+mod mistakes;
+mod readme;
+mod signals;
+mod storage;
+mod support;

@@ -1,0 +1,34 @@
+//! What a running host tells over HTTP: health, metrics, the state of its jobs.
+//!
+//! Owns the connections, the routes, and `views`, the one JSON that the API and the command line both write. It never
+//! changes anything: it is given a `Reader`, answers `GET` (and `HEAD`) alone, and never reads a request's body.
+//!
+//! **There is no authentication and no TLS.** Whoever can connect reads every item, output and log. Listen on loopback,
+//! or behind a proxy that asks who is there and checks the `Host` that was asked for.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/health` | `ok`; 503 and a sentence if the tracker cannot be read |
+//! | `/metrics` | the counters, as Prometheus text 0.0.4 |
+//! | `/api/jobs` | a list of [`views::JobView`] |
+//! | `/api/jobs/{job}` | a [`views::JobDetailView`] |
+//! | `/api/jobs/{job}/items?status=&prefix=&after=&limit=` | a [`views::ItemsPage`]; `next` is the next `after` |
+//! | `/api/jobs/{job}/item?key=` | a [`views::ItemDetailView`] |
+//!
+//! Every other answer is a [`views::ErrorView`]: 400 what was asked makes no sense, 404 there is no such thing, 405 not
+//! a `GET`, 503 the tracker cannot be read or takes too long.
+
+mod bounds;
+mod error;
+mod fault;
+mod metrics;
+mod parameters;
+mod reads;
+mod routes;
+mod serve;
+#[cfg(test)]
+mod tests;
+pub mod views;
+
+pub use error::Error;
+pub use serve::serve;

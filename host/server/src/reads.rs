@@ -1,0 +1,56 @@
+//! Reading the tracker for a request.
+//!
+//! Owns how many reads there are at once, and how long one may take. A read runs on a thread that may block: SQLite
+//! answers where it is asked, and the host's loop shares this runtime. Never retries.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::response::Response;
+use gristmill_tracker::Reader;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use crate::bounds::Bounds;
+use crate::fault::Fault;
+
+pub(crate) struct Reads {
+    reader: Arc<dyn Reader>,
+    permits: Arc<Semaphore>,
+    time_max: Duration,
+}
+
+impl Reads {
+    pub(crate) fn new(reader: Arc<dyn Reader>, bounds: Bounds) -> Self {
+        let permits = Arc::new(Semaphore::new(bounds.reads));
+        Self { reader, permits, time_max: bounds.read_time }
+    }
+
+    /// Runs all that a request reads, up to the answer's text: writing that down takes its time, too.
+    pub(crate) async fn answer<F>(&self, read: impl FnOnce(Arc<dyn Reader>) -> F) -> Result<Response, Fault>
+    where
+        F: Future<Output = Result<Response, Fault>> + Send + 'static,
+    {
+        let answer = self.run(read(Arc::clone(&self.reader)));
+        tokio::time::timeout(self.time_max, answer).await.unwrap_or_else(|_| Err(Fault::slow()))
+    }
+
+    async fn run(
+        &self,
+        answer: impl Future<Output = Result<Response, Fault>> + Send + 'static,
+    ) -> Result<Response, Fault> {
+        let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else {
+            unreachable!("nobody closes the semaphore")
+        };
+        let runtime = Handle::current();
+        let read = tokio::task::spawn_blocking(move || {
+            // Held by the read and not by the request: who gives up in between does not make room for another read.
+            let _permit = permit;
+            runtime.block_on(answer)
+        });
+        read.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a read of the tracker did not come to its end");
+            Err(Fault::unreadable())
+        })
+    }
+}

@@ -1,0 +1,115 @@
+//! Which path gives which answer.
+//!
+//! Owns the routes and what each reads. Every answer is made of what one look at the tracker gave; nothing is kept
+//! between two requests. Never counts rows: what grows with a job is paged.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use gristmill_tracker::{JobRow, JobStats, Reader};
+use serde::Serialize;
+
+use crate::fault::Fault;
+use crate::metrics;
+use crate::parameters::{ItemsQuery, item_key};
+use crate::reads::Reads;
+use crate::views::{ItemDetailView, ItemsPage, JobDetailView, JobView};
+
+type Shared = State<Arc<Reads>>;
+type JobName = Result<Path<String>, PathRejection>;
+
+pub(crate) fn router(reads: Reads) -> Router {
+    Router::new()
+        .route("/health", get(health))
+        .route("/metrics", get(all_metrics))
+        .route("/api/jobs", get(jobs))
+        .route("/api/jobs/{job}", get(job))
+        .route("/api/jobs/{job}/items", get(items))
+        .route("/api/jobs/{job}/item", get(item))
+        .fallback(async || Fault::no_such_path())
+        .method_not_allowed_fallback(async || Fault::get_only())
+        .with_state(Arc::new(reads))
+}
+
+/// An answer in JSON.
+pub(crate) fn json(view: &impl Serialize) -> Response {
+    let Ok(text) = serde_json::to_vec(view) else { unreachable!("a view has text for keys, and memory takes it") };
+    ([(CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+async fn health(State(reads): Shared) -> Response {
+    let read = |reader: Arc<dyn Reader>| async move {
+        reader.next_due().await?;
+        Ok("ok".into_response())
+    };
+    reads.answer(read).await.unwrap_or_else(Fault::into_line)
+}
+
+async fn all_metrics(State(reads): Shared) -> Result<Response, Fault> {
+    let read = |reader: Arc<dyn Reader>| async move {
+        let text = metrics::text(&counters(&*reader).await?);
+        Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
+    };
+    reads.answer(read).await
+}
+
+async fn jobs(State(reads): Shared) -> Result<Response, Fault> {
+    let read = |reader: Arc<dyn Reader>| async move {
+        let counters = counters(&*reader).await?;
+        Ok(json(&counters.iter().map(|(name, stats)| JobView::new(name, stats)).collect::<Vec<_>>()))
+    };
+    reads.answer(read).await
+}
+
+async fn job(State(reads): Shared, name: JobName) -> Result<Response, Fault> {
+    let name = known_path(name)?;
+    let read = |reader: Arc<dyn Reader>| async move {
+        let job = find(&*reader, &name).await?;
+        Ok(json(&JobDetailView::new(&job.name, &reader.stats(job.id).await?)))
+    };
+    reads.answer(read).await
+}
+
+async fn items(State(reads): Shared, name: JobName, RawQuery(query): RawQuery) -> Result<Response, Fault> {
+    let (name, query) = (known_path(name)?, ItemsQuery::parse(query.as_deref())?);
+    let read = |reader: Arc<dyn Reader>| async move {
+        let job = find(&*reader, &name).await?;
+        let limit = query.limit();
+        let rows = reader.items(query.into_filter(job.id)).await?;
+        Ok(json(&ItemsPage::new(&rows, limit)))
+    };
+    reads.answer(read).await
+}
+
+async fn item(State(reads): Shared, name: JobName, RawQuery(query): RawQuery) -> Result<Response, Fault> {
+    let (name, key) = (known_path(name)?, item_key(query.as_deref())?);
+    let read = |reader: Arc<dyn Reader>| async move {
+        let job = find(&*reader, &name).await?;
+        let item = reader.item(job.id, &key).await?.ok_or_else(|| Fault::no_such_item(&name, &key))?;
+        Ok(json(&ItemDetailView::from(&item)))
+    };
+    reads.answer(read).await
+}
+
+/// The counters of every job, by name.
+async fn counters(reader: &dyn Reader) -> Result<Vec<(String, JobStats)>, Fault> {
+    let mut all = Vec::new();
+    for job in reader.jobs().await? {
+        all.push((job.name, reader.stats(job.id).await?));
+    }
+    Ok(all)
+}
+
+async fn find(reader: &dyn Reader, name: &str) -> Result<JobRow, Fault> {
+    reader.jobs().await?.into_iter().find(|job| job.name == name).ok_or_else(|| Fault::no_such_job(name))
+}
+
+/// A path that is no UTF-8 is one that nobody has.
+fn known_path(name: JobName) -> Result<String, Fault> {
+    name.map(|Path(name)| name).map_err(|_| Fault::no_such_path())
+}

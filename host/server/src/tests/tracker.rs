@@ -1,0 +1,106 @@
+//! A real tracker with a little of everything in it.
+//!
+//! Owns a job of two stages and three items: one done, one that waits, one dead. Written through the trait alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gristmill_model::{DeadReason, Digest, Disposition, HostId, Need, Outcome, Timestamp};
+use gristmill_tracker::{
+    Claim, ClaimRequest, Completion, HostInfo, JobRegistration, NewItem, Output, RegisteredJob, Round, Settlement,
+    SqliteOptions, SqliteTracker, StageRegistration, Tracker, Upsert,
+};
+
+/// 2023-11-14T22:13:20Z.
+pub(super) const NOW: Timestamp = Timestamp(1_700_000_000_000_000);
+/// A key that needs escaping everywhere.
+pub(super) const KEY: &str = "a/1 \"ä\"&b=c";
+/// A meter that needs escaping in a label.
+pub(super) const METER: &str = "us\"d\\\n";
+/// An output whose digits a number would lose.
+pub(super) const OUTPUT: &str = r#"{"n":123456789012345678901.50}"#;
+
+pub(super) struct Filled {
+    pub(super) tracker: Arc<SqliteTracker>,
+    _folder: tempfile::TempDir,
+}
+
+impl Filled {
+    pub(super) async fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let tracker = SqliteTracker::open(folder.path(), SqliteOptions::default(), NOW).expect("a tracker");
+        let filled = Self { tracker: Arc::new(tracker), _folder: folder };
+        let host = HostInfo { name: "test".to_owned(), pid: 1, app_version: "0".to_owned(), now: NOW };
+        let host = filled.tracker.register_host(host).await.expect("a host");
+        let job = filled.register("filings", "1").await;
+        let items = [KEY, "b", "c"].map(new_item).into();
+        let page = Upsert { job: job.id, items, cursor: None, now: NOW };
+        filled.tracker.upsert(page).await.expect("a page");
+        filled.run_fetch(host, &job).await;
+        filled
+    }
+
+    /// Registers a job of the stages `fetch` and `extract`, whose code has that version.
+    pub(super) async fn register(&self, name: &str, version: &str) -> RegisteredJob {
+        let stages = vec![
+            stage("fetch", Vec::new(), version),
+            stage("extract", vec![Need { stage: 0, output: false }], version),
+        ];
+        let yaml = format!("{name} {version}");
+        let spec_id = Digest::of(yaml.as_bytes());
+        let job = JobRegistration { name: name.to_owned(), spec_id, yaml, stages, now: NOW };
+        self.tracker.register_job(job).await.expect("a job")
+    }
+
+    async fn run_fetch(&self, host: HostId, job: &RegisteredJob) {
+        let want = ClaimRequest { stage: job.stages[0].id, limit: 3, chunk: 3, lease: Duration::from_secs(60) };
+        let round = |settlements, claims| Round { host, now: NOW, settlements, claims };
+        let lease = self.tracker.round(round(Vec::new(), vec![want])).await.expect("a round").leases.remove(0);
+        let completions = lease.claims.iter().map(|claim| completion(job, claim)).collect();
+        let settled = vec![Settlement { fence: lease.fence, completions }];
+        assert_eq!(self.tracker.round(round(settled, Vec::new())).await.expect("a round").applied, 3);
+    }
+}
+
+fn new_item(key: &str) -> NewItem {
+    let data = r#"{"title":"T"}"#;
+    NewItem { key: key.to_owned(), data: data.to_owned(), data_hash: Digest::of(data.as_bytes()), priority: 7 }
+}
+
+fn stage(name: &str, needs: Vec<Need>, version: &str) -> StageRegistration {
+    let component = Digest::of(version.as_bytes());
+    StageRegistration {
+        name: name.to_owned(),
+        needs,
+        version: Digest::of(format!("{name} {version}").as_bytes()),
+        component,
+        component_raw: component,
+        component_size: 1,
+        source: "test.wasm".to_owned(),
+        declared: None,
+    }
+}
+
+fn completion(job: &RegisteredJob, claim: &Claim) -> Completion {
+    let (outcome, disposition) = match claim.item_key.as_str() {
+        "b" => (Outcome::Retry, Disposition::Wait(Duration::from_secs(2))),
+        "c" => (Outcome::Permanent, Disposition::Dead(DeadReason::Permanent)),
+        _ => (Outcome::Done, Disposition::Done),
+    };
+    let done = outcome == Outcome::Done;
+    Completion {
+        key: claim.key,
+        version: job.stages[0].version,
+        outcome,
+        disposition,
+        output: done.then(|| Output { text: OUTPUT.to_owned(), hash: Digest::of(OUTPUT.as_bytes()) }),
+        input_hash: claim.data_hash,
+        error: (!done).then(|| "no such page".to_owned()),
+        log: Some("a line\n".to_owned()),
+        ready_at: claim.ready_at,
+        started_at: NOW,
+        ended_at: NOW + Duration::from_millis(250),
+        memory_bytes_max: 65536,
+        charges: if done { vec![(METER.to_owned(), 1.5)] } else { Vec::new() },
+    }
+}

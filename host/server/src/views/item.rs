@@ -1,0 +1,207 @@
+//! An item as JSON.
+//!
+//! Owns the views of an item, its stages and its attempts. Borrows all text, since an output may be large.
+
+use gristmill_model::{Counters, DeadReason};
+use gristmill_tracker::{AttemptRow, ItemDetail, ItemRow, ItemStageDetail};
+use serde::Serialize;
+
+use super::{JsonText, Sums, Time};
+
+/// A page of items.
+#[derive(Clone, Debug, Serialize)]
+pub struct ItemsPage<'a> {
+    /// By id.
+    pub items: Vec<ItemView<'a>>,
+    /// The id behind which the next page begins; none: this is the last one.
+    pub next: Option<i64>,
+}
+
+impl<'a> ItemsPage<'a> {
+    /// The first `limit` of these items. The next page begins behind the last of them, if there are more.
+    pub fn new(rows: &'a [ItemRow], limit: usize) -> Self {
+        let shown = &rows[..rows.len().min(limit)];
+        let next = if rows.len() > limit { shown.last().map(|row| row.id.0) } else { None };
+        Self { items: shown.iter().map(ItemView::from).collect(), next }
+    }
+}
+
+/// An item in a list.
+#[derive(Clone, Debug, Serialize)]
+pub struct ItemView<'a> {
+    /// Its number in the tracker.
+    pub id: i64,
+    /// Its key, unique in its job.
+    pub key: &'a str,
+    /// Its status.
+    pub status: &'static str,
+    /// When it was found.
+    pub discovered_at: Time,
+    /// When its data changed last.
+    pub changed_at: Time,
+}
+
+impl<'a> From<&'a ItemRow> for ItemView<'a> {
+    fn from(row: &'a ItemRow) -> Self {
+        Self {
+            id: row.id.0,
+            key: &row.key,
+            status: row.status.name(),
+            discovered_at: Time(row.discovered_at),
+            changed_at: Time(row.changed_at),
+        }
+    }
+}
+
+/// An item with all that is known about it.
+#[derive(Clone, Debug, Serialize)]
+pub struct ItemDetailView<'a> {
+    /// Its number in the tracker.
+    pub id: i64,
+    /// Its key, unique in its job.
+    pub key: &'a str,
+    /// Its status.
+    pub status: &'static str,
+    /// When it was found.
+    pub discovered_at: Time,
+    /// When its data changed last.
+    pub changed_at: Time,
+    /// Higher runs sooner.
+    pub priority: i32,
+    /// Its data.
+    pub data: JsonText<'a>,
+    /// In the order of the job file.
+    pub stages: Vec<ItemStageView<'a>>,
+}
+
+impl<'a> From<&'a ItemDetail> for ItemDetailView<'a> {
+    fn from(item: &'a ItemDetail) -> Self {
+        let ItemView { id, key, status, discovered_at, changed_at } = ItemView::from(&item.row);
+        Self {
+            id,
+            key,
+            status,
+            discovered_at,
+            changed_at,
+            priority: item.priority,
+            data: JsonText(&item.data),
+            stages: item.stages.iter().map(ItemStageView::from).collect(),
+        }
+    }
+}
+
+/// A stage of an item.
+#[derive(Clone, Debug, Serialize)]
+pub struct ItemStageView<'a> {
+    /// The stage's name.
+    pub name: &'a str,
+    /// Where it stands.
+    pub state: &'static str,
+    /// Why it is dead.
+    pub reason: Option<&'static str>,
+    /// When it will be ready, where it waits; since when it is, where it is ready or leased.
+    pub due_at: Option<Time>,
+    /// When it was settled.
+    pub settled_at: Option<Time>,
+    /// What was counted.
+    pub counters: CountersView,
+    /// The version of its result.
+    pub version: Option<String>,
+    /// Whether that is the current one.
+    pub current: bool,
+    /// Its output.
+    pub output: Option<JsonText<'a>>,
+    /// What went wrong, or why it was skipped.
+    pub error: Option<&'a str>,
+    /// The stages it needs that are not settled.
+    pub blocked_by: &'a [String],
+    /// Its attempts, the newest first.
+    pub attempts: Vec<AttemptView<'a>>,
+}
+
+impl<'a> From<&'a ItemStageDetail> for ItemStageView<'a> {
+    fn from(stage: &'a ItemStageDetail) -> Self {
+        Self {
+            name: &stage.name,
+            state: stage.state.name(),
+            reason: stage.reason.map(DeadReason::name),
+            due_at: stage.due_at.map(Time),
+            settled_at: stage.settled_at.map(Time),
+            counters: stage.counters.into(),
+            version: stage.version.map(|version| version.to_string()),
+            current: stage.current,
+            output: stage.output.as_deref().map(JsonText),
+            error: stage.error.as_deref(),
+            blocked_by: &stage.blocked_by,
+            attempts: stage.attempts.iter().map(AttemptView::from).collect(),
+        }
+    }
+}
+
+/// What counts towards the limits of a retry policy.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct CountersView {
+    /// Attempts that failed.
+    pub attempts: u32,
+    /// Attempts that vanished with their host.
+    pub lost: u32,
+    /// Attempts that said `later`.
+    pub deferrals: u32,
+}
+
+impl From<Counters> for CountersView {
+    fn from(Counters { attempts, lost, deferrals }: Counters) -> Self {
+        Self { attempts, lost, deferrals }
+    }
+}
+
+/// A recorded attempt.
+#[derive(Clone, Debug, Serialize)]
+pub struct AttemptView<'a> {
+    /// Its number in the tracker.
+    pub id: i64,
+    /// The item's key.
+    pub item_key: &'a str,
+    /// The stage's name.
+    pub stage: &'a str,
+    /// How it ended.
+    pub outcome: &'static str,
+    /// The number of the host that ran it.
+    pub host: i64,
+    /// When it became ready.
+    pub queued_at: Time,
+    /// When it began, if its host told.
+    pub started_at: Option<Time>,
+    /// When it ended.
+    pub ended_at: Time,
+    /// The version that ran.
+    pub version: Option<String>,
+    /// The most linear memory it had.
+    pub memory_bytes_max: Option<u64>,
+    /// What went wrong.
+    pub error: Option<&'a str>,
+    /// What it logged.
+    pub log: Option<&'a str>,
+    /// What it was charged, by meter.
+    pub charges: Sums<'a>,
+}
+
+impl<'a> From<&'a AttemptRow> for AttemptView<'a> {
+    fn from(attempt: &'a AttemptRow) -> Self {
+        Self {
+            id: attempt.id.0,
+            item_key: &attempt.item_key,
+            stage: &attempt.stage,
+            outcome: attempt.outcome.name(),
+            host: attempt.host.0,
+            queued_at: Time(attempt.queued_at),
+            started_at: attempt.started_at.map(Time),
+            ended_at: Time(attempt.ended_at),
+            version: attempt.version.map(|version| version.to_string()),
+            memory_bytes_max: attempt.memory_bytes_max,
+            error: attempt.error.as_deref(),
+            log: attempt.log.as_deref(),
+            charges: Sums::from(&attempt.charges[..]),
+        }
+    }
+}

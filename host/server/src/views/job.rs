@@ -1,0 +1,76 @@
+//! A job as JSON.
+//!
+//! Owns the views of a job's counters. Holds no item, and never counts one.
+
+use gristmill_model::{ItemStatus, State};
+use gristmill_tracker::{JobStats, StageStats};
+use serde::Serialize;
+
+use super::{Counts, Sums};
+
+/// A job in a list.
+#[derive(Clone, Debug, Serialize)]
+pub struct JobView<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// How many items have which status.
+    pub items: Counts,
+}
+
+impl<'a> JobView<'a> {
+    /// The view of a job with that name and these counters.
+    pub fn new(name: &'a str, stats: &JobStats) -> Self {
+        Self { name, items: items(stats) }
+    }
+}
+
+/// A job with its stages.
+#[derive(Clone, Debug, Serialize)]
+pub struct JobDetailView<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// How many items have which status.
+    pub items: Counts,
+    /// In the order of the job file.
+    pub stages: Vec<StageView<'a>>,
+    /// What was charged since the beginning, by meter.
+    pub charges: Sums<'a>,
+}
+
+impl<'a> JobDetailView<'a> {
+    /// The view of a job with that name and these counters.
+    pub fn new(name: &'a str, stats: &'a JobStats) -> Self {
+        let stages = stats.stages.iter().map(StageView::from).collect();
+        Self { name, items: items(stats), stages, charges: Sums::from(&stats.charges[..]) }
+    }
+}
+
+/// A stage of a job.
+#[derive(Clone, Debug, Serialize)]
+pub struct StageView<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its current version.
+    pub version: Option<String>,
+    /// How many results name another version than the current one.
+    pub results_of_other_versions: u64,
+    /// How many items are in which state, the blocked ones left out.
+    pub states: Counts,
+}
+
+impl<'a> From<&'a StageStats> for StageView<'a> {
+    fn from(stage: &'a StageStats) -> Self {
+        let counted = State::ALL.into_iter().filter(|state| *state != State::Blocked);
+        Self {
+            name: &stage.name,
+            version: stage.version.map(|version| version.to_string()),
+            results_of_other_versions: stage.other_versions,
+            states: Counts(counted.map(|state| (state.name(), stage.count(state))).collect()),
+        }
+    }
+}
+
+fn items(stats: &JobStats) -> Counts {
+    let count = |status| stats.items.get(&status).copied().unwrap_or(0);
+    Counts(ItemStatus::ALL.into_iter().map(|status| (status.name(), count(status))).collect())
+}

@@ -5,19 +5,17 @@
 //! It performs none of them, never waits, and never asks the time.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use gristmill_model::{DeadReason, Disposition, Fence, HostId, JobId, StageId, StageKey, Timestamp};
+use gristmill_model::{DeadReason, DiscoverTuning, Disposition, Fence, HostId, JobId, StageId, StageKey, Timestamp};
 use gristmill_tracker::{
-    ClaimRequest, Completion, Lost, NewItem, Release, Round, RoundDone, Settlement, Upsert, Upserted,
+    ClaimRequest, Completion, Lease, Lost, NewItem, Release, Round, RoundDone, Settlement, Upsert, Upserted,
 };
 
-use crate::discover::{Page, PageFailure, PageRequest, PageResult};
-use crate::load::{LoadedJob, StageContext};
+use crate::discover::{Page, PageFailure, PageResult};
 use crate::pace::{ATTEMPTS_IN_FLIGHT_MAX, Pace};
 use crate::summary::Summary;
-use crate::workers::{Chunk, Finished};
+use crate::workers::Finished;
 
 /// What a lease is given beyond the longest that its attempts may take.
 const LEASE_SLACK: Duration = Duration::from_secs(60);
@@ -53,9 +51,10 @@ pub(crate) enum Event {
 /// Something to do.
 pub(crate) enum Command {
     Round(Round),
-    Run(Chunk),
+    Run(Lease),
     Release(Vec<Release>),
-    Ask(PageRequest),
+    /// Ask for the page of that cursor.
+    Ask(JobId, Option<String>),
     Upsert(Upsert),
     Promote(u32),
     NextDue,
@@ -64,7 +63,8 @@ pub(crate) enum Command {
 }
 
 struct Stage {
-    context: Arc<StageContext>,
+    name: String,
+    timeout: Duration,
     pace: Pace,
     in_flight: usize,
     /// There may be something ready: so it is until a claim gets less than it asked for.
@@ -81,7 +81,8 @@ enum Discovery {
 }
 
 struct Source {
-    loaded: Arc<LoadedJob>,
+    name: String,
+    tuning: DiscoverTuning,
     discovery: Discovery,
     failures: u32,
     /// The cursor of the page at hand, to ask for it again.
@@ -158,15 +159,23 @@ impl Dispatcher {
         }
     }
 
-    pub(crate) fn add_stage(&mut self, id: StageId, context: StageContext) {
-        let stage = Stage { context: Arc::new(context), pace: Pace::default(), in_flight: 0, may_have_ready: true };
+    pub(crate) fn add_stage(&mut self, id: StageId, name: &str, timeout: Duration) {
+        let name = name.to_owned();
+        let stage = Stage { name, timeout, pace: Pace::default(), in_flight: 0, may_have_ready: true };
         self.stages.insert(id, stage);
         self.order.push(id);
     }
 
-    pub(crate) fn add_source(&mut self, job: JobId, loaded: Arc<LoadedJob>, cursor: Option<String>, now: Timestamp) {
+    pub(crate) fn add_source(
+        &mut self,
+        job: JobId,
+        name: &str,
+        tuning: DiscoverTuning,
+        cursor: Option<String>,
+        now: Timestamp,
+    ) {
         let discovery = Discovery::Waiting { at: now, cursor };
-        self.sources.insert(job, Source { loaded, discovery, failures: 0, cursor: None });
+        self.sources.insert(job, Source { name: name.to_owned(), tuning, discovery, failures: 0, cursor: None });
     }
 
     /// Takes in what happened and says what to do about it.
@@ -273,7 +282,7 @@ impl Dispatcher {
 
     fn note(&mut self, completion: &Completion, id: StageId) {
         *self.summary.outcomes.entry(completion.outcome).or_default() += 1;
-        let name = self.stages.get(&id).map_or("?", |stage| stage.context.spec().name.as_str());
+        let name = self.stages.get(&id).map_or("?", |stage| stage.name.as_str());
         let error = completion.error.as_deref().unwrap_or_default().lines().next().unwrap_or_default();
         match completion.disposition {
             Disposition::Dead(reason) => {
@@ -317,19 +326,13 @@ impl Dispatcher {
             stage.in_flight += keys.len();
             self.in_flight += keys.len();
             self.leases.insert(lease.fence, keys);
-            let context = Arc::clone(&stage.context);
-            commands.push(Command::Run(Chunk {
-                fence: lease.fence,
-                stage: lease.stage,
-                context,
-                claims: lease.claims,
-            }));
+            commands.push(Command::Run(lease));
         }
     }
 
     fn page(&mut self, result: PageResult, now: Timestamp, commands: &mut Vec<Command>) {
         let Some(source) = self.sources.get_mut(&result.job) else { return };
-        let name = source.loaded.job.spec.name.clone();
+        let name = source.name.clone();
         for line in result.log.lines() {
             tracing::debug!(job = name, "discovery: {line}");
         }
@@ -360,7 +363,7 @@ impl Dispatcher {
         }
         let watch = self.watch;
         let Some(source) = self.sources.get_mut(&job) else { return };
-        let every = source.loaded.job.tuning.discover.every.filter(|_| watch);
+        let every = source.tuning.every.filter(|_| watch);
         source.discovery = match (source.cursor.take(), every) {
             (Some(cursor), _) => Discovery::Waiting { at: now, cursor: Some(cursor) },
             (None, Some(every)) => Discovery::Waiting { at: now + every, cursor: None },
@@ -392,11 +395,7 @@ impl Dispatcher {
                 continue;
             }
             source.cursor.clone_from(cursor);
-            commands.push(Command::Ask(PageRequest {
-                job: *job,
-                loaded: Arc::clone(&source.loaded),
-                cursor: cursor.clone(),
-            }));
+            commands.push(Command::Ask(*job, cursor.clone()));
             source.discovery = Discovery::Running;
         }
     }
@@ -457,7 +456,7 @@ impl Dispatcher {
                 continue;
             }
             room -= limit;
-            let lease = stage.context.tuning().limits.timeout * chunk + LEASE_SLACK;
+            let lease = stage.timeout * chunk + LEASE_SLACK;
             claims.push(ClaimRequest { stage: *id, limit: limit as u32, chunk, lease });
         }
         claims
@@ -477,7 +476,7 @@ impl Dispatcher {
 impl Source {
     /// Takes in a failed page. Returns why discovery is over, or none if it is tried again.
     fn fail(&mut self, failure: &PageFailure, now: Timestamp) -> Option<DeadReason> {
-        let policy = &self.loaded.job.tuning.discover.retry;
+        let policy = &self.tuning.retry;
         let counters = gristmill_model::Counters { attempts: self.failures, ..Default::default() };
         let key = StageKey(0);
         match gristmill_model::decide(failure.outcome, failure.after, counters, policy, key, false) {
@@ -502,3 +501,7 @@ impl Source {
 fn upsert(job: JobId, items: Vec<NewItem>, cursor: Option<String>, now: Timestamp) -> Upsert {
     Upsert { job, items, cursor, now }
 }
+
+#[cfg(test)]
+#[path = "dispatcher_tests.rs"]
+mod tests;

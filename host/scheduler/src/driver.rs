@@ -12,16 +12,16 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use gristmill_model::{Clock, HostId, RetryPolicy, StageId, Timestamp};
+use gristmill_model::{Clock, HostId, JobId, RetryPolicy, StageId, Timestamp};
 use gristmill_tracker::{HostInfo, Lost, Reap, SqliteOptions, SqliteTracker, Synchronous, Tracker};
 use tokio::sync::mpsc;
 
 use crate::Error;
-use crate::discover::{Discoverer, PageResult};
+use crate::discover::{Discoverer, PageRequest, PageResult};
 use crate::dispatcher::{Command, Dispatcher, Event};
 use crate::load::{LoadedJob, StageContext};
 use crate::summary::Summary;
-use crate::workers::{Finished, Workers};
+use crate::workers::{Chunk, Finished, Workers};
 
 /// How often a host says that it is alive, and looks for hosts that are not.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -77,8 +77,8 @@ impl Host {
     pub async fn run(self, jobs: Vec<LoadedJob>, shutdown: impl Future<Output = ()>) -> Result<Summary, Error> {
         let started = self.options.clock.now();
         let host = self.register().await?;
-        let (mut dispatcher, policies) = self.prepare(host, jobs).await?;
-        let mut lost = self.reap_all(host, &policies).await?;
+        let (mut dispatcher, parts) = self.prepare(host, jobs).await?;
+        let lost = self.reap_all(host, &parts.policies()).await?;
         let (finished, finished_events) = mpsc::channel(ANSWERS_MAX);
         let (pages, page_events) = mpsc::channel(ANSWERS_MAX);
         let clock = &self.options.clock;
@@ -87,15 +87,15 @@ impl Host {
             options: &self.options,
             tracker: self.tracker.as_ref(),
             workers: Workers::start(self.options.workers, clock, &finished)?,
-            discoverer: Discoverer::start(policies.len(), Arc::clone(clock), pages)?,
+            discoverer: Discoverer::start(parts.jobs.len(), Arc::clone(clock), pages)?,
             writes: FuturesUnordered::new(),
             finished: finished_events,
             pages: page_events,
-            policies,
+            parts,
             next_heartbeat: clock.now() + HEARTBEAT,
         };
         // Attempts that died with an earlier host are part of this run's account.
-        let first = Event::Reaped(std::mem::take(&mut lost));
+        let first = Event::Reaped(lost);
         let ended_in_time = running.run(&mut dispatcher, first, shutdown).await?;
         running.end(&dispatcher, ended_in_time).await?;
         self.tracker.retire_host(host, self.options.clock.now()).await?;
@@ -113,14 +113,11 @@ impl Host {
         Ok(self.tracker.register_host(info).await?)
     }
 
-    async fn prepare(
-        &self,
-        host: HostId,
-        jobs: Vec<LoadedJob>,
-    ) -> Result<(Dispatcher, HashMap<StageId, RetryPolicy>), Error> {
+    /// Makes the jobs known, and brings their items in line where a DAG was edited.
+    async fn prepare(&self, host: HostId, jobs: Vec<LoadedJob>) -> Result<(Dispatcher, Parts), Error> {
         let clock = &self.options.clock;
         let mut dispatcher = Dispatcher::new(host, self.options.workers, self.options.watch);
-        let mut policies = HashMap::new();
+        let mut parts = Parts { jobs: HashMap::new(), stages: HashMap::new() };
         for loaded in jobs {
             let registered = self.tracker.register_job(loaded.registration(clock.now())).await?;
             let mut position = registered.reconcile;
@@ -129,25 +126,17 @@ impl Host {
             }
             let loaded = Arc::new(loaded);
             for (place, stage) in registered.stages.iter().enumerate() {
-                let spec = &loaded.job.spec.stages[place];
-                let need = |need: &gristmill_model::Need| {
-                    (registered.stages[need.stage].id.bit(), loaded.job.spec.stages[need.stage].name.clone())
-                };
-                let context = StageContext {
-                    needs: spec.needs.iter().map(need).collect(),
-                    is_pure: spec.grants.is_pure(),
-                    job: Arc::clone(&loaded),
-                    place,
-                    version: stage.version,
-                };
-                policies.insert(stage.id, context.tuning().retry);
-                dispatcher.add_stage(stage.id, context);
+                let context = StageContext::new(&loaded, &registered, place);
+                dispatcher.add_stage(stage.id, &context.spec().name, context.tuning().limits.timeout);
+                parts.stages.insert(stage.id, Arc::new(context));
             }
             if loaded.discover.is_some() {
-                dispatcher.add_source(registered.id, loaded, registered.cursor, clock.now());
+                let (name, tuning) = (&loaded.job.spec.name, loaded.job.tuning.discover.clone());
+                dispatcher.add_source(registered.id, name, tuning, registered.cursor, clock.now());
             }
+            parts.jobs.insert(registered.id, loaded);
         }
-        Ok((dispatcher, policies))
+        Ok((dispatcher, parts))
     }
 
     /// The lock says that no other host is alive on this data folder: what one left behind is taken at once.
@@ -172,6 +161,18 @@ impl Host {
     }
 }
 
+/// What commands need that the dispatcher does not: the components, and what surrounds them.
+struct Parts {
+    jobs: HashMap<JobId, Arc<LoadedJob>>,
+    stages: HashMap<StageId, Arc<StageContext>>,
+}
+
+impl Parts {
+    fn policies(&self) -> HashMap<StageId, RetryPolicy> {
+        self.stages.iter().map(|(id, stage)| (*id, stage.tuning().retry)).collect()
+    }
+}
+
 type Pending<'a> = Pin<Box<dyn Future<Output = Result<Option<Event>, Error>> + Send + 'a>>;
 
 struct Loop<'a> {
@@ -184,7 +185,7 @@ struct Loop<'a> {
     pages: mpsc::Receiver<PageResult>,
     workers: Workers,
     discoverer: Discoverer,
-    policies: HashMap<StageId, RetryPolicy>,
+    parts: Parts,
     next_heartbeat: Timestamp,
 }
 
@@ -232,8 +233,14 @@ impl Loop<'_> {
     fn perform(&self, command: Command, now: Timestamp) -> Result<(), Error> {
         let tracker = self.tracker;
         match command {
-            Command::Run(chunk) => self.workers.run(chunk)?,
-            Command::Ask(request) => self.discoverer.ask(request)?,
+            Command::Run(lease) => {
+                let context = Arc::clone(&self.parts.stages[&lease.stage]);
+                self.workers.run(Chunk { lease, context })?;
+            }
+            Command::Ask(job, cursor) => {
+                let loaded = Arc::clone(&self.parts.jobs[&job]);
+                self.discoverer.ask(PageRequest { job, loaded, cursor })?;
+            }
             Command::StopWorkers => self.workers.stop(),
             Command::Round(round) => self.write(async move { Ok(Some(Event::Round(tracker.round(round).await?))) }),
             Command::Release(releases) => self.write(async move {
@@ -269,7 +276,7 @@ impl Loop<'_> {
             // Other hosts on this data folder have ended: the lock says so. This is for leases past their deadline.
             heartbeat_before: now - HEARTBEAT * 6,
             leases_max: REAP_MAX,
-            policies: self.policies.clone(),
+            policies: self.parts.policies(),
         };
         self.write(async move {
             tracker.heartbeat(host, now).await?;

@@ -7,9 +7,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gristmill_model::{ComponentIdentity, Digest, Grants, Job, StageSpec, Timestamp, stage_version};
+use gristmill_model::{
+    ComponentIdentity, Digest, Grants, Job, Need, StageBit, StageSpec, StageTuning, Timestamp, VersionId, stage_version,
+};
 use gristmill_sandbox::{Handler, Sandbox};
-use gristmill_tracker::{JobRegistration, StageRegistration};
+use gristmill_tracker::{JobRegistration, RegisteredJob, StageRegistration};
 
 use crate::{Error, Problem};
 
@@ -170,19 +172,31 @@ fn sentence(error: &dyn std::error::Error) -> String {
 /// What an attempt needs to know of its stage, shared by all of them.
 pub(crate) struct StageContext {
     pub(crate) job: Arc<LoadedJob>,
-    pub(crate) place: usize,
-    pub(crate) version: gristmill_model::VersionId,
+    place: usize,
+    pub(crate) version: VersionId,
     /// The stages it needs, in the order of the job's file: bit and name.
-    pub(crate) needs: Vec<(gristmill_model::StageBit, String)>,
+    pub(crate) needs: Vec<(StageBit, String)>,
     pub(crate) is_pure: bool,
 }
 
 impl StageContext {
+    pub(crate) fn new(job: &Arc<LoadedJob>, registered: &RegisteredJob, place: usize) -> Self {
+        let stages = &job.job.spec.stages;
+        let need = |need: &Need| (registered.stages[need.stage].id.bit(), stages[need.stage].name.clone());
+        Self {
+            job: Arc::clone(job),
+            place,
+            version: registered.stages[place].version,
+            needs: stages[place].needs.iter().map(need).collect(),
+            is_pure: stages[place].grants.is_pure(),
+        }
+    }
+
     pub(crate) fn spec(&self) -> &StageSpec {
         &self.job.job.spec.stages[self.place]
     }
 
-    pub(crate) fn tuning(&self) -> &gristmill_model::StageTuning {
+    pub(crate) fn tuning(&self) -> &StageTuning {
         &self.job.job.tuning.stages[self.place]
     }
 

@@ -14,7 +14,7 @@ use gristmill_model::{
     Clock, Digest, Disposition, Fence, Outcome, StageId, StageKey, decide, idempotency_key, input_hash,
 };
 use gristmill_sandbox::{AttemptContext, Work};
-use gristmill_tracker::{Claim, Completion, Output};
+use gristmill_tracker::{Claim, Completion, Lease, Output};
 use tokio::sync::mpsc;
 
 use crate::Error;
@@ -24,12 +24,10 @@ use crate::pace::ATTEMPTS_IN_FLIGHT_MAX;
 /// A thread tells what is finished after this long, though its chunk is not.
 const REPORT_AFTER: Duration = Duration::from_millis(20);
 
-/// Work for one thread, under one lease.
+/// Work for one thread.
 pub(crate) struct Chunk {
-    pub(crate) fence: Fence,
-    pub(crate) stage: StageId,
+    pub(crate) lease: Lease,
     pub(crate) context: Arc<StageContext>,
-    pub(crate) claims: Vec<Claim>,
 }
 
 /// What a thread has finished.
@@ -117,7 +115,7 @@ impl Worker {
 
     /// Runs a chunk and tells what came of it; an error if nobody listens any more.
     fn run_chunk(&self, chunk: Chunk) -> Result<(), mpsc::error::SendError<Finished>> {
-        let Chunk { fence, stage, context, claims } = chunk;
+        let Chunk { lease: Lease { fence, stage, claims }, context } = chunk;
         let mut claims = claims.into_iter();
         let report = |completions, unrun, elapsed| {
             self.finished.blocking_send(Finished { fence, stage, completions, unrun, elapsed })

@@ -81,7 +81,7 @@ async fn items(State(reads): Shared, name: JobName, RawQuery(query): RawQuery) -
         let job = find(&*reader, &name).await?;
         let limit = query.limit();
         let rows = reader.items(query.into_filter(job.id)).await?;
-        Ok(json(&ItemsPage::new(&rows, limit)))
+        Ok(json(&ItemsPage::new(&job, &rows, limit)))
     };
     reads.answer(read).await
 }
@@ -91,7 +91,7 @@ async fn item(State(reads): Shared, name: JobName, RawQuery(query): RawQuery) ->
     let read = |reader: Arc<dyn Reader>| async move {
         let job = find(&*reader, &name).await?;
         let item = reader.item(job.id, &key).await?.ok_or_else(|| Fault::no_such_item(&name, &key))?;
-        Ok(json(&ItemDetailView::from(&item)))
+        Ok(json(&ItemDetailView::new(&job.name, &item)))
     };
     reads.answer(read).await
 }

@@ -37,19 +37,32 @@ async fn jobs_are_listed_with_their_counters() {
     let some = json!({ "done": 0, "active": 2, "failed": 1, "pending": 0, "cancelled": 0 });
     let list = server.get("/api/jobs").await;
     assert_eq!(list.status, 200);
-    assert_eq!(list.json(), json!([{ "name": "empty", "items": none }, { "name": "filings", "items": some }]));
+    let expected = json!([
+        { "job": "empty", "items_total": 0, "items": none },
+        { "job": "filings", "items_total": 3, "items": some },
+    ]);
+    assert_eq!(list.json(), expected);
     assert!(list.body.contains(r#"{"done":0,"active":2,"failed":1"#), "in the model's order: {}", list.body);
 
     let job = server.get("/api/jobs/filings").await.json();
-    assert_eq!((&job["name"], &job["items"]), (&json!("filings"), &some));
+    assert_eq!((&job["job"], &job["items_total"], &job["items"]), (&json!("filings"), &json!(3), &some));
     assert_eq!(job["charges"], json!({ METER: 1.5 }));
     let fetch = &job["stages"][0];
-    assert_eq!(fetch["name"], "fetch");
+    assert_eq!(fetch["stage"], "fetch");
     assert_eq!(fetch["version"].as_str().map(str::len), Some(64));
-    assert_eq!(fetch["results_of_other_versions"], 0);
-    let states = json!({ "ready": 0, "leased": 0, "waiting": 1, "done": 1, "skipped": 0, "dead": 1, "cancelled": 0 });
-    assert_eq!(fetch["states"], states);
-    assert_eq!(job["stages"][1]["states"]["ready"], 1);
+    for (name, number) in [
+        ("other_versions", 0),
+        ("ready", 0),
+        ("leased", 0),
+        ("waiting", 1),
+        ("done", 1),
+        ("skipped", 0),
+        ("dead", 1),
+        ("cancelled", 0),
+    ] {
+        assert_eq!(fetch[name], number, "{name}");
+    }
+    assert_eq!(job["stages"][1]["ready"], 1);
     server.end().await;
 }
 
@@ -60,7 +73,7 @@ async fn items_are_filtered_and_paged() {
     let keys = async |query: &str| {
         let page = server.get(&format!("/api/jobs/filings/items{query}")).await.json();
         let items = page["items"].as_array().expect("items").clone();
-        let keys: Vec<String> = items.iter().map(|item| item["key"].as_str().expect("a key").to_owned()).collect();
+        let keys: Vec<String> = items.iter().map(|item| item["item"].as_str().expect("a key").to_owned()).collect();
         (keys, page["next"].as_i64())
     };
     assert_eq!(keys("").await, (vec![KEY.to_owned(), "b".to_owned(), "c".to_owned()], None));
@@ -75,7 +88,8 @@ async fn items_are_filtered_and_paged() {
 
     let failed = server.get("/api/jobs/filings/items?status=failed").await.json();
     let expected = json!({
-        "id": 3, "key": "c", "status": "failed",
+        "job": "filings", "item": "c", "status": "failed",
+        "done": [], "skipped": [], "dead": ["fetch"], "live": [], "stale": [],
         "discovered_at": "2023-11-14T22:13:20.000000Z", "changed_at": "2023-11-14T22:13:20.000000Z",
     });
     assert_eq!(failed["items"][0], expected);
@@ -90,7 +104,7 @@ async fn an_item_is_told_in_full() {
     assert_eq!(answer.status, 200);
     assert!(answer.body.contains(&format!(r#""output":{OUTPUT}"#)), "digit by digit: {}", answer.body);
     let item = answer.json();
-    assert_eq!((&item["key"], &item["priority"], &item["data"]), (&json!(KEY), &json!(7), &json!({ "title": "T" })));
+    assert_eq!((&item["item"], &item["priority"], &item["data"]), (&json!(KEY), &json!(7), &json!({ "title": "T" })));
     let fetch = &item["stages"][0];
     assert_eq!((&fetch["state"], &fetch["current"], &fetch["reason"]), (&json!("done"), &json!(true), &json!(null)));
     assert_eq!(fetch["attempts"].as_array().map(Vec::len), Some(1));

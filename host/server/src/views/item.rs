@@ -3,7 +3,7 @@
 //! Owns the views of an item, its stages and its attempts. Borrows all text, since an output may be large.
 
 use gristmill_model::{Counters, DeadReason};
-use gristmill_tracker::{AttemptRow, ItemDetail, ItemRow, ItemStageDetail};
+use gristmill_tracker::{AttemptRow, ItemDetail, ItemRow, ItemStageDetail, JobRow};
 use serde::Serialize;
 
 use super::{JsonText, Sums, Time};
@@ -19,34 +19,54 @@ pub struct ItemsPage<'a> {
 
 impl<'a> ItemsPage<'a> {
     /// The first `limit` of these items. The next page begins behind the last of them, if there are more.
-    pub fn new(rows: &'a [ItemRow], limit: usize) -> Self {
+    pub fn new(job: &'a JobRow, rows: &'a [ItemRow], limit: usize) -> Self {
         let shown = &rows[..rows.len().min(limit)];
         let next = if rows.len() > limit { shown.last().map(|row| row.id.0) } else { None };
-        Self { items: shown.iter().map(ItemView::from).collect(), next }
+        Self { items: shown.iter().map(|row| ItemView::new(job, row)).collect(), next }
     }
 }
 
 /// An item in a list.
 #[derive(Clone, Debug, Serialize)]
 pub struct ItemView<'a> {
-    /// Its number in the tracker.
-    pub id: i64,
+    /// Its job's name.
+    pub job: &'a str,
     /// Its key, unique in its job.
-    pub key: &'a str,
+    pub item: &'a str,
     /// Its status.
     pub status: &'static str,
+    /// The stages that have a result.
+    pub done: Vec<&'a str>,
+    /// The stages that do not apply to it.
+    pub skipped: Vec<&'a str>,
+    /// The stages that failed for good.
+    pub dead: Vec<&'a str>,
+    /// The stages that are ready, leased or waiting.
+    pub live: Vec<&'a str>,
+    /// The stages that are done or skipped, and wanted again.
+    pub stale: Vec<&'a str>,
     /// When it was found.
     pub discovered_at: Time,
     /// When its data changed last.
     pub changed_at: Time,
 }
 
-impl<'a> From<&'a ItemRow> for ItemView<'a> {
-    fn from(row: &'a ItemRow) -> Self {
+impl<'a> ItemView<'a> {
+    /// The view of an item of that job.
+    pub fn new(job: &'a JobRow, row: &'a ItemRow) -> Self {
+        let named = |mask: u64| {
+            let in_mask = job.stages.iter().filter(move |(id, _)| id.bit().mask() & mask != 0);
+            in_mask.map(|(_, name)| name.as_str()).collect()
+        };
         Self {
-            id: row.id.0,
-            key: &row.key,
+            job: &job.name,
+            item: &row.key,
             status: row.status.name(),
+            done: named(row.masks.done),
+            skipped: named(row.masks.skipped),
+            dead: named(row.masks.dead),
+            live: named(row.masks.live),
+            stale: named(row.masks.stale),
             discovered_at: Time(row.discovered_at),
             changed_at: Time(row.changed_at),
         }
@@ -56,10 +76,10 @@ impl<'a> From<&'a ItemRow> for ItemView<'a> {
 /// An item with all that is known about it.
 #[derive(Clone, Debug, Serialize)]
 pub struct ItemDetailView<'a> {
-    /// Its number in the tracker.
-    pub id: i64,
+    /// Its job's name.
+    pub job: &'a str,
     /// Its key, unique in its job.
-    pub key: &'a str,
+    pub item: &'a str,
     /// Its status.
     pub status: &'static str,
     /// When it was found.
@@ -74,15 +94,15 @@ pub struct ItemDetailView<'a> {
     pub stages: Vec<ItemStageView<'a>>,
 }
 
-impl<'a> From<&'a ItemDetail> for ItemDetailView<'a> {
-    fn from(item: &'a ItemDetail) -> Self {
-        let ItemView { id, key, status, discovered_at, changed_at } = ItemView::from(&item.row);
+impl<'a> ItemDetailView<'a> {
+    /// The view of an item of the job of that name.
+    pub fn new(job: &'a str, item: &'a ItemDetail) -> Self {
         Self {
-            id,
-            key,
-            status,
-            discovered_at,
-            changed_at,
+            job,
+            item: &item.row.key,
+            status: item.row.status.name(),
+            discovered_at: Time(item.row.discovered_at),
+            changed_at: Time(item.row.changed_at),
             priority: item.priority,
             data: JsonText(&item.data),
             stages: item.stages.iter().map(ItemStageView::from).collect(),
@@ -94,7 +114,7 @@ impl<'a> From<&'a ItemDetail> for ItemDetailView<'a> {
 #[derive(Clone, Debug, Serialize)]
 pub struct ItemStageView<'a> {
     /// The stage's name.
-    pub name: &'a str,
+    pub stage: &'a str,
     /// Where it stands.
     pub state: &'static str,
     /// Why it is dead.
@@ -122,7 +142,7 @@ pub struct ItemStageView<'a> {
 impl<'a> From<&'a ItemStageDetail> for ItemStageView<'a> {
     fn from(stage: &'a ItemStageDetail) -> Self {
         Self {
-            name: &stage.name,
+            stage: &stage.name,
             state: stage.state.name(),
             reason: stage.reason.map(DeadReason::name),
             due_at: stage.due_at.map(Time),
@@ -159,9 +179,9 @@ impl From<Counters> for CountersView {
 #[derive(Clone, Debug, Serialize)]
 pub struct AttemptView<'a> {
     /// Its number in the tracker.
-    pub id: i64,
+    pub attempt: i64,
     /// The item's key.
-    pub item_key: &'a str,
+    pub item: &'a str,
     /// The stage's name.
     pub stage: &'a str,
     /// How it ended.
@@ -189,8 +209,8 @@ pub struct AttemptView<'a> {
 impl<'a> From<&'a AttemptRow> for AttemptView<'a> {
     fn from(attempt: &'a AttemptRow) -> Self {
         Self {
-            id: attempt.id.0,
-            item_key: &attempt.item_key,
+            attempt: attempt.id.0,
+            item: &attempt.item_key,
             stage: &attempt.stage,
             outcome: attempt.outcome.name(),
             host: attempt.host.0,

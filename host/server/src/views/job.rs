@@ -12,15 +12,17 @@ use super::{Counts, Sums};
 #[derive(Clone, Debug, Serialize)]
 pub struct JobView<'a> {
     /// Its name.
-    pub name: &'a str,
+    pub job: &'a str,
+    /// How many items it has.
+    pub items_total: u64,
     /// How many items have which status.
     pub items: Counts,
 }
 
 impl<'a> JobView<'a> {
     /// The view of a job with that name and these counters.
-    pub fn new(name: &'a str, stats: &JobStats) -> Self {
-        Self { name, items: items(stats) }
+    pub fn new(job: &'a str, stats: &JobStats) -> Self {
+        Self { job, items_total: stats.total(), items: items(stats) }
     }
 }
 
@@ -28,7 +30,9 @@ impl<'a> JobView<'a> {
 #[derive(Clone, Debug, Serialize)]
 pub struct JobDetailView<'a> {
     /// Its name.
-    pub name: &'a str,
+    pub job: &'a str,
+    /// How many items it has.
+    pub items_total: u64,
     /// How many items have which status.
     pub items: Counts,
     /// In the order of the job file.
@@ -39,9 +43,14 @@ pub struct JobDetailView<'a> {
 
 impl<'a> JobDetailView<'a> {
     /// The view of a job with that name and these counters.
-    pub fn new(name: &'a str, stats: &'a JobStats) -> Self {
-        let stages = stats.stages.iter().map(StageView::from).collect();
-        Self { name, items: items(stats), stages, charges: Sums::from(&stats.charges[..]) }
+    pub fn new(job: &'a str, stats: &'a JobStats) -> Self {
+        Self {
+            job,
+            items_total: stats.total(),
+            items: items(stats),
+            stages: stats.stages.iter().map(StageView::from).collect(),
+            charges: Sums::from(&stats.charges[..]),
+        }
     }
 }
 
@@ -49,12 +58,13 @@ impl<'a> JobDetailView<'a> {
 #[derive(Clone, Debug, Serialize)]
 pub struct StageView<'a> {
     /// Its name.
-    pub name: &'a str,
+    pub stage: &'a str,
     /// Its current version.
     pub version: Option<String>,
     /// How many results name another version than the current one.
-    pub results_of_other_versions: u64,
-    /// How many items are in which state, the blocked ones left out.
+    pub other_versions: u64,
+    /// How many items are in which state, each a field of the stage. Blocked ones are not counted.
+    #[serde(flatten)]
     pub states: Counts,
 }
 
@@ -62,9 +72,9 @@ impl<'a> From<&'a StageStats> for StageView<'a> {
     fn from(stage: &'a StageStats) -> Self {
         let counted = State::ALL.into_iter().filter(|state| *state != State::Blocked);
         Self {
-            name: &stage.name,
+            stage: &stage.name,
             version: stage.version.map(|version| version.to_string()),
-            results_of_other_versions: stage.other_versions,
+            other_versions: stage.other_versions,
             states: Counts(counted.map(|state| (state.name(), stage.count(state))).collect()),
         }
     }

@@ -71,15 +71,14 @@ impl From<TrackerError> for Failure {
             TrackerError::Foreign(_) => {
                 (Exit::Data, "choose another folder with --data: gristmill leaves files alone that are not its own")
             }
-            TrackerError::Damaged(_) => (
-                Exit::Data,
-                "nothing was changed: put a copy of tracker.db back, or move the folder away to begin anew",
-            ),
+            TrackerError::Damaged(_) => {
+                (Exit::Data, "put a copy of tracker.db back, or move the folder away to begin anew")
+            }
             TrackerError::Newer { .. } => {
                 (Exit::Data, "use the gristmill that made it, or choose another folder with --data")
             }
             TrackerError::ReadOnly(_) | TrackerError::File { .. } => {
-                (Exit::Data, "make it writable, or choose another folder with --data")
+                (Exit::Data, "it has to be a folder that can be written: choose another one with --data")
             }
             TrackerError::DiskFull => {
                 (Exit::Data, "free some space, and run again: what was settled is kept, the rest is run then")

@@ -32,7 +32,8 @@ pub(crate) fn rate(number: u64, elapsed: Duration) -> String {
     if per_second < 10.0 { format!("{per_second:.1}/s") } else { format!("{}/s", count(per_second.round() as u64)) }
 }
 
-/// In the two largest units, cut and not rounded: `850 µs`, `12 ms`, `4.2 s`, `30 s`, `3 min 05 s`, `2 h 03 min`, `4 d 02 h`.
+/// In the two largest units, cut and not rounded: `850 µs`, `12 ms`, `4.2 s`, `30 s`, `3 min 05 s`, `2 h 03 min`,
+/// `4 d 02 h`.
 pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match duration.as_micros() {
@@ -235,7 +236,18 @@ mod tests {
     #[test]
     fn json_is_laid_out_and_not_touched() {
         let json = r#"{"b": 1.10,"a":[ ],"t":"x\\\",{[:","n":[{},[1,2]]}"#;
-        let laid_out = "{\n  \"b\": 1.10,\n  \"a\": [],\n  \"t\": \"x\\\\\\\",{[:\",\n  \"n\": [\n    {},\n    [\n      1,\n      2\n    ]\n  ]\n}";
+        let laid_out = r#"{
+  "b": 1.10,
+  "a": [],
+  "t": "x\\\",{[:",
+  "n": [
+    {},
+    [
+      1,
+      2
+    ]
+  ]
+}"#;
         assert_eq!(pretty_json(json), laid_out);
         assert_eq!(pretty_json("null"), "null");
     }

@@ -3,13 +3,17 @@
 //! Owns both streams: data and tables go to the standard output, all else to the standard error, above the progress
 //! bar if there is one. Decides about colour. Never decides what is said.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
 use crate::failure::Failure;
 
@@ -75,7 +79,7 @@ impl Out {
             print(&mut to)?;
             to.flush()
         };
-        match &*self.bar() {
+        match self.bar().clone() {
             Some(bar) => bar.suspend(print_all),
             None => print_all(),
         }
@@ -113,7 +117,7 @@ impl Out {
     fn say(&self, text: &[u8]) {
         // Nobody is left to be told when the standard error is gone.
         let say = || io::stderr().lock().write_all(text).unwrap_or_default();
-        match &*self.bar() {
+        match self.bar().clone() {
             Some(bar) => bar.suspend(say),
             None => say(),
         }
@@ -162,9 +166,29 @@ impl Out {
             },
         );
         let out = self.clone();
-        let format = tracing_subscriber::fmt().compact().without_time().with_target(false).with_ansi(self.colour);
+        let log = tracing_subscriber::fmt().with_ansi(false).event_format(Lines(self.clone()));
         // Installed once, at the start: there is no other subscriber that could be in its way.
-        let _ = format.with_env_filter(filter).with_writer(move || AboveBar(out.clone())).try_init();
+        let _ = log.with_env_filter(filter).with_writer(move || AboveBar(out.clone())).try_init();
+    }
+}
+
+/// Lays a logged event out as everything else that is said.
+struct Lines(Out);
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut to: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let level = *event.metadata().level();
+        match level {
+            Level::ERROR => write!(to, "{} ", self.0.label(Loudness::Error))?,
+            Level::WARN => write!(to, "{} ", self.0.label(Loudness::Warning))?,
+            _ => write!(to, "{}: ", level.as_str().to_lowercase())?,
+        }
+        context.format_fields(to.by_ref(), event)?;
+        writeln!(to)
     }
 }
 

@@ -5,16 +5,18 @@
 
 mod account;
 mod highlights;
+mod listen;
 mod progress;
 mod signals;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use gristmill_model::Job;
 use gristmill_scheduler::{Error, Host, HostOptions, LoadedJob, Summary, load};
-use gristmill_tracker::{Synchronous, Tracker};
+use gristmill_tracker::{Reader, Synchronous, Tracker};
 
 use crate::context::{Context, runtime};
 use crate::data;
@@ -39,8 +41,9 @@ const WORKERS_MAX: u16 = 1024;
   gristmill run jobs/*.yaml --param model=small --watch
 
 With --json, one object at the end: elapsed_seconds, interrupted, discovered (new, changed, unchanged), executions, \
-                        outcomes (by name), late, lost, discovery_failures (job, message), jobs (as in `gristmill status \
-                        --json`, with dead: item, stage, error, and summary: stage, results, counts, top).
+                        outcomes (by name), late, lost, discovery_failures (job, message), jobs (as in `gristmill \
+                        status --json`, with dead: item, stage, error, and summary: stage, results, complete, \
+                        counted_by, counts, worst_by, top).
 
 A job file may ask for a summary of its results:
   display:
@@ -64,6 +67,11 @@ pub(crate) struct Args {
     /// How long running attempts may go on after Ctrl-C
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
     grace: Duration,
+
+    /// Tell the state over HTTP while it runs, read-only: `/health`, `/metrics`, `/api/jobs`. It has no passwords: listen
+    /// on this machine alone, or behind a proxy
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
 
     /// Print warnings and errors alone: no progress, no account
     #[arg(long, short)]
@@ -106,8 +114,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let tracker = host.tracker();
     let stop = signals::listen(context.out.clone(), args.grace)?;
     runtime()?.block_on(async {
+        let listening = listen::start(args.listen, Arc::clone(&tracker) as Arc<dyn Reader>, &context.out).await?;
         let before = account::counters(tracker.as_ref(), &parts).await?;
         let summary = drive(host, loaded, tracker.as_ref(), progress, &parts, stop).await?;
+        if let Some(listening) = listening {
+            listening.end().await;
+        }
         let account = Account::new(tracker.as_ref(), summary, before, parts).await?;
         if context.out.json {
             context.out.document(&account.record())?;

@@ -29,7 +29,8 @@ const NEAR_KEYS_MAX: u32 = 10_000;
   gristmill show audit serde@1.0.228
 
 With --json, one object: job, item, status, discovered_at, changed_at, priority, data, stages (stage, state, reason, \
-                        due_at, settled_at, version, current, output, error, blocked_by, attempts as in `gristmill attempts --json`).")]
+                        due_at, settled_at, version, current, output, error, blocked_by, attempts as in `gristmill \
+                        attempts --json`).")]
 pub(crate) struct Args {
     #[arg(help = data::JOB_HELP)]
     job: String,

@@ -20,8 +20,8 @@ use crate::table::{Column, Table};
 #[command(after_help = "Example:
   gristmill status handlers/audit.yaml
 
-With --json, an object a job: job, items_total, items (by status), stages (stage, version, other_versions, and how many \
-                        items are ready, leased, waiting, done, skipped, dead, cancelled), charges (by meter).")]
+With --json, an object a job: job, items_total, items (by status), stages (stage, version, other_versions, and how \
+                        many items are ready, leased, waiting, done, skipped, dead, cancelled), charges (by meter).")]
 pub(crate) struct Args {
     #[arg(help = data::JOB_HELP)]
     job: Option<String>,

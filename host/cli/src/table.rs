@@ -7,8 +7,6 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Row, Widt
 
 use crate::format::printable;
 
-/// Up to this width a key is kept in one piece.
-const KEY_WIDTH: u16 = 40;
 /// Between two columns.
 const PADDING: u16 = 2;
 
@@ -19,7 +17,7 @@ pub(crate) enum Column {
     Text,
     /// Text that is useless in pieces: a name, a time.
     Word,
-    /// An item's key: in one piece where that leaves room for the rest.
+    /// An item's key: in one piece where that leaves half of the room to the rest.
     Key,
     /// A number: to the right, and never in pieces.
     Number,
@@ -50,6 +48,7 @@ impl Table {
     /// The table as text, without the last line's end.
     pub(crate) fn render(mut self) -> String {
         let widths = self.rows.column_max_content_widths();
+        let half = self.rows.width().map_or(u16::MAX, |width| width / 2);
         for ((column, kind), width) in self.rows.column_iter_mut().zip(&self.columns).zip(widths) {
             column.set_padding((0, PADDING));
             if *kind == Column::Number {
@@ -58,7 +57,7 @@ impl Table {
             match kind {
                 Column::Text => {}
                 Column::Key => {
-                    let least = Width::Fixed(width.min(KEY_WIDTH) + PADDING);
+                    let least = Width::Fixed(width.saturating_add(PADDING).min(half));
                     column.set_constraint(ColumnConstraint::LowerBoundary(least));
                 }
                 Column::Word | Column::Number => {

@@ -180,7 +180,7 @@ impl Account {
             }
             context.out.line("")?;
         }
-        context.out.line(self.last_line(nothing_done))
+        context.out.line(self.last_line())
     }
 
     fn nothing_done(&self) -> bool {
@@ -189,10 +189,10 @@ impl Account {
         self.executions == 0 && found == 0 && !interrupted && discovery_failures.is_empty()
     }
 
-    fn last_line(&self, nothing_done: bool) -> String {
+    fn last_line(&self) -> String {
         let elapsed = self.summary.elapsed;
         let ended = if self.summary.interrupted { "stopped after" } else { "done in" };
-        if nothing_done {
+        if self.executions == 0 {
             return format!("{ended} {}", duration(elapsed));
         }
         let (items, executions) = (self.items_done, self.executions);
@@ -224,9 +224,9 @@ impl JobAccount {
             table.row([&dead.item, &dead.stage, &one_line(&dead.error, ERROR_CHARS_MAX)]);
         }
         context.out.line(table.render())?;
-        context.out.line(format_args!("see {}", command(context, "show", &self.file, &shell_word(&first.item))))?;
+        context.out.line(format_args!("more: {}", command(context, "show", &self.file, &shell_word(&first.item))))?;
         if shown < total {
-            context.out.line(format_args!("and {}", command(context, "items", &self.file, "--status failed")))?;
+            context.out.line(format_args!("all:  {}", command(context, "items", &self.file, "--status failed")))?;
         }
         Ok(())
     }

@@ -1,19 +1,17 @@
 //! `gristmill attempts`: what was run, and how it ended.
 //!
-//! Owns the record and the table of an attempt. Never reads more of them than asked for.
-
-use std::collections::BTreeMap;
+//! Owns the table of attempts. Never reads more of them than asked for.
 
 use gristmill_model::Outcome;
+use gristmill_server::views::AttemptView;
 use gristmill_tracker::{AttemptRow, AttemptsFilter, Reader};
-use serde::Serialize;
 
 use crate::args::one_of;
 use crate::context::{Context, wait};
 use crate::data::{self, Known};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::format::{count, duration, instant, one_line, second};
+use crate::format::{count, duration, one_line, second};
 use crate::table::{Column, Table};
 
 /// The longest error in a table.
@@ -43,44 +41,6 @@ pub(crate) struct Args {
     limit: u32,
 }
 
-/// An attempt, for programs.
-#[derive(Serialize)]
-pub(crate) struct AttemptRecord<'a> {
-    attempt: i64,
-    item: &'a str,
-    stage: &'a str,
-    outcome: &'static str,
-    host: i64,
-    queued_at: String,
-    started_at: Option<String>,
-    ended_at: String,
-    version: Option<String>,
-    memory_bytes_max: Option<u64>,
-    error: Option<&'a str>,
-    log: Option<&'a str>,
-    charges: BTreeMap<&'a str, f64>,
-}
-
-impl<'a> AttemptRecord<'a> {
-    pub(crate) fn new(row: &'a AttemptRow) -> Self {
-        Self {
-            attempt: row.id.0,
-            item: &row.item_key,
-            stage: &row.stage,
-            outcome: row.outcome.name(),
-            host: row.host.0,
-            queued_at: instant(row.queued_at),
-            started_at: row.started_at.map(instant),
-            ended_at: instant(row.ended_at),
-            version: row.version.map(|version| version.to_string()),
-            memory_bytes_max: row.memory_bytes_max,
-            error: row.error.as_deref(),
-            log: row.log.as_deref(),
-            charges: row.charges.iter().map(|(meter, amount)| (meter.as_str(), *amount)).collect(),
-        }
-    }
-}
-
 /// How long an attempt took; none if its host did not tell when it began.
 pub(crate) fn took(row: &AttemptRow) -> Option<String> {
     row.started_at.map(|started| duration(row.ended_at.since(started)))
@@ -97,7 +57,7 @@ pub(crate) fn attempts(args: &Args, context: &Context) -> Result<Exit, Failure> 
         let more = rows.len() > args.limit as usize;
         rows.truncate(args.limit as usize);
         if context.out.json {
-            context.out.records(rows.iter().map(AttemptRecord::new))?;
+            context.out.records(rows.iter().map(AttemptView::from))?;
         } else if rows.is_empty() {
             context.out.line("no such attempts")?;
         } else {

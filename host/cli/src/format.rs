@@ -62,8 +62,7 @@ pub(crate) fn bytes(bytes: u64) -> String {
     format!("{size:.1} {}", UNITS[unit])
 }
 
-/// RFC 3339, UTC, as exact as it is: for programs.
-pub(crate) fn instant(time: Timestamp) -> String {
+fn instant(time: Timestamp) -> String {
     jiff::Timestamp::from_microsecond(time.0).map_or_else(|_| time.0.to_string(), |time| time.to_string())
 }
 

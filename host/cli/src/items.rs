@@ -1,17 +1,17 @@
 //! `gristmill items`: the items of a job.
 //!
-//! Owns the record and the table of an item in a list. Never reads more of them than asked for.
+//! Owns the table of items. Never reads more of them than asked for.
 
 use gristmill_model::{ItemId, ItemStatus};
+use gristmill_server::views::ItemView;
 use gristmill_tracker::{ItemRow, ItemsFilter, JobRow, Reader};
-use serde::Serialize;
 
 use crate::args::one_of;
 use crate::context::{Context, wait};
 use crate::data::{self, Known};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::format::{count, instant, second};
+use crate::format::{count, second};
 use crate::table::{Column, Table};
 
 /// List items of a job
@@ -38,39 +38,6 @@ pub(crate) struct Args {
     limit: u32,
 }
 
-#[derive(Serialize)]
-struct ItemRecord<'a> {
-    job: &'a str,
-    item: &'a str,
-    status: &'static str,
-    done: Vec<&'a str>,
-    skipped: Vec<&'a str>,
-    dead: Vec<&'a str>,
-    live: Vec<&'a str>,
-    stale: Vec<&'a str>,
-    discovered_at: String,
-    changed_at: String,
-}
-
-impl<'a> ItemRecord<'a> {
-    fn new(job: &'a JobRow, row: &'a ItemRow) -> Self {
-        let named = |mask: u64| names(job, mask);
-        let masks = row.masks;
-        Self {
-            job: &job.name,
-            item: &row.key,
-            status: row.status.name(),
-            done: named(masks.done),
-            skipped: named(masks.skipped),
-            dead: named(masks.dead),
-            live: named(masks.live),
-            stale: named(masks.stale),
-            discovered_at: instant(row.discovered_at),
-            changed_at: instant(row.changed_at),
-        }
-    }
-}
-
 /// The stages in a mask.
 fn names(job: &JobRow, mask: u64) -> Vec<&str> {
     let in_mask = job.stages.iter().filter(|(id, _)| id.bit().mask() & mask != 0);
@@ -93,7 +60,7 @@ pub(crate) fn items(args: &Args, context: &Context) -> Result<Exit, Failure> {
         let more = rows.len() > args.limit as usize;
         rows.truncate(args.limit as usize);
         if context.out.json {
-            context.out.records(rows.iter().map(|row| ItemRecord::new(job, row)))?;
+            context.out.records(rows.iter().map(|row| ItemView::new(job, row)))?;
         } else if rows.is_empty() {
             context.out.line("no such items")?;
         } else {

@@ -1,20 +1,19 @@
 //! `gristmill show`: everything that is known about one item.
 //!
-//! Owns the record and the page of an item. Never changes it.
+//! Owns the page of an item. Never changes it.
 
 use std::fmt::Write;
 
 use gristmill_model::ItemId;
+use gristmill_server::views::ItemDetailView;
 use gristmill_tracker::{ItemDetail, ItemStageDetail, ItemsFilter, JobRow, Reader};
-use serde::Serialize;
-use serde_json::value::RawValue;
 
-use crate::attempts::{AttemptRecord, took};
+use crate::attempts::took;
 use crate::context::{Context, wait};
 use crate::data::{self, Known};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::format::{indented, instant, nearest, plural, pretty_json, printable, second};
+use crate::format::{indented, nearest, plural, pretty_json, printable, second};
 
 /// How many lines of an output, an error or a log are shown without `--full`.
 const LINES_MAX: usize = 30;
@@ -29,7 +28,7 @@ const NEAR_KEYS_MAX: u32 = 10_000;
   gristmill show audit serde@1.0.228
 
 With --json, one object: job, item, status, discovered_at, changed_at, priority, data, stages (stage, state, reason, \
-                        due_at, settled_at, version, current, output, error, blocked_by, attempts as in `gristmill \
+                        due_at, settled_at, counters (attempts, lost, deferrals), version, current, output, error, blocked_by, attempts as in `gristmill \
                         attempts --json`).")]
 pub(crate) struct Args {
     #[arg(help = data::JOB_HELP)]
@@ -43,57 +42,6 @@ pub(crate) struct Args {
     full: bool,
 }
 
-#[derive(Serialize)]
-struct Page<'a> {
-    job: &'a str,
-    item: &'a str,
-    status: &'static str,
-    discovered_at: String,
-    changed_at: String,
-    priority: i32,
-    data: Box<RawValue>,
-    stages: Vec<StageRecord<'a>>,
-}
-
-#[derive(Serialize)]
-struct StageRecord<'a> {
-    stage: &'a str,
-    state: &'static str,
-    reason: Option<&'static str>,
-    due_at: Option<String>,
-    settled_at: Option<String>,
-    version: Option<String>,
-    current: bool,
-    output: Option<Box<RawValue>>,
-    error: Option<&'a str>,
-    blocked_by: &'a [String],
-    attempts: Vec<AttemptRecord<'a>>,
-}
-
-impl<'a> StageRecord<'a> {
-    fn new(stage: &'a ItemStageDetail) -> Self {
-        Self {
-            stage: &stage.name,
-            state: stage.state.name(),
-            reason: stage.reason.map(gristmill_model::DeadReason::name),
-            due_at: stage.due_at.map(instant),
-            settled_at: stage.settled_at.map(instant),
-            version: stage.version.map(|version| version.to_string()),
-            current: stage.current,
-            output: stage.output.as_deref().map(raw),
-            error: stage.error.as_deref(),
-            blocked_by: &stage.blocked_by,
-            attempts: stage.attempts.iter().map(AttemptRecord::new).collect(),
-        }
-    }
-}
-
-/// JSON as it is stored: with its order of keys, and every digit of its numbers.
-fn raw(text: &str) -> Box<RawValue> {
-    let as_text = || serde_json::value::to_raw_value(text).unwrap_or_else(|_| unreachable!("a text is JSON"));
-    RawValue::from_string(text.to_owned()).unwrap_or_else(|_| as_text())
-}
-
 pub(crate) fn show(args: &Args, context: &Context) -> Result<Exit, Failure> {
     wait(async {
         let known = Known::open(context, Some(&args.job)).await?;
@@ -102,16 +50,7 @@ pub(crate) fn show(args: &Args, context: &Context) -> Result<Exit, Failure> {
             return Err(unknown(&known, job, &args.item, context).await?);
         };
         if context.out.json {
-            context.out.document(&Page {
-                job: &job.name,
-                item: &item.row.key,
-                status: item.row.status.name(),
-                discovered_at: instant(item.row.discovered_at),
-                changed_at: instant(item.row.changed_at),
-                priority: item.priority,
-                data: raw(&item.data),
-                stages: item.stages.iter().map(StageRecord::new).collect(),
-            })?;
+            context.out.document(&ItemDetailView::new(&job.name, &item))?;
         } else {
             context.out.line(page(&job.name, &item, args.full).trim_end())?;
         }

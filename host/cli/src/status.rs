@@ -1,12 +1,10 @@
 //! `gristmill status`: how far jobs are.
 //!
-//! Owns the record and the table of a job's counters, which `run` ends with too. Never counts rows: it reads counters.
-
-use std::collections::BTreeMap;
+//! Owns the table of a job's counters, which `run` ends with too. Never counts rows: it reads counters.
 
 use gristmill_model::{ItemStatus, State};
+use gristmill_server::views::JobDetailView;
 use gristmill_tracker::{JobStats, Reader, StageStats};
-use serde::Serialize;
 
 use crate::context::{Context, wait};
 use crate::data::{self, Known};
@@ -27,51 +25,6 @@ pub(crate) struct Args {
     job: Option<String>,
 }
 
-/// A job's counters.
-#[derive(Serialize)]
-pub(crate) struct JobStatus {
-    job: String,
-    items_total: u64,
-    items: BTreeMap<&'static str, u64>,
-    stages: Vec<StageStatus>,
-    charges: BTreeMap<String, f64>,
-}
-
-#[derive(Serialize)]
-struct StageStatus {
-    stage: String,
-    version: Option<String>,
-    other_versions: u64,
-    #[serde(flatten)]
-    states: BTreeMap<&'static str, u64>,
-}
-
-impl JobStatus {
-    pub(crate) fn new(job: &str, stats: &JobStats) -> Self {
-        let count = |status: ItemStatus| (status.name(), stats.items.get(&status).copied().unwrap_or(0));
-        Self {
-            job: job.to_owned(),
-            items_total: stats.total(),
-            items: ItemStatus::ALL.into_iter().map(count).collect(),
-            stages: stats.stages.iter().map(StageStatus::new).collect(),
-            charges: stats.charges.iter().cloned().collect(),
-        }
-    }
-}
-
-impl StageStatus {
-    fn new(stage: &StageStats) -> Self {
-        // A blocked stage has no row anywhere that could be counted.
-        let states = State::ALL.into_iter().filter(|state| *state != State::Blocked);
-        Self {
-            stage: stage.name.clone(),
-            version: stage.version.map(|version| version.to_string()),
-            other_versions: stage.other_versions,
-            states: states.map(|state| (state.name(), stage.count(state))).collect(),
-        }
-    }
-}
-
 pub(crate) fn status(args: &Args, context: &Context) -> Result<Exit, Failure> {
     wait(async {
         let known = Known::open(context, args.job.as_deref()).await?;
@@ -82,7 +35,7 @@ pub(crate) fn status(args: &Args, context: &Context) -> Result<Exit, Failure> {
         for (place, job) in jobs.iter().enumerate() {
             let stats = known.reader.stats(job.id).await?;
             if context.out.json {
-                context.out.records([JobStatus::new(&job.name, &stats)])?;
+                context.out.records([JobDetailView::new(&job.name, &stats)])?;
                 continue;
             }
             if place > 0 {

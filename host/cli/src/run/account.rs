@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use gristmill_model::{ItemId, ItemStatus, Outcome, State};
 use gristmill_scheduler::Summary;
+use gristmill_server::views::JobDetailView;
 use gristmill_tracker::{ItemsFilter, JobRow, JobStats, Tracker};
 use serde::Serialize;
 
@@ -15,7 +16,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::format::{count, duration, one_line, plural, rate, shell_word};
 use crate::run::highlights::{Found, Highlights};
-use crate::status::{JobStatus, items_line, notes, stages_table};
+use crate::status::{items_line, notes, stages_table};
 use crate::table::{Column, Table};
 
 /// How many dead stages are listed.
@@ -95,7 +96,7 @@ struct DiscoveryFailure<'a> {
 #[derive(Serialize)]
 struct JobRecord<'a> {
     #[serde(flatten)]
-    status: JobStatus,
+    status: JobDetailView<'a>,
     dead: &'a [Dead],
     summary: Option<&'a Found>,
 }
@@ -209,7 +210,7 @@ impl Account {
 
 impl JobAccount {
     fn record(&self) -> JobRecord<'_> {
-        let status = JobStatus::new(&self.name, &self.stats);
+        let status = JobDetailView::new(&self.name, &self.stats);
         JobRecord { status, dead: &self.dead, summary: self.found.as_ref() }
     }
 

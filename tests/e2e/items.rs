@@ -1,4 +1,4 @@
-//! A component, made by hand, that discovers the items a test wants.
+//! Components made by hand; one of them discovers the items that a test wants.
 //!
 //! Owns the layout of a page in a guest's memory. It also shows that a handler needs no SDK: the contract is enough.
 
@@ -37,16 +37,18 @@ pub(crate) fn discovering(folder: &Path, items: &[(&str, Value)]) {
         pages = free / 65_536 + 2,
         data = escaped(&memory),
     );
+    std::fs::write(folder.join("items.wasm"), component(&format!("export {DISCOVERY};"), &module)).unwrap();
+}
+
+/// The component of that world, whose core module is this text.
+pub(crate) fn component(world: &str, module: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
-    let contract = include_str!("../../wit/handler.wit");
-    resolve.push_str("handler.wit", contract).unwrap();
-    let world = format!("package test:items; world items {{ export {DISCOVERY}; }}");
-    let package = resolve.push_str("items.wit", &world).unwrap();
-    let world = resolve.select_world(&[package], Some("items")).unwrap();
-    let mut module = wat::parse_str(&module).unwrap();
+    resolve.push_str("handler.wit", include_str!("../../wit/handler.wit")).unwrap();
+    let package = resolve.push_str("test.wit", &format!("package test:made; world made {{ {world} }}")).unwrap();
+    let world = resolve.select_world(&[package], Some("made")).unwrap();
+    let mut module = wat::parse_str(module).unwrap();
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
-    let component = ComponentEncoder::default().module(&module).unwrap().validate(true).encode().unwrap();
-    std::fs::write(folder.join("items.wasm"), component).unwrap();
+    ComponentEncoder::default().module(&module).unwrap().validate(true).encode().unwrap()
 }
 
 /// The memory from `START`: the result, the list of items, the texts.

@@ -3,6 +3,7 @@
 //! Owns nothing but the list of its parts. Never looks inside a crate: a command line, a folder and an output are all
 //! that there is.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::print_stdout, reason = "a test that fails shows its seed")]
 
 mod demo;
 mod failures;

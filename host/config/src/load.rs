@@ -46,7 +46,8 @@ pub fn load(path: &Path, overrides: &Overrides<'_>) -> Result<Job, Report> {
     let text = read(path).map_err(|error| {
         let missing = matches!(&error, Unreadable::Io(error) if error.kind() == io::ErrorKind::NotFound);
         let message = if missing { "there is no such file".to_owned() } else { format!("the job file {error}") };
-        Report::new(&file, "", vec![Problem::new(None, message)])
+        let hint = missing.then(|| "a relative path starts in the current folder".to_owned());
+        Report::new(&file, "", vec![Problem::new(None, message).hint(hint)])
     })?;
     parse(&text, &file, path.parent().unwrap_or(Path::new("")), overrides)
 }

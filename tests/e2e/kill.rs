@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use crate::job::{Job, chain};
 use crate::support::components;
 
-const ITEMS: u64 = 12_000;
+const ITEMS: u64 = 16_000;
 const STAGES: u64 = 3;
 /// So many kills have to hit the middle of work: there were new results since the one before, and not yet all.
 const KILLS_IN_WORK: u32 = 20;

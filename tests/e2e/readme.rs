@@ -46,7 +46,8 @@ fn its_jobs_are_right() {
         fs::write(folder.path().join("job.yaml"), &job).unwrap();
         let mut command = program(GRISTMILL, folder.path());
         let crates = repository.join("tests/fixtures/crates");
-        start(command.args(["check", "job.yaml"]).env("GRISTMILL_CRATES", crates)).finish().expect(0);
+        let ran = start(command.args(["check", "job.yaml"]).env("GRISTMILL_CRATES", crates)).finish().expect(0);
+        assert!(ran.out.starts_with("job.yaml: ok ("), "{}", ran.out);
         same_as_the_file(&repository, &job);
     }
 }

@@ -20,7 +20,7 @@ use self::recipe::Recipe;
 
 /// Build handlers written in Rust: a folder each in, a component out
 ///
-/// The component is written to FOLDER/<folder>.wasm. Its bytes depend on what the source means: comments, formatting,
+/// The component is written to `FOLDER/FOLDER.wasm`. Its bytes depend on what the source means: comments, formatting,
 /// names of variables, the folder and the machine do not change them, so they do not make results stale. For that, the
 /// build is done with one codegen unit, full link-time optimisation, panic=abort and stripped of symbols, without the
 /// lines and columns of panics, whatever the workspace says; `opt-level` and all else is the workspace's. Flags in

@@ -23,7 +23,7 @@ tools:
 
 .PHONY: build
 build: tools
-	@echo 'building gristmill (about ten minutes the first time: there is a compiler inside)'
+	@test -x $(GRISTMILL) || echo "building gristmill (about ten minutes the first time: there is a compiler inside)"
 	cargo build --release --locked -p gristmill-cli
 	@# All crates of both lock files, so that the demo has the whole dependency tree to look at.
 	cargo fetch --locked --quiet
@@ -31,7 +31,7 @@ build: tools
 
 .PHONY: handlers
 handlers: build
-	$(GRISTMILL) build --quiet $(HANDLERS)
+	$(GRISTMILL) build $(HANDLERS)
 
 .PHONY: demo
 demo: handlers

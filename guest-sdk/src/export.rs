@@ -15,7 +15,7 @@ use crate::stages::{Stages, Work, json};
 /// Makes a component of a handler: names the type, and which of `stages`, `discovery` and `merging` it offers. Once a
 /// component.
 ///
-/// ```ignore
+/// ```text
 /// gristmill_guest::export!(Audit: stages, discovery);
 /// ```
 #[macro_export]

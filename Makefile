@@ -7,6 +7,7 @@ CARGO_HOME ?= $(HOME)/.cargo
 export GRISTMILL_CRATES ?= $(CARGO_HOME)/registry/src
 DATA ?= .gristmill
 HANDLERS := handlers/crates handlers/policy handlers/noop tests/hostile
+FETCHED = $(or $(CARGO_TARGET_DIR),target)/release/.fetched
 GRISTMILL = $(or $(CARGO_TARGET_DIR),target)/release/gristmill
 
 .PHONY: help
@@ -26,8 +27,7 @@ build: tools
 	@test -x $(GRISTMILL) || echo "building gristmill (about ten minutes the first time: there is a compiler inside)"
 	cargo build --release --locked -p gristmill-cli
 	@# All crates of both lock files, so that the demo has the whole dependency tree to look at.
-	cargo fetch --locked --quiet
-	cargo fetch --locked --quiet --manifest-path handlers/Cargo.toml
+	@test $(FETCHED) -nt Cargo.lock -a $(FETCHED) -nt handlers/Cargo.lock || { echo 'fetching the crates of both lock files'; cargo fetch --locked --quiet && cargo fetch --locked --quiet --manifest-path handlers/Cargo.toml && touch $(FETCHED); }
 
 .PHONY: handlers
 handlers: build

@@ -1,8 +1,11 @@
 //! A job's file is edited, a component is exchanged.
 
-use gristmill_model::{Digest, ItemId, ItemStatus, Need, State};
+use std::collections::HashMap;
+
+use gristmill_model::{Digest, ItemId, ItemStatus, Need, State, Timestamp};
 
 use super::{Bench, NOW, Open, stage};
+use crate::records::{HostInfo, Reap};
 
 async fn reconcile(bench: &Bench) -> u32 {
     let mut pages = 0;
@@ -92,5 +95,27 @@ pub(crate) async fn a_stage_keeps_its_bit_whatever_its_place(open: Open<'_>) {
     let bench = Bench::with(open(), moved).await;
     assert_eq!((bench.stage(2), bench.stage(0)), (fetch, extract));
     assert_eq!(bench.stage(1).bit().0, 2);
+    bench.recount().await;
+}
+
+pub(crate) async fn the_lost_work_of_a_job_that_nobody_runs_now_waits_for_its_host(open: Open<'_>) {
+    for _ in 0..4 {
+        let bench = Bench::new(open, &[("fetch", &[])]).await;
+        bench.discover(&[("a", "1")]).await;
+        bench.tracker.promote(Timestamp(i64::MAX), 9).await.expect("a promotion");
+        bench.claim_one(0).await;
+        drop(bench);
+        // The next host runs another job: it was told of no DAG for this one.
+        let other = open();
+        let info = HostInfo { name: "other".to_owned(), pid: 2, app_version: "0".to_owned(), now: NOW };
+        let host = other.register_host(info).await.expect("a host");
+        let heartbeat_before = Timestamp(NOW.0 + 1);
+        let reap = Reap { host, now: NOW, heartbeat_before, leases_max: 9, policies: HashMap::new() };
+        let lost = other.reap(reap).await.expect("a reaping");
+        assert_eq!((lost.attempts, lost.dead), (1, 0));
+    }
+    let bench = Bench::new(open, &[("fetch", &[])]).await;
+    assert_eq!(bench.states("a").await, [State::Waiting]);
+    assert_eq!(bench.item("a").await.stages[0].counters.lost, 4, "each loss is charged");
     bench.recount().await;
 }

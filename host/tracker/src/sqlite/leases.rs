@@ -79,7 +79,11 @@ pub(super) fn reap(session: &mut Session<'_>, reap: &Reap) -> Result<Lost, Error
         lost.leases += 1;
         for key in &lease.members {
             let Some(taken) = take(session, *key, lease.fence)? else { continue };
-            let policy = reap.policies.get(&taken.stage).copied().unwrap_or_default();
+            let mut policy = reap.policies.get(&taken.stage).copied().unwrap_or_default();
+            if session.dag(taken.stage.job()).is_err() {
+                // A job that this host does not run: the loss is charged, and whoever runs it decides on its death.
+                policy.max_lost = u32::MAX;
+            }
             let completion = vanished(*key, taken_counters(&taken), &policy, reap.now);
             let attempt = Attempt {
                 host: lease.host,

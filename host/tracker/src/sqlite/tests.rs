@@ -58,6 +58,7 @@ conformance!(sqlite:
         a_retired_stage_gives_up_its_queue_and_keeps_its_results,
         another_version_leaves_results_and_counts_them,
         a_stage_keeps_its_bit_whatever_its_place,
+        the_lost_work_of_a_job_that_nobody_runs_now_waits_for_its_host,
     }
 );
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{Digest, RetryPolicy, find_cycle};
+use crate::{Digest, Rediscovery, RetryPolicy, find_cycle};
 
 /// A job as its file declares it.
 #[derive(Clone, Debug, PartialEq)]
@@ -147,6 +147,48 @@ pub struct JobTuning {
     pub discover: DiscoverTuning,
     /// In the order of the stages.
     pub stages: Vec<StageTuning>,
+    /// How long data is kept.
+    pub retention: Retention,
+}
+
+/// How long data is kept; none: for ever.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Retention {
+    /// By kind.
+    pub keep: BTreeMap<Expiring, Duration>,
+    /// Where what is deleted goes before: a folder for compressed JSON Lines; none: nowhere.
+    pub archive: Option<PathBuf>,
+}
+
+/// A kind of data that may be deleted after a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Expiring {
+    /// Attempts, with their charges. What they add up to is kept.
+    Attempts,
+    /// Single charges. What they add up to is kept.
+    Costs,
+    /// Events.
+    Events,
+    /// Items that are done or cancelled, with their results. Found again after that, they are new.
+    Items,
+    /// Results of stages that are no longer in the job's file.
+    Results,
+}
+
+impl Expiring {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [Self::Attempts, Self::Costs, Self::Events, Self::Items, Self::Results];
+
+    /// The name that job files and people use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Attempts => "attempts",
+            Self::Costs => "costs",
+            Self::Events => "events",
+            Self::Items => "items",
+            Self::Results => "results",
+        }
+    }
 }
 
 /// How discovery runs.
@@ -160,12 +202,14 @@ pub struct DiscoverTuning {
     pub limits: Limits,
     /// When a page is tried again.
     pub retry: RetryPolicy,
+    /// What becomes of an item that is found again.
+    pub rediscovery: Rediscovery,
 }
 
 impl Default for DiscoverTuning {
     fn default() -> Self {
         let limits = Limits { timeout: Duration::from_secs(60), output_bytes_max: 16 << 20, ..Limits::default() };
-        Self { every: None, page: 1000, limits, retry: RetryPolicy::default() }
+        Self { every: None, page: 1000, limits, retry: RetryPolicy::default(), rediscovery: Rediscovery::default() }
     }
 }
 

@@ -10,13 +10,14 @@ pub(crate) mod queue;
 use std::time::Duration;
 
 use gristmill_model::{
-    Digest, Disposition, Fence, HostId, ItemId, ItemStatus, Need, Outcome, StageId, State, Timestamp, VersionId,
+    Digest, Disposition, Fence, HostId, ItemId, ItemStatus, Need, Outcome, Rediscovery, StageId, State, Timestamp,
+    VersionId,
 };
 
 use crate::Tracker;
 use crate::records::{
     Claim, ClaimRequest, Completion, HostInfo, ItemDetail, ItemsFilter, JobRegistration, Lease, NewItem, Output,
-    RegisteredJob, Round, RoundDone, Settlement, StageRegistration, Upsert, Upserted,
+    RegisteredJob, Round, RoundDone, Settlement, Source, StageRegistration, Upsert, Upserted,
 };
 
 /// Runs the whole suite on a backend: `$open` makes an empty tracker, and can be called again to open the same one.
@@ -36,7 +37,7 @@ pub(crate) use conformance;
 pub(crate) type Open<'a> = &'a dyn Fn() -> Box<dyn Tracker>;
 
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
 }
 
 pub(crate) const NOW: Timestamp = Timestamp(1_000_000_000);
@@ -75,8 +76,13 @@ impl Bench {
     }
 
     pub(crate) async fn upsert(&self, items: Vec<NewItem>, cursor: Option<&str>) -> Upserted {
-        let batch = Upsert { job: self.job.id, items, cursor: cursor.map(str::to_owned), now: self.now };
+        let batch = self.page(items, cursor);
         self.tracker.upsert(batch).await.expect("an upsert")
+    }
+
+    pub(crate) fn page(&self, items: Vec<NewItem>, next: Option<&str>) -> Upsert {
+        let source = Source::Page { cursor: None, next: next.map(str::to_owned) };
+        Upsert { job: self.job.id, items, source, rediscovery: Rediscovery::default(), now: self.now }
     }
 
     pub(crate) async fn round(&self, settlements: Vec<Settlement>, claims: Vec<ClaimRequest>) -> RoundDone {
@@ -165,7 +171,13 @@ impl Bench {
 }
 
 pub(crate) fn item(key: &str, data: &str, priority: i32) -> NewItem {
-    NewItem { key: key.to_owned(), data: data.to_owned(), data_hash: Digest::of(data.as_bytes()), priority }
+    NewItem {
+        key: key.to_owned(),
+        data: data.to_owned(),
+        data_hash: Digest::of(data.as_bytes()),
+        priority,
+        merged: None,
+    }
 }
 
 pub(crate) fn stage(name: &str, needs: Vec<Need>) -> StageRegistration {

@@ -5,8 +5,11 @@
 
 use std::path::PathBuf;
 
+use gristmill_model::Digest;
 use rusqlite::ErrorCode;
 use thiserror::Error;
+
+use crate::records::OperationState;
 
 /// What can go wrong with a tracker.
 #[derive(Debug, Error)]
@@ -59,6 +62,39 @@ pub enum Error {
     /// A job that this tracker was not told about.
     #[error("job {0} is not registered with this host")]
     UnknownJob(i64),
+    /// An item changed while a component merged its data: to be read and merged again.
+    #[error("item `{0}` was changed by somebody else meanwhile")]
+    Overtaken(String),
+    /// There is no such operation.
+    #[error("there is no operation {0}")]
+    UnknownOperation(i64),
+    /// An operation cannot go from one state to another.
+    #[error("operation {id} is {}, and cannot become {}", from.name(), to.name())]
+    OperationState {
+        /// Which one.
+        id: i64,
+        /// Where it stands.
+        from: OperationState,
+        /// What was asked.
+        to: OperationState,
+    },
+    /// A tracker that is to be filled holds something.
+    #[error("the tracker at {0} is not empty")]
+    NotEmpty(String),
+    /// A host is at work.
+    #[error("a host is at work on this tracker ({0})")]
+    InUse(String),
+    /// The tracker's schema is older, and only a host brings it up to date.
+    #[error("the tracker has schema {found}, and this gristmill needs {known}")]
+    Older {
+        /// The schema in the database.
+        found: i64,
+        /// The one that this program needs.
+        known: i64,
+    },
+    /// A large output is missing, or is not what its hash says.
+    #[error("the blob {0} is missing or damaged")]
+    Blob(Digest),
     /// The thread that writes has ended.
     #[error("the tracker has stopped")]
     Stopped,

@@ -4,18 +4,23 @@
 //! and releases what becomes runnable; it never decides what an outcome leads to, never runs a handler, and never
 //! asks the time.
 
+mod advance;
 #[cfg(test)]
 mod conformance;
 mod error;
 mod records;
 mod sqlite;
+pub mod tables;
 mod tracker;
 
 pub use error::Error;
 pub use records::{
-    AttemptRow, AttemptsFilter, Claim, ClaimRequest, Completion, HostInfo, ItemDetail, ItemRow, ItemStageDetail,
-    ItemsFilter, JobRegistration, JobRow, JobStats, Lease, Lost, NewItem, Output, Reap, RegisteredJob, RegisteredStage,
-    Release, ResultRow, Round, RoundDone, Settlement, StageRegistration, StageStats, Upsert, Upserted, Upstream,
+    AttemptRow, AttemptsFilter, Cancel, Cancelled, Claim, ClaimRequest, Completion, DIFFERENCES_MAX, DeadFilter,
+    DeadRow, Difference, EventRow, EventsFilter, Examination, Expired, ExpiredPage, HostInfo, ItemDetail, ItemRow,
+    ItemStageDetail, ItemsFilter, JobRegistration, JobRow, JobStats, KnownItem, Lease, Lost, Merged, NewEvent, NewItem,
+    OperationRow, OperationState, Outlook, Output, Prune, Reap, Redrive, RegisteredJob, RegisteredStage, Release,
+    ResultRow, Round, RoundDone, Settlement, Sighting, Source, StageRegistration, StageStats, Upsert, Upserted,
+    Upstream,
 };
 pub use sqlite::{Ceiling, SqliteOptions, SqliteReader, SqliteTracker, Synchronous};
 pub use tracker::{BoxFuture, Reader, Tracker};

@@ -63,7 +63,7 @@ pub(crate) async fn waiting_work_comes_back_when_it_is_due(open: Open<'_>) {
     bench.pass(0, Outcome::Retry, Disposition::Wait(Duration::from_secs(5))).await;
     assert_eq!(bench.states("a").await, [State::Waiting]);
     let due = Timestamp(bench.now.0 + 5_000_000);
-    assert_eq!(bench.tracker.next_due().await.expect("a read"), Some(due));
+    assert_eq!(bench.tracker.outlook().await.expect("a read").next_due, Some(due));
     assert_eq!(bench.tracker.promote(Timestamp(due.0 - 1), 9).await.expect("a promotion"), 0);
     assert!(bench.claim(0, 9, 9).await.is_empty());
     bench.recount().await;

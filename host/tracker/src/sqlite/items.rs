@@ -8,7 +8,7 @@ use rusqlite::OptionalExtension;
 use super::round::set_masks;
 use super::session::{ItemMasks, Session};
 use crate::Error;
-use crate::records::{NewItem, Upsert, Upserted};
+use crate::records::{NewItem, Source, Upsert, Upserted};
 
 pub(super) fn upsert(session: &mut Session<'_>, batch: &Upsert) -> Result<Upserted, Error> {
     let (roots, all) = {
@@ -33,6 +33,7 @@ pub(super) fn upsert(session: &mut Session<'_>, batch: &Upsert) -> Result<Upsert
             }
         }
     }
+    let Source::Page { next, .. } = &batch.source else { return Ok(done) };
     session
         .connection
         .prepare_cached(
@@ -40,7 +41,7 @@ pub(super) fn upsert(session: &mut Session<'_>, batch: &Upsert) -> Result<Upsert
              ON CONFLICT (job_id) DO UPDATE SET cursor = excluded.cursor, updated_at = excluded.updated_at
              WHERE cursor IS NOT excluded.cursor",
         )?
-        .execute((batch.job.0, batch.cursor.as_deref(), batch.now.0))?;
+        .execute((batch.job.0, next.as_deref(), batch.now.0))?;
     Ok(done)
 }
 

@@ -27,9 +27,9 @@ pub(super) fn register_host(session: &mut Session<'_>, host: &HostInfo) -> Resul
     Ok(id)
 }
 
-pub(super) fn heartbeat(session: &mut Session<'_>, host: HostId, now: Timestamp) -> Result<(), Error> {
+pub(super) fn heartbeat(session: &mut Session<'_>, host: HostId, now: Timestamp) -> Result<bool, Error> {
     session.connection.prepare_cached("UPDATE hosts SET heartbeat_at = ?2 WHERE id = ?1")?.execute((host.0, now.0))?;
-    Ok(())
+    Ok(true)
 }
 
 pub(super) fn retire_host(session: &mut Session<'_>, host: HostId, now: Timestamp) -> Result<(), Error> {

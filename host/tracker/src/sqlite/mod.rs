@@ -18,16 +18,19 @@ mod writer;
 
 use std::path::Path;
 
-use gristmill_model::{HostId, ItemId, JobId, StageId, Timestamp};
+use gristmill_model::{HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
 
 pub use self::ceiling::Ceiling;
 use self::open::{HostLock, open_for_writing};
 pub use self::reader::SqliteReader;
 use self::writer::Writer;
 use crate::records::{
-    AttemptRow, AttemptsFilter, HostInfo, ItemDetail, ItemRow, ItemsFilter, JobRegistration, JobRow, JobStats, Lost,
-    Reap, RegisteredJob, Release, ResultRow, Round, RoundDone, Upsert, Upserted,
+    AttemptRow, AttemptsFilter, Cancel, Cancelled, DeadFilter, DeadRow, EventRow, EventsFilter, Examination, Expired,
+    ExpiredPage, HostInfo, ItemDetail, ItemRow, ItemsFilter, JobRegistration, JobRow, JobStats, KnownItem, Lost,
+    NewEvent, OperationRow, OperationState, Outlook, Prune, Reap, Redrive, RegisteredJob, Release, ResultRow, Round,
+    RoundDone, Upsert, Upserted,
 };
+use crate::tables::{Row, Sequences, Table};
 use crate::{BoxFuture, Error, Reader, Tracker};
 
 /// How safe a commit is from a power cut. `kill -9` loses nothing with either.
@@ -93,8 +96,48 @@ impl Reader for SqliteTracker {
         self.reader.attempts(filter)
     }
 
-    fn next_due(&self) -> BoxFuture<'_, Option<Timestamp>> {
-        self.reader.next_due()
+    fn outlook(&self) -> BoxFuture<'_, Outlook> {
+        self.reader.outlook()
+    }
+
+    fn known(&self, job: JobId, keys: Vec<String>) -> BoxFuture<'_, Vec<KnownItem>> {
+        self.reader.known(job, keys)
+    }
+
+    fn dead(&self, filter: DeadFilter, after: StageKey, limit: u32) -> BoxFuture<'_, Vec<DeadRow>> {
+        self.reader.dead(filter, after, limit)
+    }
+
+    fn count_dead(&self, filter: DeadFilter) -> BoxFuture<'_, u64> {
+        self.reader.count_dead(filter)
+    }
+
+    fn outdated(&self, stage: StageId, after: ItemId, limit: u32) -> BoxFuture<'_, Vec<ItemId>> {
+        self.reader.outdated(stage, after, limit)
+    }
+
+    fn operations(&self, job: Option<JobId>, limit: u32) -> BoxFuture<'_, Vec<OperationRow>> {
+        self.reader.operations(job, limit)
+    }
+
+    fn events(&self, filter: EventsFilter) -> BoxFuture<'_, Vec<EventRow>> {
+        self.reader.events(filter)
+    }
+
+    fn expired(&self, expired: Expired) -> BoxFuture<'_, ExpiredPage> {
+        self.reader.expired(expired)
+    }
+
+    fn examine(&self) -> BoxFuture<'_, Examination> {
+        self.reader.examine()
+    }
+
+    fn export(&self, table: &'static Table, after: Option<Row>, limit: u32) -> BoxFuture<'_, Vec<Row>> {
+        self.reader.export(table, after, limit)
+    }
+
+    fn sequences(&self) -> BoxFuture<'_, Sequences> {
+        self.reader.sequences()
     }
 }
 
@@ -103,7 +146,7 @@ impl Tracker for SqliteTracker {
         Box::pin(self.writer.submit(move |session| leases::register_host(session, &host)))
     }
 
-    fn heartbeat(&self, host: HostId, now: Timestamp) -> BoxFuture<'_, ()> {
+    fn heartbeat(&self, host: HostId, now: Timestamp) -> BoxFuture<'_, bool> {
         Box::pin(self.writer.submit(move |session| leases::heartbeat(session, host, now)))
     }
 
@@ -137,5 +180,45 @@ impl Tracker for SqliteTracker {
 
     fn promote(&self, now: Timestamp, limit: u32) -> BoxFuture<'_, u64> {
         Box::pin(self.writer.submit(move |session| leases::promote(session, now, limit)))
+    }
+
+    fn cancel(&self, _: Cancel) -> BoxFuture<'_, Cancelled> {
+        Box::pin(async { Err(Error::Stopped) })
+    }
+
+    fn begin_redrive(&self, _: Redrive) -> BoxFuture<'_, OperationRow> {
+        Box::pin(async { Err(Error::Stopped) })
+    }
+
+    fn step_operation(&self, _: OperationId, _: u32, _: Timestamp) -> BoxFuture<'_, OperationRow> {
+        Box::pin(async { Err(Error::Stopped) })
+    }
+
+    fn set_operation(&self, _: OperationId, _: OperationState, _: String, _: Timestamp) -> BoxFuture<'_, OperationRow> {
+        Box::pin(async { Err(Error::Stopped) })
+    }
+
+    fn record_event(&self, _: NewEvent) -> BoxFuture<'_, ()> {
+        Box::pin(async { Err(Error::Stopped) })
+    }
+
+    fn prune(&self, _: Prune) -> BoxFuture<'_, u64> {
+        Box::pin(async { Err(Error::Stopped) })
+    }
+
+    fn rebuild(&self, _: Timestamp) -> BoxFuture<'_, ()> {
+        Box::pin(async { Err(Error::Stopped) })
+    }
+
+    fn import(&self, _: &'static Table, _: Vec<Row>) -> BoxFuture<'_, ()> {
+        Box::pin(async { Err(Error::Stopped) })
+    }
+
+    fn set_sequences(&self, _: Sequences) -> BoxFuture<'_, ()> {
+        Box::pin(async { Err(Error::Stopped) })
+    }
+
+    fn changed_elsewhere(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
     }
 }

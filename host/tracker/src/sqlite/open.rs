@@ -23,7 +23,10 @@ const FILE: &str = "tracker.db";
 const LOCK: &str = "host.lock";
 
 /// Forward only, numbered from 1, each in one transaction. What has landed is never edited.
-const MIGRATIONS: [(&str, &str); 1] = [("first", include_str!("../../migrations/sqlite/0001_first.sql"))];
+const MIGRATIONS: [(&str, &str); 2] = [
+    ("first", include_str!("../../migrations/sqlite/0001_first.sql")),
+    ("complete", include_str!("../../migrations/sqlite/0002_complete.sql")),
+];
 
 /// Where the database of a data folder is.
 pub(super) fn database(data: &Path) -> PathBuf {

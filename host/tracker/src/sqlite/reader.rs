@@ -16,9 +16,11 @@ use super::history::{attempts, chain};
 use super::open::open_for_reading;
 use super::session::status_code;
 use crate::records::{
-    AttemptRow, AttemptsFilter, ItemDetail, ItemRow, ItemStageDetail, ItemsFilter, JobRow, JobStats, ResultRow,
+    AttemptRow, AttemptsFilter, DeadFilter, DeadRow, EventRow, EventsFilter, Examination, Expired, ExpiredPage,
+    ItemDetail, ItemRow, ItemStageDetail, ItemsFilter, JobRow, JobStats, KnownItem, OperationRow, Outlook, ResultRow,
     StageStats,
 };
+use crate::tables::{Row as TableRow, Sequences, Table};
 use crate::{BoxFuture, Error, Reader};
 
 /// How many idle connections are kept.
@@ -79,15 +81,57 @@ impl Reader for SqliteReader {
         Box::pin(async move { self.with(|connection| attempts(connection, &filter)) })
     }
 
-    fn next_due(&self) -> BoxFuture<'_, Option<Timestamp>> {
+    fn outlook(&self) -> BoxFuture<'_, Outlook> {
         Box::pin(async {
             self.with(|connection| {
-                let due: Option<i64> = connection
-                    .prepare_cached("SELECT min(due_at) FROM queue WHERE state = 3")?
-                    .query_row([], |row| row.get(0))?;
-                Ok(due.map(Timestamp))
+                let (due, leases): (Option<i64>, i64) = connection
+                    .prepare_cached(
+                        "SELECT (SELECT min(due_at) FROM queue WHERE state = 3), (SELECT count(*) FROM leases)",
+                    )?
+                    .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                Ok(Outlook { next_due: due.map(Timestamp), leases: leases as u64 })
             })
         })
+    }
+
+    fn known(&self, _: JobId, _: Vec<String>) -> BoxFuture<'_, Vec<KnownItem>> {
+        Box::pin(async { Err(Error::Stopped) })
+    }
+
+    fn dead(&self, _: DeadFilter, _: StageKey, _: u32) -> BoxFuture<'_, Vec<DeadRow>> {
+        Box::pin(async { Err(Error::Stopped) })
+    }
+
+    fn count_dead(&self, _: DeadFilter) -> BoxFuture<'_, u64> {
+        Box::pin(async { Err(Error::Stopped) })
+    }
+
+    fn outdated(&self, _: StageId, _: ItemId, _: u32) -> BoxFuture<'_, Vec<ItemId>> {
+        Box::pin(async { Err(Error::Stopped) })
+    }
+
+    fn operations(&self, _: Option<JobId>, _: u32) -> BoxFuture<'_, Vec<OperationRow>> {
+        Box::pin(async { Err(Error::Stopped) })
+    }
+
+    fn events(&self, _: EventsFilter) -> BoxFuture<'_, Vec<EventRow>> {
+        Box::pin(async { Err(Error::Stopped) })
+    }
+
+    fn expired(&self, _: Expired) -> BoxFuture<'_, ExpiredPage> {
+        Box::pin(async { Err(Error::Stopped) })
+    }
+
+    fn examine(&self) -> BoxFuture<'_, Examination> {
+        Box::pin(async { Err(Error::Stopped) })
+    }
+
+    fn export(&self, _: &'static Table, _: Option<TableRow>, _: u32) -> BoxFuture<'_, Vec<TableRow>> {
+        Box::pin(async { Err(Error::Stopped) })
+    }
+
+    fn sequences(&self) -> BoxFuture<'_, Sequences> {
+        Box::pin(async { Err(Error::Stopped) })
     }
 }
 
@@ -237,7 +281,7 @@ fn item(connection: &Connection, job: JobId, key: &str) -> Result<Option<ItemDet
     let Some((row, data, priority)) = found else { return Ok(None) };
     let details =
         stages.iter().map(|stage| stage_detail(connection, stage, &row, &stages)).collect::<Result<_, _>>()?;
-    Ok(Some(ItemDetail { row, data, priority, stages: details }))
+    Ok(Some(ItemDetail { row, data, priority, sightings: Vec::new(), stages: details }))
 }
 
 fn stage_detail(

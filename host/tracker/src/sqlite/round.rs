@@ -444,6 +444,7 @@ fn load(session: &mut Session<'_>, row: &Row, needs: u64) -> Result<Claim, Error
             key: row.key,
             counters: row.counters,
             ready_at: row.ready_at,
+            first_ready_at: row.ready_at,
             item_key: columns.get(0)?,
             data: columns.get(1)?,
             data_hash: Digest(columns.get(2)?),

@@ -162,6 +162,6 @@ fn a_reader_sees_what_was_committed_while_a_host_writes() {
         assert!(reader.jobs().await.expect("a read").is_empty());
         tracker.register_job(crate::conformance::registration(Vec::new())).await.expect("a job");
         assert_eq!(reader.jobs().await.expect("a read").len(), 1);
-        assert_eq!(tracker.next_due().await.expect("a read"), None::<Timestamp>);
+        assert_eq!(tracker.outlook().await.expect("a read").next_due, None::<Timestamp>);
     });
 }

@@ -9,12 +9,14 @@ mod advance;
 mod conformance;
 mod error;
 mod filter;
+mod postgres;
 mod records;
 mod sqlite;
 pub mod tables;
 mod tracker;
 
 pub use error::Error;
+pub use postgres::{Access, PostgresOptions, PostgresTracker, Time};
 pub use records::{
     AttemptRow, AttemptsFilter, Cancel, Cancelled, Claim, ClaimRequest, Completion, DIFFERENCES_MAX, DeadFilter,
     DeadRow, Difference, EventRow, EventsFilter, Examination, Expired, ExpiredPage, HostInfo, ItemDetail, ItemRow,

@@ -11,9 +11,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 
-use gristmill_model::{
-    Bits, Counters, Digest, Fence, HostId, StageBit, StageId, StageKey, Timestamp,
-};
+use gristmill_model::{Bits, Counters, Digest, Fence, HostId, StageBit, StageId, StageKey, Timestamp};
 use tokio_postgres::{Row, Statement};
 
 use super::fail::Fail;
@@ -32,7 +30,7 @@ pub(super) const CLAIM: &str = "
     WITH picked AS MATERIALIZED (
         SELECT key, claim_key, lost FROM queue
         WHERE state = 1 AND stage_id = $1 AND claim_key >= $2
-        ORDER BY claim_key LIMIT $3 FOR UPDATE SKIP LOCKED
+        ORDER BY claim_key, key LIMIT $3 FOR UPDATE SKIP LOCKED
     ), numbered AS (
         SELECT key, claim_key, lost > 0 AS suspect,
             row_number() OVER (PARTITION BY lost > 0 ORDER BY claim_key, key) - 1 AS place FROM picked
@@ -115,9 +113,8 @@ pub(super) async fn claim(
     let mut claimed = Vec::new();
     loop {
         let limit = i64::from(request.limit) - claimed.len() as i64;
-        let rows = tx
-            .take(statement, &[&request.stage.0, &from, &limit, &chunk, &host.0, &now.0, &deadline, &needs])
-            .await?;
+        let rows =
+            tx.take(statement, &[&request.stage.0, &from, &limit, &chunk, &host.0, &now.0, &deadline, &needs]).await?;
         for row in &rows {
             claimed.push(read(row)?);
         }
@@ -140,7 +137,9 @@ fn read(row: &Row) -> Result<Claimed, Fail> {
     let outputs: Option<Vec<String>> = row.get(13);
     let hashes: Option<Vec<&[u8]>> = row.get(14);
     let mut upstream = Vec::new();
-    for ((bit, text), hash) in bits.into_iter().flatten().zip(outputs.into_iter().flatten()).zip(hashes.into_iter().flatten()) {
+    for ((bit, text), hash) in
+        bits.into_iter().flatten().zip(outputs.into_iter().flatten()).zip(hashes.into_iter().flatten())
+    {
         let hash = Digest::from_slice(hash).ok_or_else(damaged)?;
         upstream.push(Upstream { bit: StageBit(bit as u8), output: Output { text, hash } });
     }

@@ -259,12 +259,7 @@ impl Core {
     }
 
     /// Ends a server process that may still be at work for us, and says whether its transaction was committed.
-    async fn was_committed(
-        &self,
-        session: Session,
-        why: &RefCell<Fail>,
-        pauses: &mut Duration,
-    ) -> Result<bool, Error> {
+    async fn was_committed(&self, session: Session, why: &RefCell<Fail>, pauses: &mut Duration) -> Result<bool, Error> {
         loop {
             let asked = tokio::time::timeout(self.answer_within, self.ask(session)).await;
             match asked.unwrap_or_else(|_| Err(silent())) {

@@ -22,7 +22,8 @@ const LOCK: &str = "SELECT id, job_id, done, skipped, dead, live, stale, priorit
         key, data, data_hash, coalesce(seen_hash, data_hash)
     FROM items WHERE job_id = $1 AND key = ANY ($2) ORDER BY id FOR UPDATE";
 const SIGHTINGS: &str = "SELECT item_id, data_hash, at FROM sightings WHERE item_id = ANY ($1)";
-const INSERT: &str = "INSERT INTO items (job_id, live, priority, discovered_at, changed_at, key, data_hash, seen_hash, data)
+const INSERT: &str =
+    "INSERT INTO items (job_id, live, priority, discovered_at, changed_at, key, data_hash, seen_hash, data)
     SELECT $1, $2, priority, $3, $3, k, hash, seen, data
     FROM unnest($4::bigint[], $5::text[], $6::bytea[], $7::bytea[], $8::text[])
         WITH ORDINALITY AS u (priority, k, hash, seen, data, place) ORDER BY place

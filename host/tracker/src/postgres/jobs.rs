@@ -63,7 +63,8 @@ const STORE_JOB: &str = "INSERT INTO jobs (name, spec_id, created_at) VALUES ($1
     ON CONFLICT (name) DO UPDATE SET spec_id = excluded.spec_id RETURNING id";
 const STORE_SPEC: &str = "INSERT INTO job_specs (job_id, spec_id, number, yaml, loaded_at)
     VALUES ($1, $2, (SELECT coalesce(max(number), 0) + 1 FROM job_specs), $3, $4) ON CONFLICT (job_id, spec_id) DO NOTHING";
-const STORE_COMPONENT: &str = "INSERT INTO components (hash, raw_hash, size, source, added_at) VALUES ($1, $2, $3, $4, $5)
+const STORE_COMPONENT: &str =
+    "INSERT INTO components (hash, raw_hash, size, source, added_at) VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT DO NOTHING";
 const STORE_VERSION: &str = "INSERT INTO versions (stage_id, digest, component_hash, declared, created_at)
     VALUES ($1, $2, $3, $4, $5) ON CONFLICT (stage_id, digest) DO NOTHING";
@@ -79,7 +80,9 @@ async fn store_spec(tx: &Tx<'_>, job: &JobRegistration) -> Result<(JobId, bool),
     let known = tx.query_opt("SELECT id FROM jobs WHERE name = $1 AND spec_id = $2", &[&job.name, &spec]).await?;
     let id: i64 = match known {
         Some(row) => row.get(0),
-        None => tx.query_writing(STORE_JOB, &[&job.name, &spec, &tx.now().0]).await?.first().map_or(0, |row| row.get(0)),
+        None => {
+            tx.query_writing(STORE_JOB, &[&job.name, &spec, &tx.now().0]).await?.first().map_or(0, |row| row.get(0))
+        }
     };
     let added = tx.execute(STORE_SPEC, &[&id, &spec, &job.yaml, &tx.now().0]).await?;
     let number = "SELECT number FROM job_specs WHERE job_id = $1 AND spec_id = $2";
@@ -91,8 +94,7 @@ async fn store_spec(tx: &Tx<'_>, job: &JobRegistration) -> Result<(JobId, bool),
 /// no stage of the job ever had.
 async fn assign_bits(tx: &Tx<'_>, id: JobId, job: &JobRegistration) -> Result<Vec<StageBit>, Fail> {
     let rows = tx.query("SELECT name, id FROM stages WHERE job_id = $1", &[&id.0]).await?;
-    let known: HashMap<String, StageBit> =
-        rows.iter().map(|row| (row.get(0), StageId(row.get(1)).bit())).collect();
+    let known: HashMap<String, StageBit> = rows.iter().map(|row| (row.get(0), StageId(row.get(1)).bit())).collect();
     let taken = known.values().fold(0, |mask, bit| mask | bit.mask());
     let mut free = (0..STAGES_MAX as u8).map(StageBit).filter(|bit| taken & bit.mask() == 0);
     let bit_of = |stage: &StageRegistration| known.get(&stage.name).copied().or_else(|| free.next());
@@ -113,7 +115,8 @@ async fn stored_shape(tx: &Tx<'_>, id: JobId) -> Result<Option<Shape>, Fail> {
 async fn store_version(tx: &Tx<'_>, stage_id: StageId, stage: &StageRegistration) -> Result<VersionId, Fail> {
     let (component, raw, digest) = (&stage.component.0[..], &stage.component_raw.0[..], &stage.version.0[..]);
     let now = tx.now().0;
-    let parameters: super::tx::Parameters<'_> = &[&component, &raw, &(stage.component_size as i64), &stage.source, &now];
+    let parameters: super::tx::Parameters<'_> =
+        &[&component, &raw, &(stage.component_size as i64), &stage.source, &now];
     tx.execute(STORE_COMPONENT, parameters).await?;
     let find = "SELECT id FROM versions WHERE stage_id = $1 AND digest = $2";
     // Looked for first: a conflict would use up a number.

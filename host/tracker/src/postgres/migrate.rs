@@ -45,7 +45,8 @@ pub(super) async fn migrate(client: &Client, access: Access, place: &str, now: T
     let migrated = migrate_locked(client, place, now).await;
     client.execute("SELECT pg_advisory_unlock($1)", &[&LOCK]).await?;
     migrated?;
-    let may_write: bool = client.query_one("SELECT has_table_privilege('gristmill.items', 'INSERT')", &[]).await?.get(0);
+    let may_write: bool =
+        client.query_one("SELECT has_table_privilege('gristmill.items', 'INSERT')", &[]).await?.get(0);
     if may_write { Ok(()) } else { Err(Error::Denied(format!("{place} may only be read")).into()) }
 }
 

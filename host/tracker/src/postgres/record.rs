@@ -22,22 +22,25 @@ use crate::records::Completion;
 use crate::sqlite::claim_key;
 
 /// In the order of their ids, so that two hosts that settle stages of the same items never wait in a circle.
-pub(super) const LOCK_ITEMS: &str = "SELECT id, job_id, done, skipped, dead, live, stale, priority, cancelled_at IS NOT NULL
+pub(super) const LOCK_ITEMS: &str =
+    "SELECT id, job_id, done, skipped, dead, live, stale, priority, cancelled_at IS NOT NULL
     FROM items WHERE id = ANY ($1) ORDER BY id FOR UPDATE";
 /// What is leased under its fence goes out of the queue: the licence to record its attempt.
 pub(super) const TAKE: &str = "DELETE FROM queue USING unnest($1::bigint[], $2::bigint[]) AS u (k, f)
     WHERE key = k AND state = 2 AND fence = f
     RETURNING key, fence, stage_id, due_at, attempts, lost, deferrals, last_attempt, first_due_at, operation_id";
-pub(super) const ATTEMPT_IDS: &str =
-    "SELECT nextval('gristmill.attempts_id_seq') FROM generate_series(1, $1::bigint)";
+pub(super) const ATTEMPT_IDS: &str = "SELECT nextval('gristmill.attempts_id_seq') FROM generate_series(1, $1::bigint)";
 const OLD_RESULTS: &str =
     "SELECT key, state, version_id, output_hash, output IS NOT NULL FROM item_stages WHERE key = ANY ($1)";
-const SET_MASKS: &str = "UPDATE items SET done = u.done, skipped = u.skipped, dead = u.dead, live = u.live, stale = u.stale
+const SET_MASKS: &str =
+    "UPDATE items SET done = u.done, skipped = u.skipped, dead = u.dead, live = u.live, stale = u.stale
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
         AS u (item, done, skipped, dead, live, stale) WHERE id = item";
 const SKIP_THROUGH: &str = "INSERT INTO item_stages (key, state, attempts, lost, deferrals, settled_at, error)
     SELECT k, 5, 0, 0, 0, $2, 'a stage whose output it needs was skipped' FROM unnest($1::bigint[]) AS u (k)
-    ON CONFLICT (key) DO NOTHING";
+    ON CONFLICT (key) DO UPDATE SET state = 5, reason = NULL, attempts = 0, lost = 0, deferrals = 0,
+        settled_at = excluded.settled_at, version_id = NULL, input_hash = NULL, output_hash = NULL, output = NULL,
+        error = excluded.error";
 const END_LEASES: &str = "DELETE FROM leases USING unnest($1::bigint[], $2::bigint[]) AS u (f, n)
     WHERE fence = f AND open <= n";
 const SHRINK_LEASES: &str = "UPDATE leases SET open = open - n FROM unnest($1::bigint[], $2::bigint[]) AS u (f, n)
@@ -127,6 +130,7 @@ pub(super) struct Batch<'a> {
     waits: Waits,
     enqueued: Enqueued,
     skipped: Vec<i64>,
+    replaced: Vec<i64>,
     settled: BTreeMap<i64, i64>,
     /// How many stages became ready.
     pub(super) released: u64,
@@ -156,18 +160,15 @@ impl<'a> Batch<'a> {
             let masks = self.items.get(&key.item()).map(|item| item.masks).unwrap_or_default();
             (masks.done | masks.skipped | masks.dead) & key.bit().mask() != 0
         };
-        let keys: Vec<i64> = attempts.iter().map(|attempt| attempt.taken.key).filter(was_settled).map(|key| key.0).collect();
+        let keys: Vec<i64> =
+            attempts.iter().map(|attempt| attempt.taken.key).filter(was_settled).map(|key| key.0).collect();
         if keys.is_empty() {
             return Ok(HashMap::new());
         }
         let rows = tx.query(OLD_RESULTS, &[&keys]).await?;
         let read = |row: &Row| {
-            let old = OldResult {
-                state: row.get(1),
-                version: row.get(2),
-                output_hash: row.get(3),
-                has_output: row.get(4),
-            };
+            let old =
+                OldResult { state: row.get(1), version: row.get(2), output_hash: row.get(3), has_output: row.get(4) };
             (row.get(0), old)
         };
         Ok(rows.iter().map(read).collect())
@@ -231,15 +232,36 @@ impl<'a> Batch<'a> {
         let advance = advance::settle(&dag, item.masks, item.cancelled, key.bit(), state, changed);
         for bit in Bits(advance.skipped) {
             self.skipped.push(StageKey::new(item.id, bit).0);
-            tx.count_stage(StageId::new(item.job, bit), State::Skipped, 1);
+            let stage = StageId::new(item.job, bit);
+            let was_skipped = item.masks.skipped & bit.mask() != 0;
+            if advance.replaced & bit.mask() != 0 {
+                self.replaced.push(StageKey::new(item.id, bit).0);
+                tx.count_stage(stage, State::Done, -1);
+            }
+            tx.count_stage(stage, State::Skipped, i64::from(!was_skipped));
         }
         for bit in Bits(advance.released) {
-            self.enqueued.push(tx, &item, bit, None);
+            let after = ItemState { masks: advance.masks, ..item };
+            self.enqueued.push(tx, &after, bit, None);
         }
         self.released += u64::from(advance.released.count_ones());
         tx.count_item(item.job, item.id, Some(advance.was), Some(advance.is));
         item.masks = advance.masks;
         self.set(item);
+        Ok(())
+    }
+
+    /// Results that give way to being skipped along leave the counters. Those written by this very batch were counted
+    /// with it.
+    async fn forget_replaced(&self, tx: &Tx<'_>) -> Result<(), Fail> {
+        if self.replaced.is_empty() {
+            return Ok(());
+        }
+        for row in tx.query(OLD_RESULTS, &[&self.replaced]).await? {
+            if let (Some(version), true) = (row.get::<_, Option<i64>>(2), row.get::<_, bool>(4)) {
+                tx.count_version(version, -1);
+            }
+        }
         Ok(())
     }
 
@@ -252,6 +274,7 @@ impl<'a> Batch<'a> {
 
     /// Prepares what is to be written.
     pub(super) async fn prepare(mut self, tx: &Tx<'_>) -> Result<Ready<'a>, Fail> {
+        self.forget_replaced(tx).await?;
         self.changed.sort_unstable();
         self.changed.dedup();
         let statements = tx.prepare_all([SET_MASKS, SKIP_THROUGH, END_LEASES, SHRINK_LEASES]).await?;
@@ -307,7 +330,8 @@ impl Batch<'_> {
         if fences.is_empty() {
             return Ok(());
         }
-        try_join!(tx.run(end, &[&fences, &n]), tx.run(shrink, &[&fences, &n]))?;
+        let parameters: super::tx::Parameters<'_> = &[&fences, &n];
+        try_join!(tx.run(end, parameters), tx.run(shrink, parameters))?;
         Ok(())
     }
 }

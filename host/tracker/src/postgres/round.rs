@@ -12,7 +12,7 @@ use gristmill_model::{StageKey, State};
 use super::claim::{CLAIM, claim, given};
 use super::fail::Fail;
 use super::record::{ATTEMPT_IDS, Attempt, Batch, LOCK_ITEMS, TAKE, Taken};
-use super::tx::Tx;
+use super::tx::{Parameters, Tx};
 use crate::records::{Completion, Lease, Round, RoundDone};
 
 pub(super) async fn round(tx: &Tx<'_>, round: &Round) -> Result<RoundDone, Fail> {
@@ -64,11 +64,13 @@ async fn settle<'a>(tx: &Tx<'_>, round: &'a Round, done: &mut RoundDone) -> Resu
     let [lock, take, ids] = tx.prepare_all([LOCK_ITEMS, TAKE, ATTEMPT_IDS]).await?;
     let n = completions.len() as i64;
     // In this order, in one breath: the queue is looked at when the items are locked.
+    let (locked, leased, counted): (Parameters<'_>, Parameters<'_>, Parameters<'_>) =
+        (&[&items], &[&keys, &fences], &[&n]);
     let ((), items, taken, ids) = try_join!(
         tx.begin_with(&begin, &jobs, round.now),
-        tx.take(&lock, &[&items]),
-        tx.take(&take, &[&keys, &fences]),
-        tx.rows(&ids, &[&n]),
+        tx.take(&lock, locked),
+        tx.take(&take, leased),
+        tx.rows(&ids, counted),
     )?;
     let mut taken: HashMap<(StageKey, i64), Taken> =
         taken.iter().map(Taken::read).map(|taken| ((taken.key, taken.fence.0), taken)).collect();

@@ -41,7 +41,8 @@ pub(super) struct Shapes {
 impl Shapes {
     /// Reads the DAGs that changed.
     pub(super) async fn refresh(&self, tx: &Tx<'_>, jobs: &[JobState]) -> Result<(), Fail> {
-        let is_old = |job: &&JobState| self.dags.borrow().get(&job.id).is_none_or(|(known, _)| *known != job.generation);
+        let is_old =
+            |job: &&JobState| self.dags.borrow().get(&job.id).is_none_or(|(known, _)| *known != job.generation);
         let old: Vec<JobState> = jobs.iter().filter(is_old).copied().collect();
         if old.is_empty() {
             return Ok(());

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 
 use deadpool_postgres::Object;
 use futures_util::try_join;
-use gristmill_model::{Dag, JobId, OperationId, ItemId, StageId, State, ItemStatus, Timestamp};
+use gristmill_model::{Dag, ItemId, ItemStatus, JobId, OperationId, StageId, State, Timestamp};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
@@ -26,7 +26,8 @@ const BEGIN_SHARED: &str = "SELECT pg_advisory_xact_lock_shared($1), pg_backend_
     current_setting('gristmill.started')::bigint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 const BEGIN_ALONE: &str = "SELECT pg_advisory_xact_lock($1), pg_backend_pid(),
     current_setting('gristmill.started')::bigint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
-const COMMITTED: &str = "INSERT INTO commits (pid, started, number, at) VALUES ($1, $2, $3, $4)
+const COMMITTED: &str = "INSERT INTO commits (pid, started, number, at)
+    VALUES ($1, $2, $3, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
     ON CONFLICT (pid, started) DO UPDATE SET number = excluded.number, at = excluded.at";
 
 /// Whether a transaction goes by the DAGs, or changes one.
@@ -283,7 +284,7 @@ impl<'c> Tx<'c> {
         let end = if notify { "NOTIFY gristmill; COMMIT" } else { "COMMIT" };
         try_join!(
             counters.write(self),
-            async { self.run(&committed, &[&i64::from(pid), &started, &number, &self.now().0]).await },
+            async { self.run(&committed, &[&i64::from(pid), &started, &number]).await },
             async { Ok(self.client.batch_execute(end).await?) },
         )?;
         Ok(())

@@ -32,14 +32,16 @@ const RESULTS: &str = "INSERT INTO item_stages (key, state, attempts, lost, defe
         last_attempt = excluded.last_attempt, version_id = excluded.version_id, input_hash = excluded.input_hash,
         output_hash = excluded.output_hash, output = excluded.output, error = excluded.error";
 /// A dead stage keeps what it had: an older result stays readable.
-const DEATHS: &str = "INSERT INTO item_stages (key, state, reason, attempts, lost, deferrals, settled_at, last_attempt, error)
+const DEATHS: &str =
+    "INSERT INTO item_stages (key, state, reason, attempts, lost, deferrals, settled_at, last_attempt, error)
     SELECT k, 6, reason, attempts, lost, deferrals, $8, attempt, error
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[])
         AS u (k, reason, attempts, lost, deferrals, attempt, error)
     ON CONFLICT (key) DO UPDATE SET state = 6, reason = excluded.reason, attempts = excluded.attempts,
         lost = excluded.lost, deferrals = excluded.deferrals, settled_at = excluded.settled_at,
         last_attempt = excluded.last_attempt, error = excluded.error";
-const WAITS: &str = "INSERT INTO queue (key, stage_id, state, claim_key, due_at, attempts, lost, deferrals, last_attempt,
+const WAITS: &str =
+    "INSERT INTO queue (key, stage_id, state, claim_key, due_at, attempts, lost, deferrals, last_attempt,
         first_due_at, operation_id)
     SELECT k, stage, 3, claim, due, attempts, lost, deferrals, attempt, first_due, operation
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
@@ -96,15 +98,7 @@ impl<'a> Attempts<'a> {
     pub(super) fn push(&mut self, id: i64, attempt: &Attempt<'a>, spec: Option<i64>) {
         let Attempt { host, started_at, completion, taken } = attempt;
         let ran = started_at.is_some();
-        let numbers = [
-            id,
-            taken.key.0,
-            taken.stage.0,
-            completion.outcome.code(),
-            host.0,
-            taken.fence.0,
-            taken.due_at,
-        ];
+        let numbers = [id, taken.key.0, taken.stage.0, completion.outcome.code(), host.0, taken.fence.0, taken.due_at];
         for (column, number) in self.numbers.iter_mut().zip(numbers) {
             column.push(number);
         }

@@ -22,7 +22,9 @@ use gristmill_model::{HostId, ItemId, JobId, OperationId, StageId, StageKey, Tim
 
 pub use self::ceiling::Ceiling;
 use self::open::{HostLock, open_for_writing};
+pub(crate) use self::reader::STATUS_CASE;
 pub use self::reader::SqliteReader;
+pub(crate) use self::session::{claim_key, status_code};
 use self::writer::Writer;
 use crate::records::{
     AttemptRow, AttemptsFilter, Cancel, Cancelled, DeadFilter, DeadRow, EventRow, EventsFilter, Examination, Expired,

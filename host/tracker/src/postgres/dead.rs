@@ -17,7 +17,7 @@ macro_rules! dead {
             $columns,
             " FROM items
               JOIN item_stages AS settled ON settled.key BETWEEN items.id << 6 AND items.id << 6 | 63
-              JOIN stages ON stages.id = $1 << 6 | settled.key & 63
+              JOIN stages ON stages.id = ($1::bigint << 6) | (settled.key & 63)
              WHERE items.job_id = $1 AND items.dead <> 0 AND items.id >= $2::bigint >> 6 AND settled.key > $2
                 AND settled.state = 6 AND stages.retired_at IS NULL
                 AND ($3::bigint IS NULL OR stages.id = $3) AND ($4::bigint IS NULL OR settled.reason = $4)

@@ -19,15 +19,6 @@ pub(super) enum Fail {
     Refused(Error),
 }
 
-impl Fail {
-    pub(super) fn why(&self) -> String {
-        match self {
-            Self::Broken(why) | Self::Again(why) => why.clone(),
-            Self::Refused(error) => error.to_string(),
-        }
-    }
-}
-
 impl From<Error> for Fail {
     fn from(error: Error) -> Self {
         Self::Refused(error)

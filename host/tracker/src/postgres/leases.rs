@@ -67,7 +67,7 @@ pub(super) async fn retire_host(tx: &Tx<'_>, host: HostId, now: Timestamp) -> Re
 
 /// Gives leased work back: ready again where it stood in line, and uncharged. Of a cancelled item it leaves the queue.
 pub(super) async fn release(tx: &Tx<'_>, releases: &[Release]) -> Result<u64, Fail> {
-    tx.begin(Lock::Shared, Timestamp::default()).await?;
+    tx.begin(Lock::Shared, None).await?;
     let pairs = releases.iter().flat_map(|Release { fence, keys }| keys.iter().map(|key| (*key, fence.0)));
     let mut items: Vec<i64> = pairs.clone().map(|(key, _)| key.item().0).collect();
     items.sort_unstable();

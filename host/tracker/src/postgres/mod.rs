@@ -10,13 +10,16 @@ mod core;
 mod dead;
 mod engine;
 mod events;
+mod examine;
 mod fail;
 mod history;
 mod items;
 mod jobs;
 mod leases;
 mod migrate;
+mod moving;
 mod operations;
+mod prune;
 mod reader;
 mod record;
 mod round;
@@ -185,22 +188,19 @@ impl Reader for PostgresTracker {
     }
 
     fn expired(&self, expired: Expired) -> BoxFuture<'_, ExpiredPage> {
-        Box::pin(async {
-            drop(expired);
-            Err(Error::Stopped)
-        })
+        self.read(Length::Short, async move |tx| prune::expired(tx, &expired).await)
     }
 
     fn examine(&self) -> BoxFuture<'_, Examination> {
-        Box::pin(async { Err(Error::Stopped) })
+        self.read(Length::Long, async |tx| examine::examine(tx).await)
     }
 
-    fn export(&self, _: &'static Table, _: Option<Row>, _: u32) -> BoxFuture<'_, Vec<Row>> {
-        Box::pin(async { Err(Error::Stopped) })
+    fn export(&self, table: &'static Table, after: Option<Row>, limit: u32) -> BoxFuture<'_, Vec<Row>> {
+        self.read(Length::Long, async move |tx| moving::export(tx, table, after.as_ref(), limit).await)
     }
 
     fn sequences(&self) -> BoxFuture<'_, Sequences> {
-        Box::pin(async { Err(Error::Stopped) })
+        self.read(Length::Short, async |tx| moving::sequences(tx).await)
     }
 }
 
@@ -271,20 +271,20 @@ impl Tracker for PostgresTracker {
         self.write(Length::Short, async move |tx| operations::record_event(tx, &event).await)
     }
 
-    fn prune(&self, _: Prune) -> BoxFuture<'_, u64> {
-        Box::pin(async { Err(Error::Stopped) })
+    fn prune(&self, prune: Prune) -> BoxFuture<'_, u64> {
+        self.write(Length::Short, async move |tx| prune::prune(tx, &prune).await)
     }
 
-    fn rebuild(&self, _: Timestamp) -> BoxFuture<'_, ()> {
-        Box::pin(async { Err(Error::Stopped) })
+    fn rebuild(&self, now: Timestamp) -> BoxFuture<'_, ()> {
+        self.write(Length::Long, async move |tx| moving::rebuild(tx, now).await)
     }
 
-    fn import(&self, _: &'static Table, _: Vec<Row>) -> BoxFuture<'_, ()> {
-        Box::pin(async { Err(Error::Stopped) })
+    fn import(&self, table: &'static Table, rows: Vec<Row>) -> BoxFuture<'_, ()> {
+        self.write(Length::Long, async move |tx| moving::import(tx, table, &rows).await)
     }
 
-    fn set_sequences(&self, _: Sequences) -> BoxFuture<'_, ()> {
-        Box::pin(async { Err(Error::Stopped) })
+    fn set_sequences(&self, sequences: Sequences) -> BoxFuture<'_, ()> {
+        self.write(Length::Long, async move |tx| moving::set_sequences(tx, sequences).await)
     }
 
     fn changed_elsewhere(&self) -> BoxFuture<'_, ()> {

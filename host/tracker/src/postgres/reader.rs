@@ -130,7 +130,7 @@ pub(super) async fn items(tx: &Tx<'_>, filter: &ItemsFilter) -> Result<Vec<ItemR
 
 pub(super) async fn results(tx: &Tx<'_>, stage: StageId, after: ItemId, limit: u32) -> Result<Vec<ResultRow>, Fail> {
     const RESULTS: &str = "SELECT items.id, items.key, output FROM items
-        JOIN item_stages ON item_stages.key = items.id << 6 | $1 & 63
+        JOIN item_stages ON item_stages.key = (items.id << 6) | ($1::bigint & 63)
         WHERE job_id = $1::bigint >> 6 AND items.id > $2 AND state = 4 ORDER BY items.id LIMIT $3";
     let rows = tx.query(RESULTS, &[&stage.0, &after.0, &i64::from(limit)]).await?;
     Ok(rows
@@ -158,7 +158,7 @@ pub(super) async fn known(tx: &Tx<'_>, job: JobId, keys: &[String]) -> Result<Ve
 
 /// Both tables by their primary keys.
 pub(super) const OUTDATED: &str = "SELECT items.id FROM items
-    JOIN item_stages ON item_stages.key = items.id << 6 | $1 & 63
+    JOIN item_stages ON item_stages.key = (items.id << 6) | ($1::bigint & 63)
     WHERE items.id > $2 AND job_id = $1::bigint >> 6 AND output IS NOT NULL
         AND item_stages.version_id IS DISTINCT FROM (SELECT version_id FROM stages WHERE stages.id = $1)
     ORDER BY items.id LIMIT $3";

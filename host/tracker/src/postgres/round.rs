@@ -53,7 +53,7 @@ async fn settle<'a>(tx: &Tx<'_>, round: &'a Round, done: &mut RoundDone) -> Resu
         .collect();
     let [begin, jobs] = tx.prepare_all(Tx::begin_statements()).await?;
     if completions.is_empty() {
-        tx.begin_with(&begin, &jobs, round.now).await?;
+        tx.begin_with(&begin, &jobs, Some(round.now)).await?;
         return Ok(None);
     }
     let mut items: Vec<i64> = completions.iter().map(|(_, completion)| completion.key.item().0).collect();
@@ -67,7 +67,7 @@ async fn settle<'a>(tx: &Tx<'_>, round: &'a Round, done: &mut RoundDone) -> Resu
     let (locked, leased, counted): (Parameters<'_>, Parameters<'_>, Parameters<'_>) =
         (&[&items], &[&keys, &fences], &[&n]);
     let ((), items, taken, ids) = try_join!(
-        tx.begin_with(&begin, &jobs, round.now),
+        tx.begin_with(&begin, &jobs, Some(round.now)),
         tx.take(&lock, locked),
         tx.take(&take, leased),
         tx.rows(&ids, counted),

@@ -84,16 +84,17 @@ impl<'c> Tx<'c> {
         statements.try_into().map_err(|_| Fail::Broken("internal error: statements".to_owned()))
     }
 
-    /// Begins. `now` is the time of whoever asks, which counts if the tracker goes by its callers' clocks.
-    pub(super) async fn begin(&self, lock: Lock, now: Timestamp) -> Result<(), Fail> {
+    /// Begins. `now` is the time of whoever asks, which counts if the tracker goes by its callers' clocks; an operation
+    /// that writes no time has none.
+    pub(super) async fn begin(&self, lock: Lock, now: impl Into<Option<Timestamp>>) -> Result<(), Fail> {
         let begin = if lock == Lock::Shared { BEGIN_SHARED } else { BEGIN_ALONE };
         let [begin, jobs] = self.prepare_all([begin, JOBS]).await?;
-        self.begin_with(&begin, &jobs, now).await
+        self.begin_with(&begin, &jobs, now.into()).await
     }
 
     /// As `begin`, for a shared lock, with statements that are prepared: what is sent after it in the same breath runs
     /// inside.
-    pub(super) async fn begin_with(&self, begin: &Statement, jobs: &Statement, now: Timestamp) -> Result<(), Fail> {
+    pub(super) async fn begin_with(&self, begin: &Statement, jobs: &Statement, now: Option<Timestamp>) -> Result<(), Fail> {
         self.open.set(true);
         let ((), begun, jobs) = try_join!(
             async { Ok(self.client.batch_execute("BEGIN").await?) },
@@ -101,12 +102,14 @@ impl<'c> Tx<'c> {
             async { Ok(self.client.query(jobs, &[]).await?) },
         )?;
         self.session.set(Some(Session { pid: begun.get(1), started: begun.get(2), number: self.number }));
-        self.now.set(now);
+        self.now.set(now.unwrap_or_default());
         if self.core.time == Time::Database {
             let at = Timestamp(begun.get(3));
             self.now.set(at);
-            self.shift.set(at.0 - now.0);
-            self.core.skew.set(at.0 - now.0);
+            if let Some(now) = now {
+                self.shift.set(at.0 - now.0);
+                self.core.skew.set(at.0 - now.0);
+            }
         }
         let jobs: Vec<JobState> = jobs.iter().map(JobState::read).collect();
         self.core.shapes.refresh(self, &jobs).await?;

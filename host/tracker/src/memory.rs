@@ -10,6 +10,7 @@ mod moving;
 mod operations;
 mod read;
 mod registry;
+#[cfg(test)]
 mod tests;
 mod work;
 

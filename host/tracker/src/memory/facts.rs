@@ -192,8 +192,7 @@ impl World {
     /// The stages in a job's file, in its order.
     pub(super) fn stages_of(&self, job: i64) -> Vec<(StageId, &Stage)> {
         let of_job = self.stages.iter().map(|(id, stage)| (StageId(*id), stage));
-        let mut stages: Vec<_> =
-            of_job.filter(|(id, stage)| id.job().0 == job && stage.retired_at.is_none()).collect();
+        let mut stages: Vec<_> = of_job.filter(|(id, stage)| id.job().0 == job && stage.retired_at.is_none()).collect();
         stages.sort_by_key(|(_, stage)| stage.place);
         stages
     }
@@ -338,12 +337,10 @@ impl World {
             .into_iter()
             .map(|(id, stage)| (item << 6 | i64::from(id.bit().0), stage.clone()))
             .collect();
-        let is_skipped = |world: &Self, key: &i64| {
-            world.results.get(key).is_some_and(|result| result.state == State::Skipped)
-        };
-        while let Some((key, _)) = stages
-            .iter()
-            .find(|(key, stage)| self.wants(*key) && !is_skipped(self, key) && self.barred(item, stage))
+        let is_skipped =
+            |world: &Self, key: &i64| world.results.get(key).is_some_and(|result| result.state == State::Skipped);
+        while let Some((key, _)) =
+            stages.iter().find(|(key, stage)| self.wants(*key) && !is_skipped(self, key) && self.barred(item, stage))
         {
             let old = self.results.remove(key);
             let skipped = Settled {

@@ -8,7 +8,9 @@ use gristmill_model::{
     Counters, DeadReason, Digest, ItemId, ItemStatus, JobId, OperationId, Outcome, StageBit, StageKey, State, Timestamp,
 };
 
-use super::facts::{Attempt, Component, Cost, Host, Item, Job, Operation, Queued, Settled, Spec, Stage, Version, World};
+use super::facts::{
+    Attempt, Component, Cost, Host, Item, Job, Operation, Queued, Settled, Spec, Stage, Version, World,
+};
 use super::registry::bits;
 use crate::Error;
 use crate::records::{EventRow, OperationRow, OperationState, Sighting};
@@ -289,8 +291,7 @@ impl World {
         match table {
             "jobs" => {
                 let id = c.int();
-                let job =
-                    Job { name: c.text(), spec_id: c.digest(), created_at: c.time(), reconciled: c.opt_int() };
+                let job = Job { name: c.text(), spec_id: c.digest(), created_at: c.time(), reconciled: c.opt_int() };
                 self.jobs.insert(id, job);
             }
             "job_specs" => {
@@ -311,8 +312,7 @@ impl World {
             }
             "components" => {
                 let hash = c.digest();
-                let component =
-                    Component { raw_hash: c.digest(), size: c.int(), source: c.text(), added_at: c.time() };
+                let component = Component { raw_hash: c.digest(), size: c.int(), source: c.text(), added_at: c.time() };
                 self.components.insert(hash, component);
             }
             "versions" => {

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use gristmill_model::{
-    AttemptId, Digest, HostId, ItemId, ItemStatus, JobId, StageBit, StageId, StageKey, State,
-};
+use gristmill_model::{AttemptId, Digest, HostId, ItemId, ItemStatus, JobId, StageBit, StageId, StageKey, State};
 
 use super::facts::{Attempt, Stage, World};
 use crate::records::{
@@ -46,7 +44,9 @@ impl World {
             });
         }
         let mut charges: BTreeMap<String, f64> = BTreeMap::new();
-        for ((_, meter, _), (amount, _)) in self.rollups.iter().filter(|((stage, ..), _)| StageId(*stage).job().0 == job) {
+        for ((_, meter, _), (amount, _)) in
+            self.rollups.iter().filter(|((stage, ..), _)| StageId(*stage).job().0 == job)
+        {
             *charges.entry(meter.clone()).or_default() += amount;
         }
         stats.charges = charges.into_iter().collect();
@@ -214,9 +214,10 @@ impl World {
 
     pub(super) fn outdated(&self, stage: StageId, after: i64, limit: u32) -> Vec<ItemId> {
         let current = self.stages.get(&stage.0).and_then(|stage| stage.version);
-        let rows = self.results.iter().filter(|(key, row)| {
-            self.stage_of(**key) == stage.0 && row.output.is_some() && row.version != current
-        });
+        let rows = self
+            .results
+            .iter()
+            .filter(|(key, row)| self.stage_of(**key) == stage.0 && row.output.is_some() && row.version != current);
         rows.map(|(key, _)| StageKey(*key).item()).filter(|item| item.0 > after).take(limit as usize).collect()
     }
 
@@ -232,6 +233,10 @@ impl World {
             None => true,
         };
         let newest = self.events.iter().rev().filter(|row| of_kind(row));
-        newest.filter(|row| filter.job.is_none_or(|job| row.job == Some(job))).take(filter.limit as usize).cloned().collect()
+        newest
+            .filter(|row| filter.job.is_none_or(|job| row.job == Some(job)))
+            .take(filter.limit as usize)
+            .cloned()
+            .collect()
     }
 }

@@ -19,8 +19,7 @@ impl World {
         let id = self.last_host;
         self.event(info.now, "host.started", None, None, None, json!({ "host": id }));
         let HostInfo { name, pid, app_version, now } = info;
-        let host =
-            Host { name, pid: pid.into(), app_version, started_at: now, heartbeat_at: now, ended_at: None };
+        let host = Host { name, pid: pid.into(), app_version, started_at: now, heartbeat_at: now, ended_at: None };
         self.hosts.insert(id, host);
         HostId(id)
     }
@@ -57,7 +56,8 @@ impl World {
         let before = self.shape(id);
         let bits = self.assign_bits(id, job)?;
         let mut stages = Vec::new();
-        for stage in self.stages.iter_mut().filter(|(stage, _)| StageId(**stage).job().0 == id).map(|(_, stage)| stage) {
+        for stage in self.stages.iter_mut().filter(|(stage, _)| StageId(**stage).job().0 == id).map(|(_, stage)| stage)
+        {
             stage.retired_at = stage.retired_at.or(Some(job.now));
         }
         let mut dag = Dag::default();
@@ -161,9 +161,8 @@ impl World {
         let current: Vec<i64> = self.stages_of(job).into_iter().map(|(id, _)| id.0).collect();
         for item in &page {
             for key in Self::keys(*item) {
-                let gone = |queued: &super::facts::Queued| {
-                    queued.state != State::Leased && !current.contains(&queued.stage)
-                };
+                let gone =
+                    |queued: &super::facts::Queued| queued.state != State::Leased && !current.contains(&queued.stage);
                 if self.queue.get(&key).is_some_and(gone) {
                     self.queue.remove(&key);
                 }

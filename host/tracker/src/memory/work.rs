@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use gristmill_model::{
-    DeadReason, Digest, Disposition, Fence, Outcome, StageBit, StageId, StageKey, State,
-    Timestamp, VersionId, decide_lost,
+    DeadReason, Digest, Disposition, Fence, Outcome, StageBit, StageId, StageKey, State, Timestamp, VersionId,
+    decide_lost,
 };
 use serde_json::json;
 

@@ -5,6 +5,7 @@
 
 pub(crate) mod attempts;
 pub(crate) mod edits;
+pub(crate) mod items;
 pub(crate) mod queue;
 
 use std::time::Duration;
@@ -47,6 +48,26 @@ macro_rules! conformance {
                 a_live_host_keeps_its_work_until_its_deadline,
                 a_fence_never_comes_back,
                 charges_add_up,
+            }
+            items {
+                what_is_found_again_takes_the_place_of_what_was_known,
+                fields_are_merged_by_their_rules,
+                data_that_changes_nothing_is_unchanged_and_yet_a_sighting,
+                a_sighting_adds_to_a_sum_once,
+                each_occurrence_of_a_key_in_a_page_is_a_sighting,
+                sightings_say_who_saw_what_when_and_where,
+                the_oldest_sightings_are_forgotten,
+                a_component_merges_what_it_was_shown,
+                a_merge_that_was_overtaken_refuses_the_whole_page,
+                what_is_known_is_told_by_key,
+                somebody_else_leaves_the_cursor_where_it_is,
+                the_last_priority_counts_for_what_is_enqueued_from_then_on,
+                new_data_leaves_results_alone_unless_told_otherwise,
+                new_data_reprocesses_the_roots_and_what_changes_with_them,
+                a_result_that_becomes_skipped_takes_along_who_needs_its_output,
+                what_stays_skipped_does_not_become_stale,
+                new_data_leaves_dead_and_live_roots_alone,
+                a_redone_result_that_dies_is_dead_and_keeps_its_old_output,
             }
             edits {
                 a_new_stage_is_released_for_items_that_were_done,

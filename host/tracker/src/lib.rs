@@ -9,6 +9,8 @@ mod advance;
 mod conformance;
 mod error;
 mod filter;
+#[cfg(test)]
+mod memory;
 mod records;
 mod sqlite;
 pub mod tables;

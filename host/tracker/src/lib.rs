@@ -9,6 +9,8 @@ mod advance;
 mod conformance;
 mod error;
 mod filter;
+#[cfg(test)]
+mod memory;
 mod postgres;
 mod records;
 mod sqlite;
@@ -25,5 +27,5 @@ pub use records::{
     ResultRow, Round, RoundDone, Settlement, Sighting, Source, StageRegistration, StageStats, Upsert, Upserted,
     Upstream,
 };
-pub use sqlite::{Ceiling, SqliteOptions, SqliteReader, SqliteTracker, Synchronous};
+pub use sqlite::{Ceiling, SqliteOptions, SqliteReader, SqliteTracker, Swept, Synchronous, backup, restore};
 pub use tracker::{BoxFuture, Reader, Tracker};

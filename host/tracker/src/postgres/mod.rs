@@ -230,7 +230,7 @@ impl Tracker for PostgresTracker {
     }
 
     fn round(&self, round: Round) -> BoxFuture<'_, RoundDone> {
-        self.write(Length::Short, async move |tx| round::round(tx, &round).await)
+        self.write(Length::Short, async move |tx| Box::pin(round::round(tx, &round)).await)
     }
 
     fn release(&self, releases: Vec<Release>) -> BoxFuture<'_, u64> {
@@ -238,7 +238,7 @@ impl Tracker for PostgresTracker {
     }
 
     fn reap(&self, reap: Reap) -> BoxFuture<'_, Lost> {
-        self.write(Length::Short, async move |tx| leases::reap(tx, &reap).await)
+        self.write(Length::Short, async move |tx| Box::pin(leases::reap(tx, &reap)).await)
     }
 
     fn promote(&self, now: Timestamp, limit: u32) -> BoxFuture<'_, u64> {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use gristmill_model::{DeadReason, Disposition, Outcome, State};
-use gristmill_test_postgres::{Database, Server};
+use gristmill_test_postgres::{Database, Server, Setup};
 
 use super::super::PostgresOptions;
 use super::proxy::Proxy;
@@ -172,7 +172,8 @@ fn connections_that_were_ended_are_opened_again() {
 
 #[test]
 fn a_server_that_is_stopped_and_started_is_waited_for() {
-    let mut server = Server::start();
+    // What was committed is there after a crash.
+    let mut server = Server::start_with(Setup { synchronous_commit: true });
     let name = {
         let database = server.database();
         let name = database.name().to_owned();

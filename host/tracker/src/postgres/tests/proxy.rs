@@ -65,6 +65,9 @@ impl Proxy {
 }
 
 fn relay(mut client: TcpStream, mut server: TcpStream, state: &State, silent: &Arc<AtomicBool>) {
+    for stream in [&client, &server] {
+        stream.set_nodelay(true).expect("an option");
+    }
     let is_cut = Arc::new(AtomicBool::new(false));
     let (mut back, mut to) = (server.try_clone().expect("a clone"), client.try_clone().expect("a clone"));
     let (cut, mute) = (Arc::clone(&is_cut), Arc::clone(silent));

@@ -3,12 +3,12 @@
 //! Owns what a sequence names by number: hosts, jobs, leases, operations. Trackers may give out other ids; answers are
 //! told without them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use gristmill_model::{
     DeadReason, Digest, Disposition, Expiring, Fence, HostId, ItemId, JobId, Merge, MergePolicy, MergeRule, Need,
-    OnUpdate, OperationId, Outcome, Rediscovery, RetryPolicy, Timestamp, VersionId,
+    OnUpdate, OperationId, Outcome, Rediscovery, RetryPolicy, StageId, Timestamp, VersionId,
 };
 
 use super::operations::{End, Op};
@@ -34,6 +34,8 @@ pub(super) struct Side<'a> {
     pub(super) now: Timestamp,
     pub(super) hosts: Vec<HostId>,
     pub(super) jobs: [Option<RegisteredJob>; 2],
+    /// The version of each stage that was ever registered, the latest.
+    versions: HashMap<StageId, VersionId>,
     /// Every lease that was ever claimed.
     leases: Vec<Lease>,
     pub(super) operations: Vec<OperationId>,
@@ -108,7 +110,8 @@ impl<'a> Side<'a> {
         let home = fresh();
         let tracker = Some(home.open());
         let (hosts, leases, operations) = (Vec::new(), Vec::new(), Vec::new());
-        let mut side = Self { fresh, home, tracker, now: NOW, hosts, jobs: [None, None], leases, operations };
+        let (now, jobs, versions) = (NOW, [None, None], HashMap::new());
+        let mut side = Self { fresh, home, tracker, now, hosts, jobs, versions, leases, operations };
         side.add_host().await;
         side
     }
@@ -233,6 +236,7 @@ impl<'a> Side<'a> {
         if let Some(after) = registered.reconcile {
             self.reconcile(registered.id, after, page).await;
         }
+        self.versions.extend(registered.stages.iter().map(|stage| (stage.id, stage.version)));
         self.jobs[job] = Some(registered);
         answer
     }
@@ -327,7 +331,7 @@ impl<'a> Side<'a> {
     ) -> String {
         let Some(lease) = self.lease(number) else { return String::new() };
         let (fence, stage) = (if wrong_fence { Fence(lease.fence.0 + 1_000_000) } else { lease.fence }, lease.stage);
-        let completions = members(lease, member).into_iter().map(|claim| self.completion(claim, end)).collect();
+        let completions = members(lease, member).into_iter().map(|claim| self.completion(lease, claim, end)).collect();
         let claims = if claim { vec![ClaimRequest { stage, limit: 2, chunk: 2, lease: LEASE }] } else { Vec::new() };
         let host = self.host(number);
         self.round(host, vec![Settlement { fence, completions }], claims).await
@@ -342,24 +346,20 @@ impl<'a> Side<'a> {
             .iter()
             .map(|lease| Settlement {
                 fence: lease.fence,
-                completions: lease.claims.iter().map(|claim| self.completion(claim, end)).collect(),
+                completions: lease.claims.iter().map(|claim| self.completion(lease, claim, end)).collect(),
             })
             .collect();
         answer += &self.round(host, settlements, Vec::new()).await;
         answer
     }
 
-    fn completion(&self, claim: &Claim, end: End) -> Completion {
-        let versions = self.jobs.iter().flatten().flat_map(|job| &job.stages);
-        let job = self.leases.iter().find(|lease| lease.claims.iter().any(|other| other.key == claim.key));
-        let stage = job.expect("a lease of it").stage;
-        let version = versions.filter(|known| known.id == stage).map(|known| known.version).next();
+    fn completion(&self, lease: &Lease, claim: &Claim, end: End) -> Completion {
         let text = format!("\"{} {}\"", claim.item_key, end.output);
         let output = Output { hash: Digest::of(text.as_bytes()), text };
         let charges = [("tokens".to_owned(), 0.5), ("requests".to_owned(), 1.0)];
         Completion {
             key: claim.key,
-            version: version.unwrap_or(VersionId(1)),
+            version: self.versions[&lease.stage],
             outcome: end.outcome,
             disposition: end.disposition,
             output: (end.disposition == Disposition::Done).then_some(output),

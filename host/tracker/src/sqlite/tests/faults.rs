@@ -221,15 +221,13 @@ fn refused_commit(prepare: Write<'_>, write: Write<'_>, before: &[String], after
     assert_eq!(world.dump(), after);
 }
 
-fn nothing(_: &mut Session<'_>) -> Result<(), crate::Error> {
-    Ok(())
-}
+const NOTHING: Write<'static> = &|_| Ok(());
 
 #[test]
 fn a_fault_in_an_upsert_leaves_nothing_of_it() {
     let mut batch = page(&["a", "b"], "{\"n\":2}");
     batch.items.extend([item("new", "{}", 3), item("c", "{\"n\":1}", 0), item("a", "{\"n\":3}", 1)]);
-    at_every_statement(&nothing, &|session| items::upsert(session, &batch).map(drop));
+    at_every_statement(NOTHING, &|session| items::upsert(session, &batch).map(drop));
 }
 
 #[test]
@@ -273,7 +271,7 @@ fn a_fault_in_a_release_or_a_reaping_leaves_nothing_of_it() {
 
 #[test]
 fn a_fault_in_a_promotion_leaves_nothing_of_it() {
-    at_every_statement(&nothing, &|session| leases::promote(session, Timestamp(NOW.0 + 2_000_000), 9).map(drop));
+    at_every_statement(NOTHING, &|session| leases::promote(session, Timestamp(NOW.0 + 2_000_000), 9).map(drop));
 }
 
 fn cancelling(keys: &[&str], undo: bool) -> Cancel {
@@ -284,7 +282,7 @@ fn cancelling(keys: &[&str], undo: bool) -> Cancel {
 #[test]
 fn a_fault_in_a_cancellation_leaves_nothing_of_it() {
     let all = ["a", "b", "c", "d", "nobody"];
-    at_every_statement(&nothing, &|session| cancel::cancel(session, &cancelling(&all, false)).map(drop));
+    at_every_statement(NOTHING, &|session| cancel::cancel(session, &cancelling(&all, false)).map(drop));
     let cancelled = |session: &mut Session<'_>| cancel::cancel(session, &cancelling(&all, false)).map(drop);
     at_every_statement(&cancelled, &|session| cancel::cancel(session, &cancelling(&all, true)).map(drop));
 }
@@ -300,7 +298,7 @@ fn a_fault_in_a_redrive_leaves_nothing_of_it() {
         now: NOW,
     };
     let begin = |session: &mut Session<'_>| operations::begin_redrive(session, &redrive).map(drop);
-    at_every_statement(&nothing, &begin);
+    at_every_statement(NOTHING, &begin);
     at_every_statement(&begin, &|session| operations::step(session, OperationId(1), 9, NOW).map(drop));
 }
 
@@ -318,7 +316,7 @@ fn a_fault_in_a_deletion_leaves_nothing_of_it() {
 #[test]
 fn a_fault_in_an_edit_leaves_nothing_of_it() {
     let edit = |session: &mut Session<'_>| register(session, false);
-    at_every_statement(&nothing, &edit);
+    at_every_statement(NOTHING, &edit);
     at_every_statement(&edit, &|session| reconcile::reconcile(session, JOB, ItemId(0), 9, NOW).map(drop));
-    at_every_statement(&nothing, &|session| rebuild::rebuild(session, NOW));
+    at_every_statement(NOTHING, &|session| rebuild::rebuild(session, NOW));
 }

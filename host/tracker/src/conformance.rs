@@ -7,7 +7,10 @@ pub(crate) mod attempts;
 pub(crate) mod cancel;
 pub(crate) mod dead;
 pub(crate) mod edits;
+pub(crate) mod examine;
 pub(crate) mod items;
+pub(crate) mod life;
+pub(crate) mod moving;
 pub(crate) mod queue;
 
 use std::time::Duration;
@@ -95,6 +98,33 @@ macro_rules! conformance {
                 a_redriven_stage_that_may_not_run_any_more_is_blocked,
                 operations_are_listed_the_newest_first,
                 an_operation_that_is_not_there_is_said_to_be_so,
+            }
+            life {
+                old_attempts_go_with_their_charges_and_sums_stay,
+                the_number_of_an_attempt_does_not_come_back,
+                old_charges_go_and_their_attempts_stay,
+                old_events_go,
+                events_are_recorded_and_filtered,
+                finished_items_go_with_all_but_their_attempts,
+                the_number_of_an_item_does_not_come_back,
+                what_changed_since_is_not_pruned,
+                a_cancelled_item_that_is_still_running_does_not_expire,
+                results_of_retired_stages_go,
+                a_host_that_was_given_up_is_told_so,
+                the_age_of_work_begins_with_its_first_readiness,
+                results_of_other_versions_are_found,
+            }
+            examine {
+                a_whole_tracker_has_no_differences,
+                a_rebuilt_queue_holds_what_may_run,
+                a_rebuilt_tracker_says_that_every_job_is_to_be_reconciled,
+                old_leases_are_no_longer_valid_after_a_rebuilding,
+            }
+            moving {
+                a_tracker_moves_into_another_of_its_kind,
+                a_tracker_is_filled_from_another,
+                attempts_name_their_spec_and_their_operation,
+                a_large_output_is_whole_wherever_it_is_read,
             }
             edits {
                 a_new_stage_is_released_for_items_that_were_done,

@@ -13,6 +13,8 @@ mod filter;
 mod memory;
 mod postgres;
 mod records;
+#[cfg(test)]
+mod sequences;
 mod sqlite;
 pub mod tables;
 mod tracker;

@@ -4,6 +4,7 @@
 //! that one thread of its own drives. Never decides anything: the traits say what each operation means.
 
 mod cancel;
+mod ceiling;
 mod claim;
 mod connect;
 mod core;
@@ -35,6 +36,7 @@ use std::time::Duration;
 
 use gristmill_model::{HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
 
+pub use self::ceiling::PostgresCeiling;
 use self::core::Length;
 use self::engine::Engine;
 use self::fail::Fail;

@@ -8,9 +8,9 @@ use gristmill_test_postgres::Server;
 
 use super::super::PostgresOptions;
 use super::{open, options};
-use crate::{Reader, Tracker};
 use crate::conformance::{Bench, block_on, item, stage};
 use crate::records::{ClaimRequest, Round, Settlement};
+use crate::{Reader, Tracker};
 
 /// Runs statements, from wherever.
 pub(super) fn execute(url: &str, sql: &str) {
@@ -76,6 +76,16 @@ fn two_hosts_share_the_work_and_do_each_piece_once() {
         let examined = hosts[1].tracker.examine().await.expect("an examination");
         assert_eq!(examined.differences, []);
     });
+}
+
+#[test]
+fn the_ceiling_writes_what_a_host_would() {
+    let database = Server::shared().database();
+    let ceiling = crate::PostgresCeiling { items: 300, stages: 3, batch: 256, output_bytes: 64 };
+    ceiling.run(&database.url(), &gristmill_model::SystemClock).expect("a run");
+    let count = |table: &str| database.query(&format!("SELECT count(*) FROM gristmill.{table}"));
+    assert_eq!((count("attempts"), count("item_stages")), (vec!["900".to_owned()], vec!["900".to_owned()]));
+    assert_eq!((count("queue"), count("leases")), (vec!["0".to_owned()], vec!["0".to_owned()]));
 }
 
 #[test]

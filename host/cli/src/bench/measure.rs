@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use gristmill_config::Overrides;
-use gristmill_model::{Clock, Digest, Job, SystemClock};
+use gristmill_model::{Clock, Digest, Job, Rediscovery, SystemClock};
 use gristmill_sandbox::{AttemptContext, DiscoverRequest, Handler, Sandbox, Settings, Work};
-use gristmill_scheduler::{Host, HostOptions, LoadedJob, load};
-use gristmill_tracker::{Ceiling, HostInfo, NewItem, SqliteOptions, SqliteTracker, Synchronous, Tracker, Upsert};
+use gristmill_scheduler::{Host, HostOptions, LoadedJob, Store, load};
+use gristmill_tracker::{
+    Ceiling, HostInfo, NewItem, Source, SqliteOptions, SqliteTracker, Synchronous, Tracker, Upsert,
+};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
@@ -68,15 +70,17 @@ pub(crate) fn measure(plan: &Plan) -> Result<Measured, gristmill_scheduler::Erro
     let data = plan.folder.join("host");
     let discovered = discover(plan, &sandbox, &data, clock.as_ref())?;
     let options = HostOptions {
-        data: data.clone(),
-        synchronous: plan.synchronous,
+        store: Store::Sqlite { data: data.clone(), synchronous: plan.synchronous },
         workers: plan.workers,
         watch: false,
         grace: Duration::from_secs(30),
+        takeover_after: Duration::from_secs(30),
+        min_free_bytes: 0,
+        trace_file: None,
         clock: Arc::clone(&clock),
     };
     let runtime = runtime()?;
-    let host = Host::open(options)?;
+    let host = runtime.block_on(Host::open(options))?;
     let jobs = vec![job(plan, &sandbox, false)?];
     let (began, cpu) = (clock.now(), cpu_time());
     let summary = runtime.block_on(host.run(jobs, std::future::pending()))?;
@@ -155,10 +159,13 @@ fn discover(
                 key: item.key,
                 data: item.data,
                 priority: item.priority,
+                merged: None,
             });
-            cursor.clone_from(&page.next);
-            let batch = Upsert { job: registered.id, items: items.collect(), cursor: page.next, now: clock.now() };
-            tracker.upsert(batch).await?;
+            let (items, next) = (items.collect(), page.next);
+            let source = Source::Page { cursor: cursor.take(), next: next.clone() };
+            let rediscovery = Rediscovery::default();
+            tracker.upsert(Upsert { job: registered.id, items, source, rediscovery, now: clock.now() }).await?;
+            cursor = next;
             if cursor.is_none() {
                 break;
             }

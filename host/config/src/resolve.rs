@@ -36,7 +36,7 @@ impl Resolver<'_> {
             stages,
         };
         let display = root.get("display").map(|node| node.to_json().to_string());
-        (spec, JobTuning { discover: discover_tuning, stages: stage_tunings }, display)
+        (spec, JobTuning { discover: discover_tuning, stages: stage_tunings, ..JobTuning::default() }, display)
     }
 
     fn discover_spec(&mut self, node: &Node) -> DiscoverSpec {
@@ -54,6 +54,7 @@ impl Resolver<'_> {
             page: node.get("page").and_then(count).unwrap_or(default.page),
             limits: limits(node.get("limits"), default.limits),
             retry: self.retry(node.get("retry"), default.retry),
+            ..default
         }
     }
 
@@ -89,6 +90,7 @@ impl Resolver<'_> {
             max_lost: node.get("max_lost").and_then(count).unwrap_or(default.max_lost),
             max_deferrals: node.get("max_deferrals").and_then(count).unwrap_or(default.max_deferrals),
             backoff: self.backoff(node.get("backoff"), default.backoff),
+            ..default
         }
     }
 

@@ -99,7 +99,7 @@ impl<'a> Loop<'a> {
         let clock = Arc::clone(&self.options.clock);
         let mut shutdown = pin!(shutdown);
         let mut changed = self.tracker.changed_elsewhere();
-        let mut stop_by = None;
+        let mut stop_by: Option<Instant> = None;
         let mut events = vec![first];
         events.extend(self.look_at_disk());
         loop {

@@ -37,7 +37,7 @@ fn every_key_is_resolved() {
     let limits = Limits { timeout: Duration::from_secs(90), memory_bytes_max: 1 << 30, output_bytes_max: 500_000 };
     let backoff =
         Backoff { base: Duration::from_millis(250), factor: 3.0, max: Duration::from_hours(1), jitter: Jitter::None };
-    let retry = RetryPolicy { max_attempts: 6, max_lost: 1, max_deferrals: 8, backoff };
+    let retry = RetryPolicy { max_attempts: 6, max_lost: 1, max_deferrals: 8, backoff, ..RetryPolicy::default() };
     assert_eq!(job.tuning.stages[1], StageTuning { limits, retry });
     assert_eq!(job.display.as_deref(), Some(r#"{"columns":["title"]}"#));
 }
@@ -45,8 +45,11 @@ fn every_key_is_resolved() {
 #[test]
 fn what_is_left_out_is_the_models_default() {
     let job = parse_bare(&valid("minimal")).unwrap();
-    let tuning =
-        JobTuning { discover: gristmill_model::DiscoverTuning::default(), stages: vec![StageTuning::default()] };
+    let tuning = JobTuning {
+        discover: gristmill_model::DiscoverTuning::default(),
+        stages: vec![StageTuning::default()],
+        ..JobTuning::default()
+    };
     assert_eq!(job.tuning, tuning);
     assert_eq!(job.spec.discover, None);
 }

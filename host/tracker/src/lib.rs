@@ -22,5 +22,5 @@ pub use records::{
     ResultRow, Round, RoundDone, Settlement, Sighting, Source, StageRegistration, StageStats, Upsert, Upserted,
     Upstream,
 };
-pub use sqlite::{Ceiling, SqliteOptions, SqliteReader, SqliteTracker, Synchronous};
+pub use sqlite::{Ceiling, History, SqliteOptions, SqliteReader, SqliteTracker, Synchronous};
 pub use tracker::{BoxFuture, Reader, Tracker};

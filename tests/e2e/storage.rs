@@ -155,12 +155,12 @@ fn a_full_disk_loses_nothing_and_the_next_run_goes_on() {
 
 #[test]
 fn a_disk_that_fills_stops_the_host_before_it_is_full() {
-    let items = 8000;
+    let items = 30_000;
     let job = Job::new(&chain(&components().noop, items));
-    let script = "mkdir disk full && mount -t tmpfs -o size=8m none disk
-        \"$1\" run job.yaml --data disk --min-free 4MiB && code=0 || code=$?
+    let script = "mkdir disk full && mount -t tmpfs -o size=30m none disk
+        \"$1\" run job.yaml --data disk --min-free 20MiB && code=0 || code=$?
         cp -a disk/. full && exit $code";
-    in_namespace(&job, script).expect_refusal(4, "too little room left to go on", "4 MiB are to stay free");
+    in_namespace(&job, script).expect_refusal(4, "too little room left to go on", "20 MiB are to stay free");
     fs::rename(job.path("full"), job.path(".gristmill")).unwrap();
     let outcomes = job.audit();
     assert!(outcomes.keys().all(|outcome| outcome == "done"), "what was under way was not finished: {outcomes:?}");

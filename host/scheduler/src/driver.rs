@@ -27,6 +27,8 @@ use crate::workers::{Chunk, Finished, Workers};
 
 /// How many leases are taken from vanished hosts at once.
 pub(crate) const REAP_MAX: u32 = 256;
+/// How often the disk is looked at while there is much to do: what fits in the reserve lasts longer.
+const DISK_LOOK: Duration = Duration::from_millis(50);
 /// How many answers of threads may wait for the loop.
 pub(crate) const ANSWERS_MAX: usize = 64;
 
@@ -59,6 +61,7 @@ pub(crate) struct Loop<'a> {
     parts: Parts,
     vitals: Vitals,
     disk: Disk,
+    disk_looked: Instant,
     began: Instant,
 }
 
@@ -85,6 +88,7 @@ impl<'a> Loop<'a> {
             parts,
             vitals,
             disk: Disk::Ample,
+            disk_looked: Instant::now(),
             began: Instant::now(),
         }
     }
@@ -111,7 +115,11 @@ impl<'a> Loop<'a> {
             }
             if self.began.elapsed() >= self.vitals.next() && self.beating.is_none() {
                 self.beat(now);
-                events.extend(self.look_at_disk());
+            }
+            if self.disk_looked.elapsed() >= DISK_LOOK
+                && let Some(event) = self.look_at_disk()
+            {
+                events.push(event);
                 continue;
             }
             if dispatcher.is_over() {
@@ -227,6 +235,7 @@ impl<'a> Loop<'a> {
 
     /// Looks how much room the disk has; an event if that changes what may be done.
     fn look_at_disk(&mut self) -> Option<Event> {
+        self.disk_looked = Instant::now();
         let Store::Sqlite { data, .. } = &self.options.store else { return None };
         let min_free = self.options.min_free_bytes;
         let free = free_bytes(data)?;

@@ -16,6 +16,7 @@ mod job;
 mod kill;
 mod mistakes;
 mod readme;
+mod shared;
 mod signals;
 mod storage;
 mod support;

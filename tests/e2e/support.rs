@@ -30,6 +30,11 @@ const UGLY: [&str; 8] = [
     "this is a bug in gristmill",
 ];
 
+/// Whether the tests are asked for their long form, by `make test-long`.
+pub(crate) fn long() -> bool {
+    std::env::var_os("GRISTMILL_LONG").is_some()
+}
+
 /// The repository.
 pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()

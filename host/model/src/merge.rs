@@ -71,3 +71,28 @@ pub enum MergeRule {
     /// The first that is not empty.
     Coalesce,
 }
+
+impl MergeRule {
+    /// Every rule.
+    pub const ALL: [Self; 8] =
+        [Self::First, Self::Last, Self::Max, Self::Min, Self::Sum, Self::Union, Self::AppendUnique, Self::Coalesce];
+
+    /// The name that job files and people use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Last => "last",
+            Self::Max => "max",
+            Self::Min => "min",
+            Self::Sum => "sum",
+            Self::Union => "union",
+            Self::AppendUnique => "append-unique",
+            Self::Coalesce => "coalesce",
+        }
+    }
+
+    /// The rule of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|rule| rule.name() == name)
+    }
+}

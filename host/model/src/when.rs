@@ -39,11 +39,7 @@ impl When {
         }
         // What is no JSON has nothing in any place.
         let data: Value = serde_json::from_str(data).unwrap_or_default();
-        let broken = self.conditions.iter().find_map(|condition| Some((condition, condition.refused(&data)?)));
-        broken.map(|(condition, found)| {
-            let found = found.map_or_else(|| "absent".to_owned(), describe);
-            format!("`{}` is {found}, not {}", cut(&condition.pointer), condition.accepted())
-        })
+        self.conditions.iter().find_map(|condition| condition.refuses(&data))
     }
 
     pub(crate) fn fields(&self) -> Vec<String> {
@@ -56,11 +52,13 @@ impl When {
 }
 
 impl Condition {
-    /// What stands there, if that is not accepted.
-    fn refused<'a>(&self, data: &'a Value) -> Option<Option<&'a Value>> {
+    fn refuses(&self, data: &Value) -> Option<String> {
         let found = data.pointer(&self.pointer);
-        let holds = self.values.iter().any(|value| is_equal(value, found.unwrap_or(&Value::Null)));
-        (!holds).then_some(found)
+        if self.values.iter().any(|value| is_equal(value, found.unwrap_or(&Value::Null))) {
+            return None;
+        }
+        let found = found.map_or_else(|| "absent".to_owned(), describe);
+        Some(format!("`{}` is {found}, not {}", cut(&self.pointer), self.accepted()))
     }
 
     fn accepted(&self) -> String {

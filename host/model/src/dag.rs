@@ -145,12 +145,12 @@ impl Dag {
     }
 
     /// The stages that can never run, since a stage whose output they cannot do without was skipped, directly or
-    /// through another such stage. They are to be skipped with it.
+    /// through another such stage. They are to be skipped with it, also where they are stale: they cannot be redone.
     pub fn skipped_through(&self, masks: Masks) -> u64 {
         let mut skipped = masks.skipped;
         loop {
             let mut more = 0;
-            for bit in Bits(self.all & !(skipped | masks.done | masks.dead | masks.live)) {
+            for bit in Bits(self.all & !(skipped | masks.fresh() | masks.dead | masks.live)) {
                 if self.needs_output[usize::from(bit.0)] & skipped != 0 {
                     more |= bit.mask();
                 }

@@ -14,6 +14,8 @@ pub(crate) struct Advance {
     pub(crate) released: u64,
     /// The stages that were skipped along.
     pub(crate) skipped: u64,
+    /// Of those, the ones that had a result: it is replaced.
+    pub(crate) replaced: u64,
     /// The item's status before.
     pub(crate) was: ItemStatus,
     /// The item's status after.
@@ -35,18 +37,41 @@ pub(crate) fn settle(dag: &Dag, masks: Masks, cancelled: bool, bit: StageBit, st
         // What is being redone already is run on the new output, or finds that out when it is settled.
         masks.stale |= dag.dependents(bit) & (masks.done | masks.skipped);
     }
-    let skipped = if state == State::Skipped { dag.skipped_through(masks) } else { 0 };
-    masks.skipped |= skipped;
-    let candidates = Bits(skipped).fold(dag.dependents(bit), |mask, bit| mask | dag.dependents(bit));
+    let (skipped, replaced) = if state == State::Skipped { skip_along(dag, &mut masks) } else { (0, 0) };
+    let candidates = dag.dependents(bit) | dependents(dag, skipped);
     let released = if cancelled { 0 } else { dag.runnable_among(masks, candidates) };
     masks.live |= released;
     Advance {
         masks,
         released,
         skipped,
+        replaced,
         was: ItemStatus::of(before, dag.all(), cancelled),
         is: ItemStatus::of(masks, dag.all(), cancelled),
     }
+}
+
+/// Skips along whatever can never run, since it cannot do without the output of a stage that is skipped. Returns those
+/// stages, and of those the ones that had a result, which are stale: what was made from them is stale now, too.
+pub(crate) fn skip_along(dag: &Dag, masks: &mut Masks) -> (u64, u64) {
+    let (mut skipped, mut replaced) = (0, 0);
+    loop {
+        let more = dag.skipped_through(*masks);
+        if more == 0 {
+            return (skipped, replaced);
+        }
+        let had = more & masks.done;
+        masks.done &= !more;
+        masks.stale &= !more;
+        masks.skipped |= more;
+        masks.stale |= dependents(dag, had) & (masks.done | masks.skipped) & !more;
+        skipped |= more;
+        replaced |= had;
+    }
+}
+
+fn dependents(dag: &Dag, bits: u64) -> u64 {
+    Bits(bits).fold(0, |mask, bit| mask | dag.dependents(bit))
 }
 
 /// The masks with stages out of all of them.

@@ -8,6 +8,7 @@ mod advance;
 #[cfg(test)]
 mod conformance;
 mod error;
+mod filter;
 mod records;
 mod sqlite;
 pub mod tables;

@@ -347,7 +347,7 @@ pub struct Reap {
     pub heartbeat_before: Timestamp,
     /// How many leases at most.
     pub leases_max: u32,
-    /// What a lost attempt leads to, by stage. Another stage has the default policy.
+    /// What a lost attempt leads to, by stage. Another stage's loss is charged, and whoever runs it decides on its death.
     pub policies: HashMap<StageId, RetryPolicy>,
 }
 
@@ -407,7 +407,8 @@ pub struct StageStats {
     pub version: Option<Digest>,
     /// How many results name another version than the current one.
     pub other_versions: u64,
-    /// How many items are in which state, the blocked ones left out.
+    /// How many items are in which state, the blocked ones left out. A result that is being redone counts as what it
+    /// is, and its work in the queue counts as well.
     pub states: HashMap<State, u64>,
 }
 
@@ -780,7 +781,8 @@ pub struct Expired {
     pub what: Expiring,
     /// Older than this.
     pub before: Timestamp,
-    /// Behind this number of its table, in whose order it is looked through.
+    /// Behind this number of its table, in whose order it is looked through. The newest attempt, event and item of a
+    /// tracker are never old enough: a number must not be given out again.
     pub after: i64,
     /// How many rows are looked at, at most.
     pub limit: u32,

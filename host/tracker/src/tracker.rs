@@ -52,8 +52,8 @@ pub trait Reader: Send + Sync {
     /// How many dead stages there are.
     fn count_dead(&self, filter: DeadFilter) -> BoxFuture<'_, u64>;
 
-    /// The items whose result of a stage is of another version than the current one, by id, behind `after`, `limit`
-    /// at most.
+    /// The items whose output of a stage is of another version than the current one, by id, behind `after`, `limit`
+    /// at most. `StageStats::other_versions` counts them.
     fn outdated(&self, stage: StageId, after: ItemId, limit: u32) -> BoxFuture<'_, Vec<ItemId>>;
 
     /// The operations of a job, or of all, the newest first, `limit` at most.
@@ -91,7 +91,8 @@ pub trait Tracker: Reader {
     fn register_job(&self, job: JobRegistration) -> BoxFuture<'_, RegisteredJob>;
 
     /// Brings the queue of the next `limit` items after `after` in line with the job's DAG, as is needed when the
-    /// DAG was edited. Returns where to go on; none: that was all. It comes before the job's first round and upsert,
+    /// DAG was edited: work of retired stages is dropped, but for what is leased, what can never run is skipped along,
+    /// what may run is enqueued. Returns where to go on; none: that was all. It comes before the job's first round and upsert,
     /// since it counts the job's items anew.
     fn reconcile(&self, job: JobId, after: ItemId, limit: u32, now: Timestamp) -> BoxFuture<'_, Option<ItemId>>;
 
@@ -100,7 +101,9 @@ pub trait Tracker: Reader {
     fn upsert(&self, batch: Upsert) -> BoxFuture<'_, Upserted>;
 
     /// Settles attempts, releases what they make runnable, and claims new work, in this order and in one transaction.
-    /// A completion whose fence does not match is a late one: dropped and counted.
+    /// A completion whose fence does not match is a late one: dropped and counted. Work is claimed by its place in line
+    /// (due, less a minute a step of priority), and by key where that is equal. What is enqueued again goes on with
+    /// the history of its last result.
     fn round(&self, round: Round) -> BoxFuture<'_, RoundDone>;
 
     /// Gives leased work back, uncharged. Returns how many were still held under their fence.
@@ -109,7 +112,8 @@ pub trait Tracker: Reader {
     /// Takes the work of vanished hosts away from them, and charges it. Bounded by `reap.leases_max`.
     fn reap(&self, reap: Reap) -> BoxFuture<'_, Lost>;
 
-    /// Makes waiting work ready whose time has come, `limit` at most. Returns how many.
+    /// Makes waiting work ready whose time has come, `limit` at most: by when it is due, and by key where that is equal.
+    /// Returns how many.
     fn promote(&self, now: Timestamp, limit: u32) -> BoxFuture<'_, u64>;
 
     /// Cancels items, or takes cancelled ones up again. What is leased is let finish; its result is recorded, and
@@ -120,7 +124,8 @@ pub trait Tracker: Reader {
     fn begin_redrive(&self, redrive: Redrive) -> BoxFuture<'_, OperationRow>;
 
     /// Goes on with an operation that is running: redrives the next `limit` dead stages at most, as far as its rate
-    /// allows, with an event each. An operation that is not running is left as it is.
+    /// allows, with an event each. An operation that is not running is left as it is. It is done as soon as it has done
+    /// all that it may, or as a step finds less than it might take.
     fn step_operation(&self, id: OperationId, limit: u32, now: Timestamp) -> BoxFuture<'_, OperationRow>;
 
     /// Moves an operation to another state.
@@ -135,7 +140,7 @@ pub trait Tracker: Reader {
     /// Records an event.
     fn record_event(&self, event: NewEvent) -> BoxFuture<'_, ()>;
 
-    /// Deletes what `expired` found. Returns how many rows went.
+    /// Deletes what `expired` found. Returns how many of these rows went; what goes along with them is not counted.
     fn prune(&self, prune: Prune) -> BoxFuture<'_, u64>;
 
     /// Makes everything anew that can be computed from the facts: masks, counters, and an empty queue. Every job is

@@ -14,6 +14,7 @@ mod identity;
 mod items;
 mod job;
 mod kill;
+mod merging;
 mod mistakes;
 mod readme;
 mod shared;

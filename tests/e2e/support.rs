@@ -44,16 +44,21 @@ pub(crate) fn repository() -> PathBuf {
 pub(crate) struct Components {
     pub(crate) noop: String,
     pub(crate) hostile: String,
+    pub(crate) found: String,
 }
 
 pub(crate) fn components() -> &'static Components {
     static BUILT: OnceLock<Components> = OnceLock::new();
     BUILT.get_or_init(|| {
         let repository = repository();
-        let folders = ["handlers/crates", "handlers/policy", "handlers/noop", "tests/hostile"];
+        let folders = ["handlers/crates", "handlers/policy", "handlers/noop", "tests/found", "tests/hostile"];
         gristmill(&repository, &[&["build"], &folders[..]].concat()).expect(0);
         let path = |file: &str| repository.join(file).display().to_string();
-        Components { noop: path("handlers/noop/noop.wasm"), hostile: path("tests/hostile/hostile.wasm") }
+        Components {
+            noop: path("handlers/noop/noop.wasm"),
+            hostile: path("tests/hostile/hostile.wasm"),
+            found: path("tests/found/found.wasm"),
+        }
     })
 }
 

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use gristmill_model::{
-    Clock, Digest, Disposition, Fence, HostId, Outcome, StageId, StageKey, decide, idempotency_key, input_hash,
+    Clock, Digest, Disposition, Fence, HostId, Outcome, StageId, StageKey, Timestamp, decide, idempotency_key,
+    input_hash,
 };
 use gristmill_sandbox::{AttemptContext, Work};
 use gristmill_tracker::{Claim, Completion, Lease, Output};
@@ -144,10 +145,32 @@ impl Worker {
     }
 }
 
+/// An attempt of a stage that does not run for items like this: its component is not asked.
+fn does_not_apply(context: &StageContext, claim: &Claim, reason: String, now: Timestamp) -> Completion {
+    Completion {
+        key: claim.key,
+        version: context.version,
+        outcome: Outcome::Skipped,
+        disposition: Disposition::Skipped,
+        output: None,
+        input_hash: input_hash(&claim.data_hash, &[], &[]),
+        error: Some(reason),
+        log: None,
+        ready_at: claim.ready_at,
+        started_at: now,
+        ended_at: now,
+        memory_bytes_max: 0,
+        charges: Vec::new(),
+    }
+}
+
 /// Runs one attempt and decides what it leads to.
 fn attempt(context: &StageContext, claim: &Claim, clock: &dyn Clock) -> Completion {
     let (spec, tuning, loaded) = (context.spec(), context.tuning(), context.loaded());
     let job = &context.job.job.spec;
+    if let Some(reason) = spec.when.refuses(&claim.data) {
+        return does_not_apply(context, claim, reason, clock.now());
+    }
     let mut upstream = Vec::with_capacity(context.needs.len());
     let mut upstream_hashes = Vec::with_capacity(context.needs.len());
     for (bit, name) in &context.needs {

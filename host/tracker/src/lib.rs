@@ -5,15 +5,19 @@
 //! asks the time.
 
 mod advance;
+mod archive;
 #[cfg(test)]
 mod conformance;
+mod copy;
 mod error;
 mod filter;
 mod records;
+mod retention;
 mod sqlite;
 pub mod tables;
 mod tracker;
 
+pub use copy::{Copied, CopyProgress, copy, refuse_hosts_at_work};
 pub use error::Error;
 pub use records::{
     AttemptRow, AttemptsFilter, Cancel, Cancelled, Claim, ClaimRequest, Completion, DIFFERENCES_MAX, DeadFilter,
@@ -23,5 +27,6 @@ pub use records::{
     ResultRow, Round, RoundDone, Settlement, Sighting, Source, StageRegistration, StageStats, Upsert, Upserted,
     Upstream,
 };
+pub use retention::{Pruned, Pruning, PruningPosition, count_expired, prune};
 pub use sqlite::{Ceiling, History, SqliteOptions, SqliteReader, SqliteTracker, Synchronous};
 pub use tracker::{BoxFuture, Reader, Tracker};

@@ -22,6 +22,7 @@ use crate::disk::{Disk, free_bytes};
 use crate::dispatcher::{Command, Dispatcher, Event};
 use crate::host::{HostOptions, Store};
 use crate::load::{LoadedJob, StageContext};
+use crate::upkeep::Upkeep;
 use crate::vitals::Vitals;
 use crate::workers::{Chunk, Finished, Workers};
 
@@ -44,6 +45,31 @@ impl Parts {
     }
 }
 
+/// The turn of upkeep under way, or the time of the next.
+enum Care<'a> {
+    Turn(Pin<Box<dyn Future<Output = (Upkeep, Duration)> + Send + 'a>>),
+    Rest(Upkeep, Instant),
+    /// There is nothing to care for.
+    Never,
+}
+
+impl Care<'_> {
+    /// Resolves when a turn is over; pending for ever while there is none.
+    async fn turn(&mut self) -> (Upkeep, Duration) {
+        match self {
+            Self::Turn(turn) => turn.await,
+            Self::Rest(..) | Self::Never => std::future::pending().await,
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        match self {
+            Self::Rest(_, at) => Some(*at),
+            Self::Turn(_) | Self::Never => None,
+        }
+    }
+}
+
 type Pending<'a> = Pin<Box<dyn Future<Output = Result<Option<Event>, Error>> + Send + 'a>>;
 
 pub(crate) struct Loop<'a> {
@@ -60,6 +86,7 @@ pub(crate) struct Loop<'a> {
     discoverer: Discoverer,
     parts: Parts,
     vitals: Vitals,
+    care: Care<'a>,
     disk: Disk,
     disk_looked: Instant,
     began: Instant,
@@ -75,6 +102,11 @@ impl<'a> Loop<'a> {
         parts: Parts,
         vitals: Vitals,
     ) -> Self {
+        let jobs = parts.jobs.iter().map(|(id, loaded)| {
+            let job = &loaded.job;
+            (*id, job.spec.name.as_str(), &job.tuning.retention)
+        });
+        let care = Upkeep::new(jobs).map_or(Care::Never, |upkeep| Care::Rest(upkeep, Instant::now()));
         Self {
             host,
             options,
@@ -87,6 +119,7 @@ impl<'a> Loop<'a> {
             discoverer,
             parts,
             vitals,
+            care,
             disk: Disk::Ample,
             disk_looked: Instant::now(),
             began: Instant::now(),
@@ -116,6 +149,7 @@ impl<'a> Loop<'a> {
             if self.began.elapsed() >= self.vitals.next() && self.beating.is_none() {
                 self.beat(now);
             }
+            self.take_care(now);
             if self.disk_looked.elapsed() >= DISK_LOOK
                 && let Some(event) = self.look_at_disk()
             {
@@ -133,7 +167,8 @@ impl<'a> Loop<'a> {
             }
             let next_beat = if self.beating.is_some() { Duration::MAX } else { self.next_beat() };
             let until_stop = stop_by.map_or(Duration::MAX, |by| by.duration_since(Instant::now()));
-            let wait = dispatcher.wake_at(now).since(now).min(next_beat).min(until_stop);
+            let until_care = self.care.next().map_or(Duration::MAX, |at| at.duration_since(Instant::now()));
+            let wait = dispatcher.wake_at(now).since(now).min(next_beat).min(until_stop).min(until_care);
             let event = tokio::select! {
                 biased;
                 () = &mut shutdown, if stop_by.is_none() => {
@@ -147,6 +182,10 @@ impl<'a> Loop<'a> {
                 }
                 finished = self.finished.recv() => Some(Event::Finished(finished.ok_or(Error::Stopped)?)),
                 page = self.pages.recv() => Some(Event::Page(page.ok_or(Error::Stopped)?)),
+                (upkeep, rest) = self.care.turn() => {
+                    self.care = Care::Rest(upkeep, Instant::now() + rest);
+                    None
+                }
                 result = &mut changed => {
                     changed = self.tracker.changed_elsewhere();
                     result?;
@@ -155,6 +194,15 @@ impl<'a> Loop<'a> {
                 () = tokio::time::sleep(wait) => Some(Event::Woken),
             };
             events.extend(event);
+        }
+    }
+
+    /// Begins a turn of upkeep if it is time.
+    fn take_care(&mut self, now: Timestamp) {
+        if self.care.next().is_some_and(|at| at <= Instant::now())
+            && let Care::Rest(upkeep, _) = std::mem::replace(&mut self.care, Care::Never)
+        {
+            self.care = Care::Turn(Box::pin(upkeep.turn(self.tracker, now)));
         }
     }
 

@@ -13,6 +13,7 @@ mod load;
 mod pace;
 mod summary;
 mod trace;
+mod upkeep;
 mod vitals;
 mod workers;
 

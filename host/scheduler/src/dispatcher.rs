@@ -25,6 +25,8 @@ const LEASE_SLACK: Duration = Duration::from_secs(60);
 const PROMOTE_MAX: u32 = 4096;
 /// The longest sleep until the next look at what waits, in case another process wrote to the tracker.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// The same while another host holds work: when it is done with that, there may be nothing left to wait for.
+const LOOK_AGAIN_SOON: Duration = Duration::from_millis(500);
 
 /// Something that happened.
 pub(crate) enum Event {
@@ -288,7 +290,8 @@ impl Dispatcher {
             Due::At(at) => Some(at),
             Due::Unknown | Due::Asked | Due::None => None,
         };
-        pages.chain(due).chain([now + LOOK_AGAIN]).min().unwrap_or(now + LOOK_AGAIN)
+        let again = now + if self.others { LOOK_AGAIN_SOON } else { LOOK_AGAIN };
+        pages.chain(due).fold(again, Timestamp::min)
     }
 
     /// What is claimed and neither settled nor given back: for a host that must end now.
@@ -340,6 +343,9 @@ impl Dispatcher {
         let Some(round) = self.round.take() else { return };
         self.summary.late += done.late;
         self.summary.rounds += 1;
+        if done.applied > 0 {
+            self.summary.settled_at = Some(now);
+        }
         for ready_at in round.ready {
             self.summary.latency.record(now.since(ready_at));
         }

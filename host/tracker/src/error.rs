@@ -48,9 +48,11 @@ pub enum Error {
     /// Another process holds the database too long.
     #[error("the tracker is held by another process")]
     Busy,
-    /// A file of the data folder could not be opened or made.
-    #[error("{}: {source}", path.display())]
+    /// Something could not be done with a file of the data folder.
+    #[error("{what} {}: {source}", path.display())]
     File {
+        /// What: "cannot make".
+        what: &'static str,
         /// Which one.
         path: PathBuf,
         /// What the system says.

@@ -6,7 +6,7 @@ CARGO_HOME ?= $(HOME)/.cargo
 # Where the demo looks for crates: what building gristmill has unpacked.
 export GRISTMILL_CRATES ?= $(CARGO_HOME)/registry/src
 DATA ?= .gristmill
-HANDLERS := handlers/crates handlers/policy handlers/noop tests/hostile
+HANDLERS := handlers/crates handlers/policy handlers/noop tests/found tests/hostile
 FETCHED = $(or $(CARGO_TARGET_DIR),target)/release/.fetched
 GRISTMILL = $(or $(CARGO_TARGET_DIR),target)/release/gristmill
 

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::print_stdout, reason = "a test that fails shows its seed")]
 
+mod clock;
 mod demo;
 mod failures;
 mod help;
@@ -13,8 +14,10 @@ mod identity;
 mod items;
 mod job;
 mod kill;
+mod merging;
 mod mistakes;
 mod readme;
+mod shared;
 mod signals;
 mod storage;
 mod support;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gristmill_model::Job;
-use gristmill_scheduler::{Error, Host, HostOptions, LoadedJob, Summary, load};
+use gristmill_scheduler::{Error, Host, HostOptions, LoadedJob, Store, Summary, load};
 use gristmill_tracker::{Reader, Synchronous, Tracker};
 
 use crate::context::{Context, runtime};
@@ -68,6 +68,19 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
     grace: Duration,
 
+    /// How long after its last sign of life another host of a shared database has vanished, and its work is done here
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = takeover)]
+    takeover_after: Duration,
+
+    /// How much stays free on the disk of the data folder. Below it nothing new is discovered, below half of it nothing
+    /// more is begun; 0 leaves nothing free
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size)]
+    min_free: u64,
+
+    /// Add a line to this file before each attempt: host, fence, stage, item, attempt, as JSON
+    #[arg(long, value_name = "FILE")]
+    trace_file: Option<PathBuf>,
+
     /// Tell the state over HTTP while it runs, read-only: `/health`, `/metrics`, `/api/jobs`. It has no passwords: listen
     /// on this machine alone, or behind a proxy
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -89,6 +102,17 @@ fn time(text: &str) -> Result<Duration, String> {
     parsed.ok_or_else(|| "it is written as 30s, 5m or 1h30m".to_owned())
 }
 
+/// Shorter, and a busy machine would be taken for a dead one.
+const TAKEOVER_MIN: Duration = Duration::from_secs(1);
+
+fn takeover(text: &str) -> Result<Duration, String> {
+    time(text).and_then(|time| if time < TAKEOVER_MIN { Err("it is at least 1s".to_owned()) } else { Ok(time) })
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    gristmill_config::size(text).ok_or_else(|| "it is written as 0, 64KiB, 256MiB or 2GiB".to_owned())
+}
+
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let read = read(&args.source, context)?;
     let data = data_folder(&args.source.files, context)?;
@@ -100,20 +124,24 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     }
     let parts: Vec<Part> = args.source.files.iter().zip(&read).map(|(file, job)| part(file, job, context)).collect();
     let loaded = fit(&sandbox, &args.source.files, read, context)?;
-    let host = Host::open(HostOptions {
-        data,
-        synchronous: match args.durability {
-            Durability::Full => Synchronous::Full,
-            Durability::Normal => Synchronous::Normal,
-        },
+    let synchronous = match args.durability {
+        Durability::Full => Synchronous::Full,
+        Durability::Normal => Synchronous::Normal,
+    };
+    let options = HostOptions {
+        store: Store::Sqlite { data, synchronous },
         workers,
         watch: args.watch,
         grace: args.grace,
+        takeover_after: args.takeover_after,
+        min_free_bytes: args.min_free,
+        trace_file: args.trace_file.clone(),
         clock: Arc::clone(&context.clock),
-    })?;
-    let tracker = host.tracker();
+    };
     let stop = signals::listen(context.out.clone(), args.grace)?;
     runtime()?.block_on(async {
+        let host = Host::open(options).await?;
+        let tracker = host.tracker();
         let listening = listen::start(args.listen, Arc::clone(&tracker) as Arc<dyn Reader>, &context.out).await?;
         let before = account::counters(tracker.as_ref(), &parts).await?;
         let summary = drive(host, loaded, tracker.as_ref(), progress, &parts, stop).await?;
@@ -225,6 +253,10 @@ mod tests {
         assert_eq!(time("30s"), Ok(Duration::from_secs(30)));
         assert_eq!(time("1m30s"), Ok(Duration::from_secs(90)));
         assert_eq!(time("0s"), Ok(Duration::ZERO));
+        assert_eq!(takeover("2s"), Ok(Duration::from_secs(2)));
+        assert!(takeover("999ms").is_err());
+        assert_eq!((size("0"), size("2GiB")), (Ok(0), Ok(2 << 30)));
+        assert!(size("much").is_err());
         for wrong in ["", "30", "-3s", "soon"] {
             assert!(time(wrong).is_err(), "{wrong}");
         }

@@ -52,7 +52,7 @@ pub(crate) fn show_duration(duration: Duration) -> String {
 }
 
 /// Reads `64MiB`, `500KB`, `4096`: bytes.
-pub(crate) fn size(text: &str) -> Option<u64> {
+pub fn size(text: &str) -> Option<u64> {
     let (count, unit) = digits(text, 15)?;
     let unit = if unit.is_empty() { "B" } else { unit };
     // What overflows is too large for every range.

@@ -147,7 +147,7 @@ pub struct FileGrant {
 }
 
 /// How a job runs.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Default)]
 pub struct JobTuning {
     /// How discovery runs.
     pub discover: DiscoverTuning,

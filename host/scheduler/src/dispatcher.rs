@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use gristmill_model::{DeadReason, DiscoverTuning, Disposition, Fence, HostId, JobId, StageId, StageKey, Timestamp};
 use gristmill_tracker::{
-    ClaimRequest, Completion, Lease, Lost, NewItem, Release, Round, RoundDone, Settlement, Upsert, Upserted,
+    ClaimRequest, Completion, Lease, Lost, Outlook, Release, Round, RoundDone, Settlement, Source as FoundBy, Upsert,
+    Upserted,
 };
 
 use crate::discover::{Page, PageFailure, PageResult};
-use crate::pace::{ATTEMPTS_IN_FLIGHT_MAX, Pace};
+use crate::disk::Disk;
+use crate::pace::{ATTEMPTS_IN_FLIGHT_MAX, CHUNK_MAX, Pace};
 use crate::summary::Summary;
 use crate::workers::Finished;
 
@@ -38,10 +40,14 @@ pub(crate) enum Event {
     Upserted(JobId, Upserted),
     /// Waiting work became ready.
     Promoted(u64),
-    /// When the next waiting work will be ready.
-    NextDue(Option<Timestamp>),
+    /// What waits, and what is under way here and elsewhere.
+    Outlook(Outlook),
     /// Vanished hosts lost their work.
     Reaped(Lost),
+    /// Somebody else wrote to the tracker.
+    Changed,
+    /// How much room the disk has now.
+    Disk(Disk),
     /// Time has passed.
     Woken,
     /// Somebody asked the host to stop.
@@ -57,7 +63,7 @@ pub(crate) enum Command {
     Ask(JobId, Option<String>),
     Upsert(Upsert),
     Promote(u32),
-    NextDue,
+    Look,
     /// Let the threads give back what they have not begun.
     StopWorkers,
 }
@@ -109,6 +115,12 @@ pub(crate) struct Dispatcher {
     ready_epoch: u64,
     release_in_flight: bool,
     due: Due,
+    /// When it was last looked, there were leases that are not this host's, or not any more: what they settle may
+    /// release more.
+    others: bool,
+    /// That look began when nothing was under way here: the leases were others'.
+    looked_when_quiet: bool,
+    disk: Disk,
     stopping: bool,
     pub(crate) summary: Summary,
 }
@@ -154,6 +166,9 @@ impl Dispatcher {
             ready_epoch: 0,
             release_in_flight: false,
             due: Due::Unknown,
+            others: false,
+            looked_when_quiet: false,
+            disk: Disk::Ample,
             stopping: false,
             summary: Summary::default(),
         }
@@ -178,6 +193,11 @@ impl Dispatcher {
         self.sources.insert(job, Source { name: name.to_owned(), tuning, discovery, failures: 0, cursor: None });
     }
 
+    /// No lease lasts longer.
+    pub(crate) fn longest_lease(&self) -> Duration {
+        self.stages.values().map(|stage| stage.timeout * CHUNK_MAX + LEASE_SLACK).max().unwrap_or(LEASE_SLACK)
+    }
+
     /// Takes in what happened and says what to do about it.
     #[must_use]
     pub(crate) fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Command> {
@@ -195,8 +215,11 @@ impl Dispatcher {
                 }
             }
             // An answer to a question that was overtaken by new waiting work says nothing.
-            Event::NextDue(due) if self.due == Due::Asked => self.due = due.map_or(Due::None, Due::At),
-            Event::NextDue(_) => {}
+            Event::Outlook(outlook) if self.due == Due::Asked => {
+                self.due = outlook.next_due.map_or(Due::None, Due::At);
+                self.others = outlook.leases > 0;
+            }
+            Event::Outlook(_) => {}
             Event::Reaped(lost) => {
                 self.summary.lost += lost.attempts;
                 self.summary.dead += lost.dead;
@@ -207,8 +230,16 @@ impl Dispatcher {
             Event::Woken => {
                 if self.due == Due::None {
                     self.due = Due::Unknown;
+                    if self.others {
+                        self.expect_ready();
+                    }
                 }
             }
+            Event::Changed => {
+                self.due = Due::Unknown;
+                self.expect_ready();
+            }
+            Event::Disk(disk) => self.disk = disk,
             Event::Stop => {
                 self.stopping = true;
                 self.summary.interrupted = true;
@@ -219,19 +250,30 @@ impl Dispatcher {
         commands
     }
 
-    /// Whether everything is done, or given back.
-    pub(crate) fn is_over(&self) -> bool {
-        let quiet = self.in_flight == 0
+    /// Whether nothing is claimed, and nothing is being written for what was.
+    fn is_quiet(&self) -> bool {
+        self.in_flight == 0
             && self.round.is_none()
             && !self.release_in_flight
             && self.finished.is_empty()
-            && self.unrun.is_empty();
+            && self.unrun.is_empty()
+    }
+
+    /// Whether there is work that the full disk keeps from being done, and nothing else to wait for.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.disk == Disk::Full && !self.watch && !self.stopping && self.is_quiet() && !self.is_over()
+    }
+
+    /// Whether everything is done, or given back.
+    pub(crate) fn is_over(&self) -> bool {
+        let quiet = self.is_quiet();
         let discovering = self.sources.values().any(|source| matches!(source.discovery, Discovery::Running));
         if self.stopping {
             return quiet;
         }
         let nothing_left = self.stages.values().all(|stage| !stage.may_have_ready)
             && self.due == Due::None
+            && !self.others
             && self.sources.values().all(|source| matches!(source.discovery, Discovery::Over));
         quiet && !discovering && nothing_left && !self.watch
     }
@@ -339,10 +381,13 @@ impl Dispatcher {
         match result.page {
             Ok(Page { items, next }) => {
                 source.failures = 0;
-                source.cursor.clone_from(&next);
-                commands.push(Command::Upsert(upsert(result.job, items, next, now)));
+                let found_by = FoundBy::Page { cursor: source.cursor.take(), next: next.clone() };
+                source.cursor = next;
+                let rediscovery = source.tuning.rediscovery.clone();
+                commands.push(Command::Upsert(Upsert { job: result.job, items, source: found_by, rediscovery, now }));
             }
             Err(failure) => {
+                source.cursor = result.cursor;
                 if let Some(reason) = source.fail(&failure, now) {
                     tracing::warn!(job = name, reason = reason.name(), "discovery failed: {}", failure.message);
                     self.summary.discovery_failures.push((name, failure.message));
@@ -382,7 +427,9 @@ impl Dispatcher {
             commands.push(Command::Release(unrun));
         }
         if !self.stopping {
-            self.ask_for_pages(now, commands);
+            if self.disk == Disk::Ample {
+                self.ask_for_pages(now, commands);
+            }
             self.look_at_waiting(now, commands);
         }
         self.start_round(now, commands);
@@ -401,10 +448,15 @@ impl Dispatcher {
     }
 
     fn look_at_waiting(&mut self, now: Timestamp, commands: &mut Vec<Command>) {
+        if self.due == Due::None && self.others && !self.looked_when_quiet && self.is_quiet() {
+            // The leases of that look may have been this host's own.
+            self.due = Due::Unknown;
+        }
         match self.due {
             Due::Unknown => {
                 self.due = Due::Asked;
-                commands.push(Command::NextDue);
+                self.looked_when_quiet = self.is_quiet();
+                commands.push(Command::Look);
             }
             Due::At(at) if at <= now => {
                 self.due = Due::Asked;
@@ -420,7 +472,7 @@ impl Dispatcher {
         if self.round.is_some() {
             return;
         }
-        let claims = if self.stopping { Vec::new() } else { self.claims() };
+        let claims = if self.stopping || self.disk == Disk::Full { Vec::new() } else { self.claims() };
         if claims.is_empty() && self.finished.is_empty() {
             return;
         }
@@ -479,7 +531,8 @@ impl Source {
         let policy = &self.tuning.retry;
         let counters = gristmill_model::Counters { attempts: self.failures, ..Default::default() };
         let key = StageKey(0);
-        match gristmill_model::decide(failure.outcome, failure.after, counters, policy, key, false) {
+        let age = Duration::ZERO;
+        match gristmill_model::decide(failure.outcome, failure.after, counters, age, policy, key, false) {
             Disposition::Wait(delay) => {
                 self.failures = counters.after(failure.outcome).attempts;
                 self.discovery = Discovery::Waiting { at: now + delay, cursor: self.cursor.take() };
@@ -496,10 +549,6 @@ impl Source {
             }
         }
     }
-}
-
-fn upsert(job: JobId, items: Vec<NewItem>, cursor: Option<String>, now: Timestamp) -> Upsert {
-    Upsert { job, items, cursor, now }
 }
 
 #[cfg(test)]

@@ -28,5 +28,5 @@ pub use records::{
     Upstream,
 };
 pub use retention::{Pruned, Pruning, PruningPosition, count_expired, prune};
-pub use sqlite::{Ceiling, SqliteOptions, SqliteReader, SqliteTracker, Synchronous};
+pub use sqlite::{Ceiling, History, SqliteOptions, SqliteReader, SqliteTracker, Synchronous};
 pub use tracker::{BoxFuture, Reader, Tracker};

@@ -5,6 +5,7 @@
 
 mod ceiling;
 mod history;
+mod history_rows;
 mod items;
 mod jobs;
 mod leases;
@@ -21,6 +22,7 @@ use std::path::Path;
 use gristmill_model::{HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
 
 pub use self::ceiling::Ceiling;
+pub use self::history_rows::History;
 use self::open::{HostLock, open_for_writing};
 pub use self::reader::SqliteReader;
 use self::writer::Writer;

@@ -204,14 +204,7 @@ impl<'c> Session<'c> {
     /// Writes an item's masks.
     pub(super) fn set_masks(&mut self, item: ItemId, masks: Masks) -> Result<(), Error> {
         let Masks { done, skipped, dead, live, stale } = masks;
-        self.hot.set_masks.execute((
-            item.0,
-            done as i64,
-            skipped as i64,
-            dead as i64,
-            live as i64,
-            stale as i64,
-        ))?;
+        self.hot.set_masks.execute((item.0, done as i64, skipped as i64, dead as i64, live as i64, stale as i64))?;
         Ok(())
     }
 

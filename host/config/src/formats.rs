@@ -4,7 +4,7 @@
 //! Never touches what a path or an origin stands for.
 
 use crate::shape::Format;
-use crate::units::{RATE_PATTERN, is_rate};
+use crate::units::{self, RATE_PATTERN};
 
 pub(crate) static NAME: Format = Format {
     what: "a name",
@@ -116,7 +116,7 @@ pub(crate) static RATE: Format = Format {
     what: "a rate",
     pattern: RATE_PATTERN,
     example: "10/s",
-    fault: |text| (!is_rate(text)).then(|| "must be a rate such as `10/s`, `600/m` or `1/h`".to_owned()),
+    fault: |text| units::rate(text).is_none().then(|| "must be a rate such as `10/s`, `600/m` or `1/h`".to_owned()),
 };
 
 pub(crate) static CRON: Format = Format {

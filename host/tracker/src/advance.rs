@@ -37,8 +37,9 @@ pub(crate) fn settle(dag: &Dag, masks: Masks, cancelled: bool, bit: StageBit, st
         // What is being redone already is run on the new output, or finds that out when it is settled.
         masks.stale |= dag.dependents(bit) & (masks.done | masks.skipped);
     }
-    let (skipped, replaced) = if state == State::Skipped { skip_along(dag, &mut masks) } else { (0, 0) };
-    let candidates = dag.dependents(bit) | dependents(dag, skipped);
+    let (skipped, replaced) = skip_along(dag, &mut masks);
+    // Without anything skipped, which is the hot path, only its dependents can have become runnable.
+    let candidates = if masks.skipped == 0 { dag.dependents(bit) } else { dag.all() };
     let released = if cancelled { 0 } else { dag.runnable_among(masks, candidates) };
     masks.live |= released;
     Advance {
@@ -52,12 +53,17 @@ pub(crate) fn settle(dag: &Dag, masks: Masks, cancelled: bool, bit: StageBit, st
 }
 
 /// Skips along whatever can never run, since it cannot do without the output of a stage that is skipped. Returns those
-/// stages, and of those the ones that had a result, which are stale: what was made from them is stale now, too.
+/// stages, and of those the ones that had a result, which was stale: what was made from them is stale now, too. What is
+/// skipped so and stays so is never stale: it could not be redone.
 pub(crate) fn skip_along(dag: &Dag, masks: &mut Masks) -> (u64, u64) {
     let (mut skipped, mut replaced) = (0, 0);
+    if masks.skipped == 0 {
+        return (skipped, replaced);
+    }
     loop {
         let more = dag.skipped_through(*masks);
         if more == 0 {
+            masks.stale &= !(masks.skipped & !masks.live & dag.barred(masks.skipped));
             return (skipped, replaced);
         }
         let had = more & masks.done;

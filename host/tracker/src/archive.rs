@@ -72,7 +72,7 @@ fn failed(folder: &Path, source: io::Error) -> Error {
     if source.kind() == ErrorKind::StorageFull {
         return Error::DiskFull;
     }
-    Error::File { path: folder.to_owned(), source }
+    Error::File { what: "cannot write an archive in", path: folder.to_owned(), source }
 }
 
 /// `20260131T235959Z`.

@@ -11,6 +11,8 @@ mod conformance;
 mod copy;
 mod error;
 mod filter;
+#[cfg(test)]
+mod memory;
 mod records;
 mod retention;
 mod sqlite;

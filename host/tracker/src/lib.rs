@@ -30,5 +30,5 @@ pub use records::{
     Upstream,
 };
 pub use retention::{Pruned, Pruning, PruningPosition, count_expired, prune};
-pub use sqlite::{Ceiling, History, SqliteOptions, SqliteReader, SqliteTracker, Synchronous};
+pub use sqlite::{Ceiling, History, SqliteOptions, SqliteReader, SqliteTracker, Swept, Synchronous, backup, restore};
 pub use tracker::{BoxFuture, Reader, Tracker};

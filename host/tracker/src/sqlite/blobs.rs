@@ -134,7 +134,9 @@ pub(super) fn sweep(session: &Session<'_>, from: u8, limit: u32, before: Timesta
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             let hash = name.parse::<Digest>().ok();
             let is_unfinished = path.extension().is_some_and(|extension| extension == UNFINISHED);
-            if (hash.is_none() && !is_unfinished) || hash.is_some_and(|hash| named.exists([&hash.0[..]]).unwrap_or(true)) {
+            if (hash.is_none() && !is_unfinished)
+                || hash.is_some_and(|hash| named.exists([&hash.0[..]]).unwrap_or(true))
+            {
                 continue;
             }
             let Ok(metadata) = fs::metadata(&path) else { continue };
@@ -160,5 +162,9 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
 
 /// What went wrong with a file. A full disk is that, whichever file met it.
 pub(super) fn failed(what: &'static str, path: &Path, source: io::Error) -> Error {
-    if source.kind() == ErrorKind::StorageFull { Error::DiskFull } else { Error::File { what, path: path.to_owned(), source } }
+    if source.kind() == ErrorKind::StorageFull {
+        Error::DiskFull
+    } else {
+        Error::File { what, path: path.to_owned(), source }
+    }
 }

@@ -47,8 +47,8 @@ pub(super) const ENQUEUE_AGAIN: &str = "INSERT INTO queue (key, stage_id, state,
 pub(super) const KNOWN: &str =
     "SELECT id, data_hash, coalesce(seen_hash, data_hash) FROM items WHERE job_id = ?1 AND key = ?2";
 pub(super) const INSERT: &str =
-    "INSERT INTO items (id, job_id, live, priority, discovered_at, changed_at, key, data_hash, data)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7, ?8)";
+    "INSERT INTO items (job_id, live, priority, discovered_at, changed_at, key, data_hash, data)
+     VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6, ?7)";
 pub(super) const SIGHT: &str = "INSERT INTO sightings (item_id, data_hash, at, source, cursor) VALUES (?1, ?2, ?3, ?4, ?5)
     ON CONFLICT (item_id, data_hash) DO UPDATE SET at = excluded.at, source = excluded.source, cursor = excluded.cursor";
 pub(super) const END_LEASE: &str = "DELETE FROM leases WHERE fence = ?1 AND open <= ?2";

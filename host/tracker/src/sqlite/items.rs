@@ -3,7 +3,7 @@
 //! Owns the upsert, which costs an unchanged item one index look-up and no write. Never says how data is merged: that
 //! is a pure function of the model, or a component's answer.
 
-use gristmill_model::{Bits, Dag, Digest, ItemId, ItemStatus, Masks, Merge, OnUpdate, StageBit, StageKey};
+use gristmill_model::{Bits, Dag, Digest, ItemId, ItemStatus, Masks, Merge, OnUpdate};
 use rusqlite::OptionalExtension;
 
 use super::session::{ItemMasks, Session};
@@ -13,7 +13,6 @@ use crate::records::{NewItem, Source, Upsert, Upserted};
 pub(super) fn upsert(session: &mut Session<'_>, batch: &Upsert) -> Result<Upserted, Error> {
     let dag = session.dag(batch.job)?;
     let roots = dag.runnable(Masks::default());
-    let mut next = next_id(session)?;
     let mut done = Upserted::default();
     for item in &batch.items {
         let known = session.hot.known.query_row((batch.job.0, &item.key), |row| {
@@ -29,8 +28,7 @@ pub(super) fn upsert(session: &mut Session<'_>, batch: &Upsert) -> Result<Upsert
                 }
             }
             None => {
-                insert(session, batch, item, next, roots, dag.all())?;
-                next.0 += 1;
+                insert(session, batch, item, roots, dag.all())?;
                 done.new += 1;
             }
         }
@@ -47,29 +45,8 @@ pub(super) fn upsert(session: &mut Session<'_>, batch: &Upsert) -> Result<Upsert
     Ok(done)
 }
 
-/// The id of the next item. One that was deleted never comes back: attempts outlive their items, and name them.
-/// `sqlite_sequence` is where SQLite keeps such a number; `prune` notes it there.
-fn next_id(session: &Session<'_>) -> Result<ItemId, Error> {
-    let last: i64 = session
-        .connection
-        .prepare_cached(
-            "SELECT max(coalesce((SELECT max(id) FROM items), 0),
-                        coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'items'), 0))",
-        )?
-        .query_row([], |row| row.get(0))?;
-    Ok(ItemId(last + 1))
-}
-
-fn insert(
-    session: &mut Session<'_>,
-    batch: &Upsert,
-    item: &NewItem,
-    id: ItemId,
-    roots: u64,
-    all: u64,
-) -> Result<(), Error> {
+fn insert(session: &mut Session<'_>, batch: &Upsert, item: &NewItem, roots: u64, all: u64) -> Result<(), Error> {
     session.hot.insert.execute((
-        id.0,
         batch.job.0,
         roots as i64,
         item.priority,
@@ -78,6 +55,7 @@ fn insert(
         &item.data_hash.0[..],
         &item.data,
     ))?;
+    let id = ItemId(session.connection.last_insert_rowid());
     if batch.rediscovery.sightings_max > 0 {
         sight(session, batch, item, id)?;
     }
@@ -189,9 +167,4 @@ fn reprocess(session: &mut Session<'_>, batch: &Upsert, id: ItemId, dag: &Dag) -
     let status = |masks| ItemStatus::of(masks, dag.all(), item.cancelled);
     session.tally.status(batch.job, status(item.masks), status(masks));
     Ok(())
-}
-
-/// The range of keys that the stages of an item have.
-pub(super) fn keys_of(item: ItemId) -> (i64, i64) {
-    (StageKey::new(item, StageBit(0)).0, StageKey::new(item, StageBit(63)).0)
 }

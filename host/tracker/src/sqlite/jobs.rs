@@ -35,6 +35,7 @@ pub(super) fn register(session: &mut Session<'_>, job: &JobRegistration) -> Resu
     retire_others(session, id, dag.all(), job.now)?;
     if before.is_some() && before != stored_shape(session, id)? {
         // Every item's status may change with the DAG: `reconcile` counts them anew, page by page.
+        session.write_tally()?;
         session.connection.execute("DELETE FROM item_counts WHERE job_id = ?1", [id.0])?;
         session.connection.execute("UPDATE jobs SET reconciled = 0 WHERE id = ?1", [id.0])?;
     }

@@ -5,8 +5,9 @@
 use gristmill_model::{Bits, Dag, ItemId, ItemStatus, JobId, StageId, StageKey, State, Timestamp};
 use rusqlite::OptionalExtension;
 
-use super::session::{ItemMasks, Session, settled_state};
-use crate::Error;
+use super::round::skip_along;
+use super::session::{ItemMasks, Session};
+use crate::{Error, advance};
 
 /// Work of retired stages is dropped, what may run is enqueued, for a page of items.
 pub(super) fn reconcile(
@@ -54,11 +55,10 @@ fn reconcile_item(
         if let Some(state) = dropped.and_then(State::from_code) {
             session.tally.stage(StageId::new(item.job, bit), state, -1);
             masks.live &= !bit.mask();
-            if let Some(state) = settled_state(masks, bit) {
-                session.tally.stage(StageId::new(item.job, bit), state, 1);
-            }
         }
     }
+    let (skipped, _) = advance::skip_along(dag, &mut masks);
+    skip_along(session, now, id, item, skipped)?;
     let released = if item.cancelled { 0 } else { dag.runnable(masks) };
     session.enqueue(id, item, masks, released, now)?;
     masks.live |= released;

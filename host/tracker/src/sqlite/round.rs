@@ -4,7 +4,7 @@
 //! what an outcome leads to: a completion carries its disposition.
 
 use gristmill_model::{
-    Bits, Counters, DeadReason, Digest, Disposition, Fence, HostId, StageBit, StageId, StageKey, State, Timestamp,
+    Bits, Counters, DeadReason, Digest, Disposition, Fence, HostId, ItemId, StageId, StageKey, State, Timestamp,
 };
 use rusqlite::OptionalExtension;
 
@@ -121,13 +121,10 @@ pub(super) fn record(session: &mut Session<'_>, attempt: &Attempt<'_>, taken: &T
     }
 }
 
-/// A stage of a cancelled item whose queue row is gone. It is what it was before it was live.
+/// Says that the queue row of a stage of a cancelled item is gone.
 pub(super) fn leave_queue(session: &mut Session<'_>, key: StageKey, item: ItemMasks) -> Result<(), Error> {
     let mut masks = item.masks;
     masks.live &= !key.bit().mask();
-    if let Some(state) = settled_state(masks, key.bit()) {
-        session.tally.stage(StageId::new(item.job, key.bit()), state, 1);
-    }
     session.set_masks(key.item(), masks)
 }
 
@@ -147,7 +144,7 @@ fn insert_attempt(session: &mut Session<'_>, attempt: &Attempt<'_>, taken: &Take
         ran.then_some(completion.version.0),
         ran.then_some(completion.memory_bytes_max as i64),
         ran.then_some(&completion.input_hash.0[..]),
-        session.spec(taken.stage.job()).filter(|_| ran),
+        session.spec(taken.stage.job()),
         taken.operation,
         completion.error.as_deref(),
         completion.log.as_deref(),
@@ -181,7 +178,7 @@ fn settle_stage(
 ) -> Result<u64, Error> {
     let Completion { key, version, .. } = *attempt.completion;
     let changed = match settled_state(item.masks, key.bit()) {
-        Some(was) => replace(session, attempt.completion, was, state)?,
+        Some(was) => replace(session, attempt.completion, item, was, state)?,
         None => false,
     };
     store(session, attempt, (state, reason), counters, id)?;
@@ -191,18 +188,23 @@ fn settle_stage(
     }
     let dag = session.dag(item.job)?;
     let after = advance::settle(&dag, item.masks, item.cancelled, key.bit(), state, changed);
-    for bit in Bits(after.skipped) {
-        skip_through(session, attempt.now, key, bit, item)?;
-    }
+    skip_along(session, attempt.now, key.item(), item, after.skipped)?;
     session.enqueue(key.item(), item, after.masks, after.released, attempt.now)?;
     session.set_masks(key.item(), after.masks)?;
     session.tally.status(item.job, after.was, after.is);
     Ok(u64::from(after.released.count_ones()))
 }
 
-/// Takes the result that is replaced out of the counters. Returns whether the new one is another. A dead stage keeps
-/// the result it had, and its count.
-fn replace(session: &mut Session<'_>, new: &Completion, was: State, state: State) -> Result<bool, Error> {
+/// Takes the outcome that is replaced out of the counters. Returns whether the new one is another. A dead stage keeps
+/// the output it had, and its count.
+fn replace(
+    session: &mut Session<'_>,
+    new: &Completion,
+    item: ItemMasks,
+    was: State,
+    state: State,
+) -> Result<bool, Error> {
+    session.tally.stage(StageId::new(item.job, new.key.bit()), was, -1);
     if state == State::Dead {
         return Ok(false);
     }
@@ -279,22 +281,37 @@ fn wait(
     Ok(())
 }
 
-fn skip_through(
+/// Writes that stages were skipped along, in place of the results that they had.
+pub(super) fn skip_along(
     session: &mut Session<'_>,
     now: Timestamp,
-    key: StageKey,
-    bit: StageBit,
+    id: ItemId,
     item: ItemMasks,
+    stages: u64,
 ) -> Result<(), Error> {
-    session
-        .connection
-        .prepare_cached(
-            "INSERT INTO item_stages (key, state, attempts, lost, deferrals, settled_at, error)
-             VALUES (?1, 5, 0, 0, 0, ?2, 'a stage whose output it needs was skipped')
-             ON CONFLICT (key) DO NOTHING",
-        )?
-        .execute((StageKey::new(key.item(), bit).0, now.0))?;
-    session.tally.stage(StageId::new(item.job, bit), State::Skipped, 1);
+    for bit in Bits(stages) {
+        let (key, stage) = (StageKey::new(id, bit), StageId::new(item.job, bit));
+        let old: Option<(i64, Option<i64>)> = session
+            .connection
+            .prepare_cached("SELECT state, iif(output IS NULL, NULL, version_id) FROM item_stages WHERE key = ?1")?
+            .query_row([key.0], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        if let Some((state, version)) = old {
+            State::from_code(state).inspect(|state| session.tally.stage(stage, *state, -1));
+            version.inspect(|version| session.tally.version(*version, -1));
+        }
+        session
+            .connection
+            .prepare_cached(
+                "INSERT INTO item_stages (key, state, attempts, lost, deferrals, settled_at, error)
+                 VALUES (?1, 5, 0, 0, 0, ?2, 'a stage whose output it needs was skipped')
+                 ON CONFLICT (key) DO UPDATE SET
+                    state = 5, reason = NULL, attempts = 0, lost = 0, deferrals = 0, settled_at = excluded.settled_at,
+                    version_id = NULL, input_hash = NULL, output_hash = NULL, output = NULL, error = excluded.error",
+            )?
+            .execute((key.0, now.0))?;
+        session.tally.stage(stage, State::Skipped, 1);
+    }
     Ok(())
 }
 

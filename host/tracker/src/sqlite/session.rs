@@ -82,10 +82,7 @@ pub(super) struct ItemMasks {
 }
 
 impl ItemMasks {
-    /// What `read` reads.
-    pub(super) const COLUMNS: &'static str =
-        "job_id, done, skipped, dead, live, stale, priority, cancelled_at IS NOT NULL";
-
+    /// Columns: `job_id, done, skipped, dead, live, stale, priority, cancelled_at IS NOT NULL`.
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let mask = |column| row.get::<_, i64>(column).map(|bits| bits as u64);
         Ok(Self {
@@ -97,8 +94,7 @@ impl ItemMasks {
     }
 }
 
-/// The state of a stage that is not live; none if it was never settled. A settled stage that is live counts as what
-/// it is in the queue, and as that alone.
+/// What a stage was settled as; none if it never was. One that is being redone is that as well.
 pub(super) fn settled_state(masks: Masks, bit: StageBit) -> Option<State> {
     [(masks.dead, State::Dead), (masks.done, State::Done), (masks.skipped, State::Skipped)]
         .into_iter()
@@ -196,6 +192,15 @@ impl<'c> Session<'c> {
         Ok(dag)
     }
 
+    /// Whether an item is in its job's counters: an edited DAG has them counted anew, page by page.
+    pub(super) fn is_counted(&self, job: JobId, item: ItemId) -> Result<bool, Error> {
+        let reconciled: Option<i64> = self
+            .connection
+            .prepare_cached("SELECT reconciled FROM jobs WHERE id = ?1")?
+            .query_row([job.0], |row| row.get(0))?;
+        Ok(reconciled.is_none_or(|last| item.0 <= last))
+    }
+
     /// Reads an item's masks; none if there is no such item.
     pub(super) fn masks(&mut self, item: i64) -> Result<Option<ItemMasks>, Error> {
         Ok(self.hot.masks.query_row([item], ItemMasks::read).optional()?)
@@ -222,9 +227,8 @@ impl<'c> Session<'c> {
             let stage = StageId::new(of.job, bit);
             let key = StageKey::new(item, bit);
             let place = claim_key(now.0, of.priority);
-            if let Some(state) = settled_state(masks, bit) {
+            if settled_state(masks, bit).is_some() {
                 self.connection.prepare_cached(super::hot::ENQUEUE_AGAIN)?.execute((key.0, stage.0, place, now.0))?;
-                self.tally.stage(stage, state, -1);
             } else {
                 self.hot.enqueue.execute((key.0, stage.0, place, now.0))?;
             }

@@ -77,7 +77,7 @@ fn the_status_is_the_same_in_rust_and_in_sql() {
     drop(open(&place).expect("a tracker"));
     let db = Connection::open_in_memory().expect("a database");
     db.execute_batch("CREATE TABLE items (done, skipped, dead, live, stale, cancelled_at)").expect("a table");
-    let sql = format!("SELECT {} FROM items WHERE ?1", super::reader::STATUS_CASE);
+    let sql = format!("SELECT {} FROM items WHERE ?1", super::lists::STATUS_CASE);
     let mut seen = std::collections::HashSet::new();
     for packed in 0..1u64 << 11 {
         let field = |place: u32| packed >> (2 * place) & 3;

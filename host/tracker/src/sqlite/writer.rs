@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use super::blobs::Blobs;
 use super::session::Session;
 use crate::Error;
 
@@ -55,17 +56,20 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection) -> Result<Self, Error> {
+    /// `beside`: a host may be writing too.
+    pub(super) fn start(connection: Connection, blobs: Blobs, beside: bool) -> Result<Self, Error> {
         let (sender, receiver) = sync_channel(QUEUE_MAX);
         let (ready, started) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("tracker-writer".to_owned())
-            .spawn(move || match Session::new(&connection) {
+            .spawn(move || match Session::new(&connection, blobs, beside) {
                 Ok(session) => {
                     let _ = ready.send(Ok(()));
                     write_all(session, &receiver);
-                    // A checkpoint at the end leaves one whole file behind; without it nothing is lost either.
-                    let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+                    if !beside {
+                        // A checkpoint at the end leaves one whole file behind; without it nothing is lost either.
+                        let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+                    }
                 }
                 Err(error) => {
                     let _ = ready.send(Err(error));

@@ -22,6 +22,11 @@ tools:
 	@command -v cc >/dev/null || { echo 'installing a C compiler, for the SQLite inside'; apt-get update -q && apt-get install -y -q gcc libc6-dev; }
 	@rustc --print target-libdir --target wasm32-wasip2 2>/dev/null | xargs -I{} test -d {} || { echo 'installing the target wasm32-wasip2'; rustup target add wasm32-wasip2; }
 
+# The tests run a real Postgres, which each test process starts for itself.
+.PHONY: tools-test
+tools-test: tools
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { echo 'installing postgresql, for the tests'; apt-get update -q && apt-get install -y -q postgresql; }
+
 .PHONY: build
 build: tools
 	@test -x $(GRISTMILL) || echo "building gristmill (about ten minutes the first time: there is a compiler inside)"
@@ -42,7 +47,7 @@ bench: handlers
 	$(GRISTMILL) bench
 
 .PHONY: test
-test: tools
+test: tools-test
 	cargo fmt --all --check
 	cargo fmt --all --check --manifest-path handlers/Cargo.toml
 	cargo clippy --workspace --all-targets --locked -- -D warnings

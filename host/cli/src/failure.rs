@@ -102,6 +102,7 @@ impl From<TrackerError> for Failure {
                 (Exit::Data, "`gristmill run` brings it up to date once the other host has ended")
             }
             TrackerError::Blob(_) => (Exit::Data, "`gristmill doctor` tells what is missing; a backup may have it"),
+            TrackerError::Differs { .. } => (Exit::Data, "copy again, to a new place, while no host is at work"),
             TrackerError::UnknownJob(_) | TrackerError::Stopped => {
                 (Exit::Internal, "nothing that was settled is lost: run again")
             }

@@ -51,7 +51,7 @@ pub(crate) static JOB: Shape = Shape::Table(&[
         .verbatim(),
 ]);
 
-static DISCOVER: [Key; 11] = [
+static DISCOVER: [Key; 12] = [
     key("handler", Shape::Text(&HANDLER), "The component that finds items: a path beside this file.").required(),
     key("grants", Shape::Table(&GRANTS), "What the handler may touch. Nothing, unless it says so here."),
     key(
@@ -84,6 +84,12 @@ static DISCOVER: [Key; 11] = [
     .default(|| json!(ON_UPDATE[OnUpdate::default() as usize])),
     key("page", Shape::Whole { min: 1, max: 100_000 }, "How many items a page may hold.")
         .default(|| json!(DiscoverTuning::default().page)),
+    key(
+        "backlog",
+        Shape::Whole { min: 1, max: 1_000_000_000 },
+        "No page is asked for while more work than this is ready.",
+    )
+    .default(|| json!(DiscoverTuning::default().backlog)),
     key("limits", Shape::Table(&DISCOVER_LIMITS), "What one page may use."),
     key("retry", Shape::Table(&RETRY), "When a page is tried again."),
 ];

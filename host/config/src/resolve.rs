@@ -54,6 +54,7 @@ impl Resolver<'_> {
         DiscoverTuning {
             every: node.get("every").and_then(Node::duration),
             page: node.get("page").and_then(count).unwrap_or(default.page),
+            backlog: node.get("backlog").and_then(count).unwrap_or(default.backlog),
             limits: limits(node.get("limits"), default.limits),
             retry: self.retry(node.get("retry"), default.retry),
             rediscovery: rediscovery(node, default.rediscovery),

@@ -204,6 +204,8 @@ pub struct DiscoverTuning {
     pub every: Option<Duration>,
     /// How many items a page may hold.
     pub page: u32,
+    /// No page is asked for while more stages of the job's items than this are ready.
+    pub backlog: u32,
     /// What one page may use.
     pub limits: Limits,
     /// When a page is tried again.
@@ -215,7 +217,14 @@ pub struct DiscoverTuning {
 impl Default for DiscoverTuning {
     fn default() -> Self {
         let limits = Limits { timeout: Duration::from_secs(60), output_bytes_max: 16 << 20, ..Limits::default() };
-        Self { every: None, page: 1000, limits, retry: RetryPolicy::default(), rediscovery: Rediscovery::default() }
+        Self {
+            every: None,
+            page: 1000,
+            backlog: 100_000,
+            limits,
+            retry: RetryPolicy::default(),
+            rediscovery: Rediscovery::default(),
+        }
     }
 }
 

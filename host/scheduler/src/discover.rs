@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -55,7 +56,7 @@ pub(crate) struct PageFailure {
 
 /// The handle of the thread. Dropping it ends the thread after the page at hand.
 pub(crate) struct Discoverer {
-    requests: Option<std::sync::mpsc::SyncSender<PageRequest>>,
+    requests: Option<SyncSender<PageRequest>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -81,13 +82,23 @@ impl Discoverer {
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 
-    pub(crate) fn ask(&self, request: PageRequest) -> Result<(), Error> {
-        self.requests.as_ref().ok_or(Error::Stopped)?.send(request).map_err(|_| Error::Stopped)
+    /// What asks for pages.
+    pub(crate) fn asker(&self) -> Asker {
+        Asker(self.requests.clone())
     }
 
     /// Leaves the thread behind. For a host that ends while a page is still being made.
     pub(crate) fn abandon(mut self) {
         self.thread = None;
+    }
+}
+
+/// Asks for pages.
+pub(crate) struct Asker(Option<SyncSender<PageRequest>>);
+
+impl Asker {
+    pub(crate) fn ask(&self, request: PageRequest) -> Result<(), Error> {
+        self.0.as_ref().ok_or(Error::Stopped)?.send(request).map_err(|_| Error::Stopped)
     }
 }
 

@@ -28,6 +28,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// The same while another host holds work: when it is done with that, there may be nothing left to wait for.
 const LOOK_AGAIN_SOON: Duration = Duration::from_millis(500);
 
+/// How long discovery rests while there is enough to do.
+const BACKLOG_REST: Duration = Duration::from_millis(200);
+
 /// Something that happened.
 pub(crate) enum Event {
     /// A thread finished attempts.
@@ -38,6 +41,8 @@ pub(crate) enum Event {
     Released,
     /// A handler answered with a page.
     Page(PageResult),
+    /// So much of the job is ready that no page is asked for now.
+    Backlogged(JobId),
     /// The tracker recorded a page.
     Upserted(JobId, Upserted),
     /// Waiting work became ready.
@@ -61,8 +66,8 @@ pub(crate) enum Command {
     Round(Round),
     Run(Lease),
     Release(Vec<Release>),
-    /// Ask for the page of that cursor.
-    Ask(JobId, Option<String>),
+    /// Ask for the page of that cursor, unless more than so much of the job is ready.
+    Ask(JobId, Option<String>, u32),
     Upsert(Upsert),
     Promote(u32),
     Look,
@@ -209,6 +214,11 @@ impl Dispatcher {
             Event::Round(done) => self.round_done(done, now, &mut commands),
             Event::Released => self.release_in_flight = false,
             Event::Page(result) => self.page(result, now, &mut commands),
+            Event::Backlogged(job) => {
+                if let Some(source) = self.sources.get_mut(&job) {
+                    source.discovery = Discovery::Waiting { at: now + BACKLOG_REST, cursor: source.cursor.take() };
+                }
+            }
             Event::Upserted(job, upserted) => self.upserted(job, upserted, now),
             Event::Promoted(count) => {
                 self.due = Due::Unknown;
@@ -448,7 +458,7 @@ impl Dispatcher {
                 continue;
             }
             source.cursor.clone_from(cursor);
-            commands.push(Command::Ask(*job, cursor.clone()));
+            commands.push(Command::Ask(*job, cursor.clone(), source.tuning.backlog));
             source.discovery = Discovery::Running;
         }
     }

@@ -162,7 +162,7 @@ fn a_failed_page_is_asked_for_again_and_then_given_up() {
     let mut now = NOW;
     for _ in 0..2 {
         let commands = dispatcher.handle(Event::Woken, now);
-        assert!(commands.iter().any(|command| matches!(command, Command::Ask(JOB, Some(cursor)) if cursor == "7")));
+        assert!(commands.iter().any(|command| matches!(command, Command::Ask(JOB, Some(cursor), _) if cursor == "7")));
         let failure = PageFailure { outcome: Outcome::Trap, after: None, message: "broken".to_owned() };
         let _ = dispatcher.handle(
             Event::Page(PageResult { job: JOB, cursor: Some("7".to_owned()), page: Err(failure), log: String::new() }),
@@ -207,4 +207,17 @@ fn a_disk_that_fills_stops_discovery_first_and_then_claims() {
     assert!(dispatcher.is_starved() && !dispatcher.is_over());
     let commands = dispatcher.handle(Event::Disk(Disk::Ample), NOW);
     assert!(asks(&commands) && is_claiming(&commands) && !dispatcher.is_starved());
+}
+
+#[test]
+fn discovery_rests_while_there_is_enough_to_do_and_then_asks_for_the_same_page() {
+    let mut dispatcher = dispatcher();
+    dispatcher.add_source(JOB, "job", DiscoverTuning::default(), Some("7".to_owned()), NOW);
+    let asks = |commands: &[Command]| {
+        commands.iter().any(|command| matches!(command, Command::Ask(JOB, Some(cursor), 100_000) if cursor == "7"))
+    };
+    assert!(asks(&dispatcher.handle(Event::Woken, NOW)));
+    assert!(!asks(&dispatcher.handle(Event::Backlogged(JOB), NOW)));
+    let later = dispatcher.wake_at(NOW);
+    assert!(later > NOW && asks(&dispatcher.handle(Event::Woken, later)));
 }

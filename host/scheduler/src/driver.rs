@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use gristmill_model::{HostId, JobId, RetryPolicy, StageId, Timestamp};
+use gristmill_model::{HostId, JobId, RetryPolicy, StageId, State, Timestamp};
 use gristmill_tracker::{Error as TrackerError, NewEvent, Reap, Tracker};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -217,9 +217,16 @@ impl<'a> Loop<'a> {
                 let context = Arc::clone(&self.parts.stages[&lease.stage]);
                 self.workers.run(Chunk { lease, context })?;
             }
-            Command::Ask(job, cursor) => {
-                let loaded = Arc::clone(&self.parts.jobs[&job]);
-                self.discoverer.ask(PageRequest { job, loaded, cursor })?;
+            Command::Ask(job, cursor, backlog) => {
+                let (loaded, asker) = (Arc::clone(&self.parts.jobs[&job]), self.discoverer.asker());
+                self.write(async move {
+                    let ready = tracker.stats(job).await?.in_states(&[State::Ready]);
+                    if ready > u64::from(backlog) {
+                        return Ok(Some(Event::Backlogged(job)));
+                    }
+                    asker.ask(PageRequest { job, loaded, cursor })?;
+                    Ok(None)
+                });
             }
             Command::StopWorkers => self.workers.stop(),
             Command::Round(round) => self.write(async move { Ok(Some(Event::Round(tracker.round(round).await?))) }),

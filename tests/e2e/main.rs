@@ -7,6 +7,7 @@
 
 mod clock;
 mod demo;
+mod doctor;
 mod failures;
 mod help;
 mod hostile;
@@ -14,8 +15,11 @@ mod identity;
 mod items;
 mod job;
 mod kill;
+mod life;
 mod merging;
 mod mistakes;
+mod moving;
+mod operators;
 mod readme;
 mod shared;
 mod signals;

@@ -4,6 +4,7 @@
 //! mends anything.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 
 use gristmill_model::{Digest, StageId, StageKey, State};
 use rusqlite::{Connection, Row};
@@ -54,7 +55,7 @@ const PLACE: &str = "coalesce((SELECT 'item `' || items.key || '` of job `' || n
     JOIN jobs ON jobs.id = job_id WHERE items.id = place), 'item ' || place)";
 
 impl Findings {
-    fn differs(&mut self, kind: &'static str, place: String, found: impl ToString, expected: impl ToString) {
+    fn differs(&mut self, kind: &'static str, place: String, found: &dyn Display, expected: &dyn Display) {
         self.found.differences_total += 1;
         if self.found.differences.len() < DIFFERENCES_MAX {
             let (found, expected) = (found.to_string(), expected.to_string());
@@ -85,13 +86,13 @@ impl Findings {
         let sql = "SELECT stage_id, state, sum(stored), sum(counted) FROM (
                 SELECT stage_id, state, n AS stored, 0 AS counted FROM stage_counts
                 UNION ALL SELECT stage_id, state, 0, count(*) FROM queue GROUP BY 1, 2
-                UNION ALL SELECT job_id << 6 | item_stages.key & 63, state, 0, count(*) FROM item_stages
+                UNION ALL SELECT job_id << 6 | (item_stages.key & 63), state, 0, count(*) FROM item_stages
                     JOIN items ON items.id = item_stages.key >> 6 GROUP BY 1, 2)
              GROUP BY 1, 2 HAVING sum(stored) <> sum(counted)";
         self.each(connection, sql, |findings, row| {
             let state = State::from_code(row.get(1)?).map_or("in no known state", State::name);
             let place = format!("{}, {state}", findings.stage(row.get(0)?));
-            findings.differs("stage count", place, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?);
+            findings.differs("stage count", place, &row.get::<_, i64>(2)?, &row.get::<_, i64>(3)?);
             Ok(())
         })
     }
@@ -119,7 +120,7 @@ impl Findings {
             for (code, stored, counted) in differences {
                 let status = gristmill_model::ItemStatus::ALL.into_iter().find(|status| status_code(*status) == code);
                 let status = status.map_or("of no known status", gristmill_model::ItemStatus::name);
-                self.differs("item count", format!("job `{name}`, {status}"), stored, counted);
+                self.differs("item count", format!("job `{name}`, {status}"), &stored, &counted);
             }
         }
         Ok(())
@@ -134,7 +135,7 @@ impl Findings {
         self.each(connection, sql, |findings, row| {
             let stage = row.get::<_, Option<i64>>(3)?.map_or_else(|| "no stage".to_owned(), |id| findings.stage(id));
             let place = format!("{stage}, version {}", row.get::<_, i64>(0)?);
-            findings.differs("version count", place, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?);
+            findings.differs("version count", place, &row.get::<_, i64>(1)?, &row.get::<_, i64>(2)?);
             Ok(())
         })
     }
@@ -161,7 +162,7 @@ impl Findings {
                 let (found, expected): (i64, i64) = (row.get(column)?, row.get(column + 4)?);
                 if found != expected {
                     let place = format!("{}, {name}", row.get::<_, String>(0)?);
-                    findings.differs("mask", place, format!("{found:#b}"), format!("{expected:#b}"));
+                    findings.differs("mask", place, &format!("{found:#b}"), &format!("{expected:#b}"));
                 }
             }
             Ok(())
@@ -176,7 +177,7 @@ impl Findings {
         ] {
             let sql = format!("SELECT {item} FROM {table} WHERE NOT EXISTS (SELECT 1 FROM items WHERE id = {item})");
             self.each(connection, &sql, |findings, row| {
-                findings.differs(kind, format!("item {}", row.get::<_, i64>(0)?), "a row", "none");
+                findings.differs(kind, format!("item {}", row.get::<_, i64>(0)?), &"a row", &"none");
                 Ok(())
             })?;
         }
@@ -189,7 +190,12 @@ impl Findings {
         self.each(connection, sql, |findings, row| {
             let key = StageKey(row.get(0)?);
             let place = format!("item {}, stage {}", key.item(), key.bit().0);
-            findings.differs("leased row without lease", place, format!("fence {}", row.get::<_, i64>(1)?), "a lease");
+            findings.differs(
+                "leased row without lease",
+                place,
+                &format!("fence {}", row.get::<_, i64>(1)?),
+                &"a lease",
+            );
             Ok(())
         })?;
         let sql = "SELECT leases.fence, open, coalesce(n, 0) FROM leases
@@ -198,7 +204,7 @@ impl Findings {
              WHERE open <> coalesce(n, 0)";
         self.each(connection, sql, |findings, row| {
             let place = format!("lease {}", row.get::<_, i64>(0)?);
-            findings.differs("open members of a lease", place, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?);
+            findings.differs("open members of a lease", place, &row.get::<_, i64>(1)?, &row.get::<_, i64>(2)?);
             Ok(())
         })
     }
@@ -211,7 +217,12 @@ impl Findings {
         self.each(connection, sql, |findings, row| {
             let key = StageKey(row.get(0)?);
             let place = format!("item {}, stage {}", key.item(), key.bit().0);
-            findings.differs("result without attempt", place, format!("attempt {}", row.get::<_, i64>(1)?), "its row");
+            findings.differs(
+                "result without attempt",
+                place,
+                &format!("attempt {}", row.get::<_, i64>(1)?),
+                &"its row",
+            );
             Ok(())
         })
     }
@@ -222,7 +233,7 @@ impl Findings {
             let hash = Digest(row.get(0)?);
             findings.found.blobs += 1;
             if blobs.read(&hash).is_err() {
-                findings.differs("blob", hash.to_string(), "missing or damaged", "a file with that hash");
+                findings.differs("blob", hash.to_string(), &"missing or damaged", &"a file with that hash");
             }
             Ok(())
         })

@@ -51,7 +51,7 @@ fn judged(what: Expiring) -> &'static str {
                     items.job_id = ?1 AND retired_at IS NOT NULL AS may_go,
                     items.job_id, items.key AS item, stages.name AS stage, settled.*
              FROM item_stages AS settled JOIN items ON items.id = settled.key >> 6
-             JOIN stages ON stages.id = items.job_id << 6 | settled.key & 63 WHERE settled.key"
+             JOIN stages ON stages.id = items.job_id << 6 | (settled.key & 63) WHERE settled.key"
         }
     }
 }
@@ -62,7 +62,7 @@ pub(super) fn expired(connection: &Connection, blobs: &Blobs, expired: &Expired)
     let in_order_of_age = matches!(what, Expiring::Attempts | Expiring::Costs | Expiring::Events);
     let sql = format!("{} > ?2 ORDER BY number LIMIT ?3", judged(what));
     let mut statement = connection.prepare_cached(&sql)?;
-    let names: Vec<String> = statement.column_names().into_iter().skip(JUDGED).map(str::to_owned).collect();
+    let names: Vec<String> = statement.column_names().skip(JUDGED).map(str::to_owned).collect();
     let mut rows = statement.query((job.0, after, i64::from(limit) + 1))?;
     let mut page = ExpiredPage::default();
     let mut looked = 0;
@@ -124,7 +124,7 @@ fn values(objects: Vec<Map<String, Value>>) -> Value {
 
 fn list(connection: &Connection, sql: &str, parameters: &[i64]) -> Result<Vec<Map<String, Value>>, Error> {
     let mut statement = connection.prepare_cached(sql)?;
-    let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
     let mut objects = Vec::new();
     while let Some(row) = rows.next()? {

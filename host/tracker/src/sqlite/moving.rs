@@ -98,7 +98,7 @@ pub(super) fn import(session: &Session<'_>, table: &Table, rows: &[Row]) -> Resu
             && let Cell::Text(text) = &mut row[output]
         {
             let full = Output { text: std::mem::take(text), hash };
-            *text = session.blobs.stored(&full)?.to_owned();
+            session.blobs.stored(&full)?.clone_into(text);
         }
         statement.execute(params_from_iter(row))?;
     }

@@ -31,6 +31,11 @@ use sqlite::Place;
 
 conformance!(sqlite);
 
+mod faults;
+mod folder;
+mod migrations;
+mod plans;
+
 fn open(place: &Place) -> Result<SqliteTracker, Error> {
     SqliteTracker::open(place.path(), SqliteOptions::default(), NOW)
 }
@@ -99,27 +104,6 @@ fn the_status_is_the_same_in_rust_and_in_sql() {
         }
     }
     assert_eq!(seen.len(), ItemStatus::ALL.len(), "every status was seen");
-}
-
-#[test]
-fn the_statements_of_the_loop_use_their_indexes_and_never_sort() {
-    let place = Place::new();
-    drop(open(&place).expect("a tracker"));
-    let db = Connection::open(place.path().join("tracker.db")).expect("a database");
-    let plan = |sql: &str| -> String {
-        let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("a statement");
-        let rows = statement.query_map([], |row| row.get::<_, String>(3)).expect("a plan");
-        rows.collect::<Result<Vec<_>, _>>().expect("a plan").join("\n")
-    };
-    for (sql, index) in [
-        ("SELECT key FROM queue WHERE state = 1 AND stage_id = 64 ORDER BY claim_key LIMIT 64", "queue_ready"),
-        ("SELECT key FROM queue WHERE state = 3 AND due_at <= 1 ORDER BY due_at LIMIT 64", "queue_waiting"),
-        ("SELECT min(due_at) FROM queue WHERE state = 3", "queue_waiting"),
-        ("SELECT id, data_hash FROM items WHERE job_id = 1 AND key = 'a'", "items_key"),
-    ] {
-        let plan = plan(sql);
-        assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{sql}\n{plan}");
-    }
 }
 
 #[test]

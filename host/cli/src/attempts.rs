@@ -4,7 +4,7 @@
 
 use gristmill_model::Outcome;
 use gristmill_server::views::AttemptView;
-use gristmill_tracker::{AttemptRow, AttemptsFilter, Reader};
+use gristmill_tracker::{AttemptRow, AttemptsFilter};
 
 use crate::args::one_of;
 use crate::context::{Context, wait};

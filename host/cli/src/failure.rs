@@ -91,7 +91,13 @@ impl From<TrackerError> for Failure {
             TrackerError::UnknownOperation(_) => (Exit::Usage, "`gristmill operations` lists them"),
             TrackerError::OperationState { .. } => (Exit::Usage, "`gristmill operations` tells where each one stands"),
             TrackerError::NotEmpty(_) => (Exit::Data, "name a new one: nothing is ever written over"),
-            TrackerError::InUse(_) => (Exit::Data, "stop it first"),
+            TrackerError::InUse(_) => (
+                Exit::Data,
+                "stop every host first; what one that vanished held is given back by `gristmill run`, or by `gristmill doctor --rebuild`",
+            ),
+            TrackerError::Differs { .. } => {
+                (Exit::Data, "see that nobody writes to either of them, empty the copy, and copy again")
+            }
             TrackerError::Older { .. } => {
                 (Exit::Data, "`gristmill run` brings it up to date once the other host has ended")
             }

@@ -1,7 +1,7 @@
 //! What can go wrong with a tracker.
 //!
-//! Owns the one error type of the crate, and the reading of SQLite's codes. Never prints, and never decides what
-//! happens next.
+//! Owns the one error type of the crate, and the reading of SQLite's codes (those of Postgres are read in
+//! `postgres/fail.rs`). Never prints, and never decides what happens next.
 
 use std::path::PathBuf;
 
@@ -110,7 +110,35 @@ pub enum Error {
     /// The thread that writes has ended.
     #[error("the tracker has stopped")]
     Stopped,
-    /// Anything else that SQLite says.
+    /// The URL of a database cannot be read.
+    #[error("the database's URL is not of the form postgres://user:password@host:port/database?sslmode=require")]
+    BadUrl,
+    /// A database server does not answer.
+    #[error("{place} cannot be reached: {why}")]
+    Unreachable {
+        /// The server, without the password.
+        place: String,
+        /// What the system or the server says.
+        why: String,
+    },
+    /// A database server does not let this user in.
+    #[error("the login was refused: {0}")]
+    Login(String),
+    /// A database server has no such database.
+    #[error("there is no such database: {0}")]
+    NoDatabase(String),
+    /// The user of a database may not do this.
+    #[error("the database's user has not the rights: {0}")]
+    Denied(String),
+    /// A database server is too old.
+    #[error("{place} is PostgreSQL {major}, and gristmill needs 14 or newer")]
+    OldServer {
+        /// The server, without the password.
+        place: String,
+        /// Its major version.
+        major: i32,
+    },
+    /// Anything else that the database says.
     #[error("the tracker's database failed: {0}")]
     Sql(String),
 }

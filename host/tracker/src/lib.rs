@@ -13,6 +13,7 @@ mod error;
 mod filter;
 #[cfg(test)]
 mod memory;
+mod postgres;
 mod records;
 mod retention;
 mod sqlite;
@@ -21,6 +22,7 @@ mod tracker;
 
 pub use copy::{Copied, CopyProgress, copy, refuse_hosts_at_work};
 pub use error::Error;
+pub use postgres::{Access, PostgresOptions, PostgresTracker, Time};
 pub use records::{
     AttemptRow, AttemptsFilter, Cancel, Cancelled, Claim, ClaimRequest, Completion, DIFFERENCES_MAX, DeadFilter,
     DeadRow, Difference, EventRow, EventsFilter, Examination, Expired, ExpiredPage, HostInfo, ItemDetail, ItemRow,

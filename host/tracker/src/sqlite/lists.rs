@@ -30,7 +30,7 @@ pub(super) fn read_item(row: &Row<'_>, all: u64) -> rusqlite::Result<ItemRow> {
 
 /// The status of an item, as SQL. `?2` is the mask of all stages. It says the same as `ItemStatus::of`, and a test
 /// compares the two over all small masks.
-pub(super) const STATUS_CASE: &str = "CASE
+pub(crate) const STATUS_CASE: &str = "CASE
     WHEN cancelled_at IS NOT NULL THEN 5
     WHEN (done | skipped) & ~stale & ?2 = ?2 THEN 1
     WHEN live & ?2 <> 0 THEN 2

@@ -43,8 +43,10 @@ use self::blobs::Blobs;
 pub use self::blobs::Swept;
 pub use self::ceiling::Ceiling;
 pub use self::history_rows::History;
+pub(crate) use self::lists::STATUS_CASE;
 use self::open::HostLock;
 pub use self::reader::SqliteReader;
+pub(crate) use self::session::{claim_key, status_code};
 use self::writer::Writer;
 use crate::records::{
     AttemptRow, AttemptsFilter, Cancel, Cancelled, DeadFilter, DeadRow, EventRow, EventsFilter, Examination, Expired,

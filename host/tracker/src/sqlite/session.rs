@@ -300,12 +300,12 @@ pub(super) fn load_dag(connection: &Connection, job: JobId) -> Result<Option<Dag
 }
 
 /// Where a ready stage stands in line.
-pub(super) fn claim_key(due_at: i64, priority: i64) -> i64 {
+pub(crate) fn claim_key(due_at: i64, priority: i64) -> i64 {
     due_at.saturating_sub(priority.saturating_mul(PRIORITY_STEP_MICROS))
 }
 
 /// The number that `item_counts` stores for a status. Part of the schema: never changed.
-pub(super) fn status_code(status: ItemStatus) -> i64 {
+pub(crate) fn status_code(status: ItemStatus) -> i64 {
     match status {
         ItemStatus::Done => 1,
         ItemStatus::Active => 2,

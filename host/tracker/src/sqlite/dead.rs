@@ -17,7 +17,7 @@ macro_rules! dead {
             " FROM items INDEXED BY ",
             $items,
             " CROSS JOIN item_stages AS settled ON settled.key BETWEEN items.id << 6 AND items.id << 6 | 63
-              CROSS JOIN stages ON stages.id = ?1 << 6 | settled.key & 63
+              CROSS JOIN stages ON stages.id = ?1 << 6 | (settled.key & 63)
              WHERE items.job_id = ?1 AND items.dead <> 0 AND items.id >= ?2 >> 6 AND settled.key > ?2
                 AND settled.state = 6 AND (?3 IS NULL OR stages.id = ?3) AND (?4 IS NULL OR settled.reason = ?4)
                 AND (?5 IS NULL OR instr(settled.error, ?5) > 0) AND (?6 IS NULL OR settled.settled_at < ?6)

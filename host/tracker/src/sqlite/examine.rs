@@ -85,7 +85,7 @@ impl Findings {
         let sql = "SELECT stage_id, state, sum(stored), sum(counted) FROM (
                 SELECT stage_id, state, n AS stored, 0 AS counted FROM stage_counts
                 UNION ALL SELECT stage_id, state, 0, count(*) FROM queue GROUP BY 1, 2
-                UNION ALL SELECT job_id << 6 | item_stages.key & 63, state, 0, count(*) FROM item_stages
+                UNION ALL SELECT job_id << 6 | (item_stages.key & 63), state, 0, count(*) FROM item_stages
                     JOIN items ON items.id = item_stages.key >> 6 GROUP BY 1, 2)
              GROUP BY 1, 2 HAVING sum(stored) <> sum(counted)";
         self.each(connection, sql, |findings, row| {

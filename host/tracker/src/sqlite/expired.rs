@@ -51,7 +51,7 @@ fn judged(what: Expiring) -> &'static str {
                     items.job_id = ?1 AND retired_at IS NOT NULL AS may_go,
                     items.job_id, items.key AS item, stages.name AS stage, settled.*
              FROM item_stages AS settled JOIN items ON items.id = settled.key >> 6
-             JOIN stages ON stages.id = items.job_id << 6 | settled.key & 63 WHERE settled.key"
+             JOIN stages ON stages.id = items.job_id << 6 | (settled.key & 63) WHERE settled.key"
         }
     }
 }

@@ -116,7 +116,7 @@ const IS_OUTDATED: &str = "SELECT coalesce(sum(n), 0) > 0 FROM versions JOIN ver
     WHERE stage_id = ?1 AND versions.id IS NOT (SELECT version_id FROM stages WHERE id = ?1)";
 /// Both tables by their primary keys.
 pub(super) const OUTDATED: &str = "SELECT items.id FROM items NOT INDEXED
-    CROSS JOIN item_stages ON item_stages.key = items.id << 6 | ?1 & 63
+    CROSS JOIN item_stages ON item_stages.key = items.id << 6 | (?1 & 63)
     WHERE items.id > ?2 AND job_id = ?1 >> 6 AND output IS NOT NULL
         AND item_stages.version_id IS NOT (SELECT version_id FROM stages WHERE id = ?1)
     ORDER BY items.id LIMIT ?3";

@@ -20,7 +20,7 @@ const REBUILD: &str = "
             FROM item_stages WHERE item_stages.key BETWEEN items.id << 6 AND items.id << 6 | 63));
     DELETE FROM stage_counts;
     INSERT INTO stage_counts (stage_id, state, n)
-        SELECT job_id << 6 | item_stages.key & 63, state, count(*)
+        SELECT job_id << 6 | (item_stages.key & 63), state, count(*)
         FROM item_stages JOIN items ON items.id = item_stages.key >> 6 GROUP BY 1, 2;
     DELETE FROM version_counts;
     INSERT INTO version_counts (version_id, n)

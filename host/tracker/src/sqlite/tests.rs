@@ -31,6 +31,8 @@ use sqlite::Place;
 
 conformance!(sqlite);
 
+mod faults;
+
 fn open(place: &Place) -> Result<SqliteTracker, Error> {
     SqliteTracker::open(place.path(), SqliteOptions::default(), NOW)
 }

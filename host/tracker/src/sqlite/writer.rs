@@ -134,12 +134,14 @@ fn write_batch(session: &mut Session<'_>, mut batch: Vec<Box<dyn Operation>>) {
 }
 
 fn in_transaction(session: &mut Session<'_>, operations: &mut [Box<dyn Operation>]) -> Result<(), Error> {
-    session.begin()?;
     // A panic in here is a bug; the transaction is undone, and the one who asked is told, as with any other failure.
-    let result =
-        catch_unwind(AssertUnwindSafe(|| operations.iter_mut().try_for_each(|operation| operation.run(session))))
-            .unwrap_or_else(|panic| Err(Error::Sql(panic_text(panic.as_ref()))))
-            .and_then(|()| session.commit());
+    let write = || {
+        session.begin()?;
+        operations.iter_mut().try_for_each(|operation| operation.run(session))?;
+        session.commit()
+    };
+    let result = catch_unwind(AssertUnwindSafe(write))
+        .unwrap_or_else(|panic| Err(Error::Sql(panic_text(panic.as_ref()))));
     if result.is_err() {
         session.rollback();
     }

@@ -4,7 +4,10 @@
 //! are compared with a recount. Never looks into a database.
 
 pub(crate) mod attempts;
+pub(crate) mod cancel;
+pub(crate) mod dead;
 pub(crate) mod edits;
+pub(crate) mod items;
 pub(crate) mod queue;
 
 use std::time::Duration;
@@ -47,6 +50,51 @@ macro_rules! conformance {
                 a_live_host_keeps_its_work_until_its_deadline,
                 a_fence_never_comes_back,
                 charges_add_up,
+            }
+            items {
+                what_is_found_again_takes_the_place_of_what_was_known,
+                fields_are_merged_by_their_rules,
+                data_that_changes_nothing_is_unchanged_and_yet_a_sighting,
+                a_sighting_adds_to_a_sum_once,
+                each_occurrence_of_a_key_in_a_page_is_a_sighting,
+                sightings_say_who_saw_what_when_and_where,
+                the_oldest_sightings_are_forgotten,
+                a_component_merges_what_it_was_shown,
+                a_merge_that_was_overtaken_refuses_the_whole_page,
+                what_is_known_is_told_by_key,
+                somebody_else_leaves_the_cursor_where_it_is,
+                the_last_priority_counts_for_what_is_enqueued_from_then_on,
+                new_data_leaves_results_alone_unless_told_otherwise,
+                new_data_reprocesses_the_roots_and_what_changes_with_them,
+                a_result_that_becomes_skipped_takes_along_who_needs_its_output,
+                what_stays_skipped_does_not_become_stale,
+                new_data_leaves_dead_and_live_roots_alone,
+                a_redone_result_that_dies_is_dead_and_keeps_its_old_output,
+            }
+            cancel {
+                a_cancelled_item_is_left_alone,
+                cancelling_twice_is_cancelling_once,
+                what_is_running_is_let_finish_and_nothing_follows_from_it,
+                no_work_of_a_cancelled_item_comes_back,
+                an_item_that_was_cancelled_is_found_again_and_stays_cancelled,
+                each_cancellation_is_an_event,
+                nothing_is_cancelled_in_a_job_that_is_not_there,
+                an_operator_cancels_without_having_registered_the_job,
+            }
+            dead {
+                dead_stages_are_listed_and_filtered,
+                a_redriven_stage_starts_anew_and_keeps_its_history,
+                a_redrive_goes_in_steps_up_to_its_limit,
+                what_dies_again_is_not_redriven_twice_by_one_operation,
+                a_redrive_keeps_its_rate,
+                an_operation_is_paused_resumed_and_ended_by_hand,
+                an_operation_goes_on_after_its_host_ended,
+                each_redriven_stage_is_an_event,
+                cancelled_items_are_passed_over_by_a_redrive,
+                an_older_result_is_there_again_while_it_is_redriven,
+                a_redriven_stage_that_may_not_run_any_more_is_blocked,
+                operations_are_listed_the_newest_first,
+                an_operation_that_is_not_there_is_said_to_be_so,
             }
             edits {
                 a_new_stage_is_released_for_items_that_were_done,
@@ -196,18 +244,18 @@ impl Bench {
             let counted = items.iter().filter(|item| item.status == status).count() as u64;
             assert_eq!(stats.items[&status], counted, "items that are {}", status.name());
         }
-        match self.tracker.examine().await {
-            Ok(examination) => assert_eq!(examination.differences, []),
-            // Until every backend has it.
-            Err(crate::Error::Stopped) => {}
-            Err(error) => panic!("an examination: {error}"),
-        }
+        let examination = self.tracker.examine().await.expect("an examination");
+        assert_eq!(examination.differences, []);
         let mut details = Vec::new();
         for item in &items {
             details.push(self.item(&item.key).await);
         }
         for (place, stage) in stats.stages.iter().enumerate() {
-            for state in State::ALL.into_iter().filter(|state| *state != State::Blocked) {
+            for state in State::ALL {
+                if matches!(state, State::Blocked | State::Cancelled) {
+                    assert_eq!(stage.count(state), 0, "the absence of a row is not counted");
+                    continue;
+                }
                 let counted = details.iter().filter(|item| is_in(item, place, stage.id.bit(), state)).count() as u64;
                 assert_eq!(stage.count(state), counted, "stage {} in state {}", stage.name, state.name());
             }

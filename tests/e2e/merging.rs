@@ -11,7 +11,9 @@ use crate::support::components;
 /// A job that finds what its parameter lists, and runs three stages on it.
 fn job(rediscovery: &str) -> Job {
     let found = json!(components().found);
-    Job::new(&format!("discover: {{ handler: {found}{rediscovery} }}\nstages: [echo, pass, same]"))
+    Job::new(&format!(
+        "params: {{ found: [] }}\ndiscover: {{ handler: {found}{rediscovery} }}\nstages: [echo, pass, same]"
+    ))
 }
 
 fn run(job: &Job, data: &Value) -> Value {
@@ -84,7 +86,8 @@ fn results_are_made_again_from_new_data_where_the_job_says_so_and_no_further_tha
 
     let found = json!(components().found);
     let cut = Job::new(&format!(
-        "discover: {{ handler: {found}, on_update: reprocess }}
+        "params: {{ found: [] }}
+discover: {{ handler: {found}, on_update: reprocess }}
 stages: [{{ name: same, needs: [] }}, {{ name: pass, needs: [same] }}]"
     ));
     run(&cut, &json!(1));
@@ -95,7 +98,8 @@ stages: [{{ name: same, needs: [] }}, {{ name: pass, needs: [same] }}]"
 fn a_stage_is_skipped_for_items_that_it_is_not_for() {
     let found = json!(components().found);
     let job = Job::new(&format!(
-        "discover: {{ handler: {found} }}
+        "params: {{ found: [] }}
+discover: {{ handler: {found} }}
 stages: [{{ name: echo, when: {{ /kind: [pdf, ps] }} }}, same]"
     ));
     run(&job, &json!({ "kind": "html" }));

@@ -160,7 +160,7 @@ fn a_disk_that_fills_stops_the_host_before_it_is_full() {
     let script = "mkdir disk full && mount -t tmpfs -o size=30m none disk
         \"$1\" run job.yaml --data disk --min-free 20MiB && code=0 || code=$?
         cp -a disk/. full && exit $code";
-    in_namespace(&job, script).expect_refusal(4, "too little room left to go on", "20 MiB are to stay free");
+    in_namespace(&job, script).expect_refusal(4, "too little room left to go on", "20.0 MiB are to stay free");
     fs::rename(job.path("full"), job.path(".gristmill")).unwrap();
     let outcomes = job.audit();
     assert!(outcomes.keys().all(|outcome| outcome == "done"), "what was under way was not finished: {outcomes:?}");

@@ -301,8 +301,8 @@ impl<'a> Loop<'a> {
         self.disk = disk;
         match disk {
             Disk::Ample => tracing::warn!("the disk has room again: the host goes on"),
-            Disk::Low => tracing::warn!(free, min_free, "the disk has little room: nothing new is discovered"),
-            Disk::Full => tracing::warn!(free, min_free, "the disk has hardly any room: nothing more is begun"),
+            Disk::Low => tracing::warn!(free_bytes = free, "the disk has little room: nothing new is discovered"),
+            Disk::Full => tracing::warn!(free_bytes = free, "the disk has hardly any room: nothing more is begun"),
         }
         let data = serde_json::json!({ "free_bytes": free, "min_free_bytes": min_free }).to_string();
         let event = NewEvent { kind: disk.event().to_owned(), job: None, data, now: self.options.clock.now() };

@@ -215,6 +215,8 @@ pub struct AttemptView<'a> {
     pub outcome: &'static str,
     /// The number of the host that ran it.
     pub host: i64,
+    /// The number of the lease that it ran under.
+    pub fence: i64,
     /// When it became ready.
     pub queued_at: Time,
     /// When it began, if its host told.
@@ -241,6 +243,7 @@ impl<'a> From<&'a AttemptRow> for AttemptView<'a> {
             stage: &attempt.stage,
             outcome: attempt.outcome.name(),
             host: attempt.host.0,
+            fence: attempt.fence.0,
             queued_at: Time(attempt.queued_at),
             started_at: attempt.started_at.map(Time),
             ended_at: Time(attempt.ended_at),

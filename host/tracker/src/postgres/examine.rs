@@ -54,7 +54,7 @@ const MASKS: &str = differences!(
         ) AS settled ON settled.item = items.id
         LEFT JOIN (SELECT key >> 6 AS item, bit_or(1::bigint << (key & 63)::int) AS bits FROM queue GROUP BY 1) AS queued
             ON queued.item = items.id
-     ) AS both
+     ) AS compared
      WHERE (done, skipped, dead, live) <> (is_done, is_skipped, is_dead, is_live)"
 );
 const QUEUE_WITHOUT_ITEM: &str = differences!(

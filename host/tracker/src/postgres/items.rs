@@ -217,7 +217,7 @@ impl Known {
 
     /// Remembers a sighting, and forgets the oldest where there are too many.
     fn remember(&mut self, hash: Digest, most: u32, now: Timestamp) {
-        if most == 0 {
+        if most == 0 && self.sightings.is_empty() {
             return;
         }
         self.sightings.retain(|(known, _)| *known != hash);

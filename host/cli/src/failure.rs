@@ -101,8 +101,19 @@ impl From<TrackerError> for Failure {
             TrackerError::Older { .. } => {
                 (Exit::Data, "`gristmill run` brings it up to date once the other host has ended")
             }
+            TrackerError::BadUrl => (Exit::Usage, "a password with `@`, `/` or `:` in it is written %40, %2F, %3A"),
+            TrackerError::Unreachable { .. } => {
+                (Exit::Data, "see that the server is up, and that its name and port are right")
+            }
+            TrackerError::Login(_) => {
+                (Exit::Data, "give user and password in the URL: the variable GRISTMILL_TRACKER keeps it out of sight")
+            }
+            TrackerError::NoDatabase(_) => (Exit::Data, "`createdb` makes one; gristmill makes its schema in it"),
+            TrackerError::Denied(_) => {
+                (Exit::Data, "grant them, or use another user: it makes and writes the schema `gristmill`")
+            }
+            TrackerError::OldServer { .. } => (Exit::Data, "use a newer server"),
             TrackerError::Blob(_) => (Exit::Data, "`gristmill doctor` tells what is missing; a backup may have it"),
-            TrackerError::Differs { .. } => (Exit::Data, "copy again, to a new place, while no host is at work"),
             TrackerError::UnknownJob(_) | TrackerError::Stopped => {
                 (Exit::Internal, "nothing that was settled is lost: run again")
             }

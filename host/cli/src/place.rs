@@ -5,8 +5,11 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use gristmill_tracker::{Reader, SqliteOptions, SqliteReader, SqliteTracker, Tracker};
+use gristmill_tracker::{
+    Access, PostgresOptions, PostgresTracker, Reader, SqliteOptions, SqliteReader, SqliteTracker, Tracker,
+};
 
 use crate::context::Context;
 use crate::data;
@@ -17,6 +20,8 @@ use crate::failure::Failure;
 const VARIABLE: &str = "GRISTMILL_TRACKER";
 const SQLITE: &str = "sqlite:";
 const POSTGRES: [&str; 2] = ["postgres://", "postgresql://"];
+/// How long a command goes on trying when the server is gone. A person can try again.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// How `--help` says it.
 pub(crate) const URL_HELP: &str = "`sqlite:FOLDER`, or `postgres://USER@HOST/DATABASE`";
 
@@ -60,7 +65,7 @@ impl Place {
     pub(crate) fn read(&self, context: &Context) -> Result<Box<dyn Reader>, Failure> {
         Ok(match self {
             Self::Folder(folder) => Box::new(SqliteReader::open(folder)?),
-            Self::Postgres(url) => connect(url, context)?,
+            Self::Postgres(url) => connect(url, Access::Operator, context)?,
         })
     }
 
@@ -70,7 +75,7 @@ impl Place {
             Self::Folder(folder) => {
                 Operated::Sqlite(SqliteTracker::open_beside(folder, SqliteOptions::default(), context.clock.now())?)
             }
-            Self::Postgres(url) => Operated::Postgres(connect(url, context)?),
+            Self::Postgres(url) => Operated::Postgres(connect(url, Access::Operator, context)?),
         })
     }
 
@@ -81,7 +86,7 @@ impl Place {
             Self::Folder(folder) => {
                 Operated::Sqlite(SqliteTracker::open(folder, SqliteOptions::default(), context.clock.now())?)
             }
-            Self::Postgres(url) => Operated::Postgres(connect(url, context)?),
+            Self::Postgres(url) => Operated::Postgres(connect(url, Access::Host, context)?),
         })
     }
 
@@ -94,8 +99,9 @@ impl Place {
     }
 }
 
-fn connect(_url: &str, _context: &Context) -> Result<Box<dyn Tracker>, Failure> {
-    Err(Failure::new(Exit::Data, "a tracker in Postgres is not supported yet"))
+fn connect(url: &str, access: Access, context: &Context) -> Result<Box<dyn Tracker>, Failure> {
+    let options = PostgresOptions { access, patience: PATIENCE, ..PostgresOptions::default() };
+    Ok(Box::new(PostgresTracker::connect(url, options, context.clock.now())?))
 }
 
 /// A tracker that can be changed.

@@ -94,7 +94,12 @@ impl<'c> Tx<'c> {
 
     /// As `begin`, for a shared lock, with statements that are prepared: what is sent after it in the same breath runs
     /// inside.
-    pub(super) async fn begin_with(&self, begin: &Statement, jobs: &Statement, now: Option<Timestamp>) -> Result<(), Fail> {
+    pub(super) async fn begin_with(
+        &self,
+        begin: &Statement,
+        jobs: &Statement,
+        now: Option<Timestamp>,
+    ) -> Result<(), Fail> {
         self.open.set(true);
         let ((), begun, jobs) = try_join!(
             async { Ok(self.client.batch_execute("BEGIN").await?) },

@@ -140,8 +140,8 @@ fn in_transaction(session: &mut Session<'_>, operations: &mut [Box<dyn Operation
         operations.iter_mut().try_for_each(|operation| operation.run(session))?;
         session.commit()
     };
-    let result = catch_unwind(AssertUnwindSafe(write))
-        .unwrap_or_else(|panic| Err(Error::Sql(panic_text(panic.as_ref()))));
+    let result =
+        catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(|panic| Err(Error::Sql(panic_text(panic.as_ref()))));
     if result.is_err() {
         session.rollback();
     }

@@ -307,7 +307,8 @@ fn a_fault_in_a_redrive_leaves_nothing_of_it() {
 #[test]
 fn a_fault_in_a_deletion_leaves_nothing_of_it() {
     let prepare = |session: &mut Session<'_>| cancel::cancel(session, &cancelling(&["a", "b"], false)).map(drop);
-    for (what, numbers) in [(Expiring::Items, vec![1, 2]), (Expiring::Attempts, vec![1, 2]), (Expiring::Events, vec![1])]
+    for (what, numbers) in
+        [(Expiring::Items, vec![1, 2]), (Expiring::Attempts, vec![1, 2]), (Expiring::Events, vec![1])]
     {
         let prune = Prune { job: JOB, what, before: Timestamp(NOW.0 + 1), numbers };
         at_every_statement(&prepare, &|session| expired::prune(session, &prune).map(drop));

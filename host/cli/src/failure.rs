@@ -114,7 +114,6 @@ impl From<TrackerError> for Failure {
             }
             TrackerError::OldServer { .. } => (Exit::Data, "use a newer server"),
             TrackerError::Blob(_) => (Exit::Data, "`gristmill doctor` tells what is missing; a backup may have it"),
-            TrackerError::Differs { .. } => (Exit::Data, "copy again, to a new place, while no host is at work"),
             TrackerError::UnknownJob(_) | TrackerError::Stopped => {
                 (Exit::Internal, "nothing that was settled is lost: run again")
             }

@@ -23,6 +23,7 @@ use crate::data;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::jobs::{self, Source};
+use crate::place::Place;
 
 use self::account::{Account, Part};
 use self::highlights::Highlights;
@@ -115,33 +116,20 @@ fn size(text: &str) -> Result<u64, String> {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let read = read(&args.source, context)?;
-    let data = data_folder(&args.source.files, context)?;
+    let place = place(&args.source.files, context)?;
     let progress = Progress::start(context, args.quiet);
     let workers = args.workers.map_or_else(cores, usize::from);
-    let sandbox = jobs::sandbox(context, &read, Some(data.join("cache")), workers)?;
+    // Before anything is compiled: whoever may not run here is told at once.
+    let (cache, host) = open(args, &place, workers, context)?;
+    let sandbox = jobs::sandbox(context, &read, Some(cache), workers)?;
     for warning in sandbox.warnings() {
         tracing::warn!("{warning}");
     }
     let parts: Vec<Part> = args.source.files.iter().zip(&read).map(|(file, job)| part(file, job, context)).collect();
     let loaded = fit(&sandbox, &args.source.files, read, context)?;
-    let synchronous = match args.durability {
-        Durability::Full => Synchronous::Full,
-        Durability::Normal => Synchronous::Normal,
-    };
-    let options = HostOptions {
-        store: Store::Sqlite { data, synchronous },
-        workers,
-        watch: args.watch,
-        grace: args.grace,
-        takeover_after: args.takeover_after,
-        min_free_bytes: args.min_free,
-        trace_file: args.trace_file.clone(),
-        clock: Arc::clone(&context.clock),
-    };
+    let tracker = host.tracker();
     let stop = signals::listen(context.out.clone(), args.grace)?;
     runtime()?.block_on(async {
-        let host = Host::open(options).await?;
-        let tracker = host.tracker();
         let listening = listen::start(args.listen, Arc::clone(&tracker) as Arc<dyn Reader>, &context.out).await?;
         let before = account::counters(tracker.as_ref(), &parts).await?;
         let summary = drive(host, loaded, tracker.as_ref(), progress, &parts, stop).await?;
@@ -156,6 +144,34 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         }
         Ok(account.exit())
     })
+}
+
+/// Opens the host, and says where compiled code is kept.
+fn open(args: &Args, place: &Place, workers: usize, context: &Context) -> Result<(PathBuf, Host), Failure> {
+    let (data, store) = match place {
+        Place::Folder(data) => {
+            let synchronous = match args.durability {
+                Durability::Full => Synchronous::Full,
+                Durability::Normal => Synchronous::Normal,
+            };
+            (data.clone(), Store::Sqlite { data: data.clone(), synchronous })
+        }
+        Place::Postgres(url) => (
+            data::folder(context, args.source.files.first().map(PathBuf::as_path)),
+            Store::Postgres { url: url.clone() },
+        ),
+    };
+    let host = Host::open(HostOptions {
+        store,
+        workers,
+        watch: args.watch,
+        grace: args.grace,
+        takeover_after: args.takeover_after,
+        min_free_bytes: args.min_free,
+        trace_file: args.trace_file.clone(),
+        clock: Arc::clone(&context.clock),
+    })?;
+    Ok((data.join("cache"), host))
 }
 
 fn part(file: &Path, job: &Job, context: &Context) -> Part {
@@ -186,13 +202,15 @@ fn read(source: &Source, context: &Context) -> Result<Vec<Job>, Failure> {
     Ok(read)
 }
 
-/// One host has one data folder: job files of several folders do not say which.
-fn data_folder(files: &[PathBuf], context: &Context) -> Result<PathBuf, Failure> {
-    let mut folders = files.iter().map(|file| data::folder(context, Some(file)));
-    let first = folders.next().unwrap_or_default();
-    if folders.any(|other| other != first) {
-        let message = "these job files are in several folders, and the data is kept beside them";
-        return Err(Failure::new(Exit::Usage, message).hint("say where to keep it with --data"));
+/// One host has one tracker: job files of several folders do not say which.
+fn place(files: &[PathBuf], context: &Context) -> Result<Place, Failure> {
+    let mut places = files.iter().map(|file| Place::of(context, Some(file)));
+    let first = places.next().unwrap_or_else(|| Place::of(context, None))?;
+    for other in places {
+        if other? != first {
+            let message = "these job files are in several folders, and the data is kept beside them";
+            return Err(Failure::new(Exit::Usage, message).hint("say where to keep it with --data"));
+        }
     }
     Ok(first)
 }

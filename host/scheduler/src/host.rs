@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gristmill_model::{Clock, HostId};
-use gristmill_tracker::{HostInfo, Lost, Reap, SqliteOptions, SqliteTracker, Synchronous, Tracker};
+use gristmill_tracker::{
+    HostInfo, Lost, PostgresOptions, PostgresTracker, Reap, SqliteOptions, SqliteTracker, Synchronous, Tracker,
+};
 use tokio::sync::mpsc;
 
 use crate::Error;
@@ -74,13 +76,13 @@ impl Host {
     ///
     /// # Errors
     /// If another host holds the folder, or the tracker cannot be used.
-    pub async fn open(options: HostOptions) -> Result<Self, Error> {
+    pub fn open(options: HostOptions) -> Result<Self, Error> {
         let now = options.clock.now();
         let tracker: Arc<dyn Tracker> = match &options.store {
             Store::Sqlite { data, synchronous } => {
                 Arc::new(SqliteTracker::open(data, SqliteOptions { synchronous: *synchronous }, now)?)
             }
-            Store::Postgres { .. } => return Err(Error::Stopped),
+            Store::Postgres { url } => Arc::new(PostgresTracker::connect(url, PostgresOptions::default(), now)?),
         };
         Ok(Self { options, tracker })
     }

@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn no_file_takes_the_place_of_another() {
         let folder = tempfile::tempdir().unwrap();
-        let mut write = |row: &str| {
+        let write = |row: &str| {
             let archive = Archive::append(None, folder.path(), &[row.to_owned()]).unwrap();
             archive.finish("audit", Expiring::Items, NOW).unwrap()
         };

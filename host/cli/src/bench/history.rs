@@ -38,7 +38,7 @@ pub(crate) fn grown(bed: &Bed, history: u32) -> Result<Grown, Error> {
         })?
     };
     let store = Store::Sqlite { data: data.clone(), synchronous };
-    let host = runtime.block_on(Host::open(bed.options(store, plan.workers)))?;
+    let host = Host::open(bed.options(store, plan.workers))?;
     let jobs = vec![bed.job(false)?];
     let began = clock.now();
     let summary = runtime.block_on(host.run(jobs, std::future::pending()))?;

@@ -39,7 +39,7 @@ pub(crate) fn measure(bed: &Bed) -> Result<Measured, Error> {
         runtime.block_on(bed.discover(&tracker))?
     };
     let store = Store::Sqlite { data: data.clone(), synchronous };
-    let host = runtime.block_on(Host::open(bed.options(store, plan.workers)))?;
+    let host = Host::open(bed.options(store, plan.workers))?;
     let jobs = vec![bed.job(false)?];
     let (began, cpu) = (clock.now(), cpu_time());
     let summary = runtime.block_on(host.run(jobs, std::future::pending()))?;

@@ -419,7 +419,8 @@ impl Dispatcher {
         total.new += upserted.new;
         total.changed += upserted.changed;
         total.unchanged += upserted.unchanged;
-        if upserted.new > 0 {
+        // Other data of a known item may be to be processed again.
+        if upserted.new + upserted.changed > 0 {
             self.expect_ready();
         }
         let watch = self.watch;

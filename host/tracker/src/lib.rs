@@ -12,6 +12,8 @@ mod filter;
 #[cfg(test)]
 mod memory;
 mod records;
+#[cfg(test)]
+mod sequences;
 mod sqlite;
 pub mod tables;
 mod tracker;

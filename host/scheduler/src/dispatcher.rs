@@ -504,6 +504,8 @@ impl Dispatcher {
             postpones: done().any(|done| matches!(done.disposition, Disposition::Wait(_))),
             epoch: self.ready_epoch,
         });
+        // A look that is under way may see the leases of this round.
+        self.looked_when_quiet = false;
         commands.push(Command::Round(Round { host: self.host, now, settlements, claims }));
     }
 

@@ -14,6 +14,7 @@ mod retry;
 mod spec;
 mod state;
 mod version;
+mod when;
 
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use dag::{Bits, Dag, ItemStatus, Masks, STAGES_MAX, find_cycle};
@@ -28,3 +29,4 @@ pub use spec::{
 };
 pub use state::{Event, IllegalTransition, State, transition};
 pub use version::{ComponentIdentity, idempotency_key, input_hash, stage_version};
+pub use when::{Condition, When};

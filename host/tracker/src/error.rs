@@ -83,6 +83,16 @@ pub enum Error {
     /// A tracker that is to be filled holds something.
     #[error("the tracker at {0} is not empty")]
     NotEmpty(String),
+    /// A copy is not what it was made from.
+    #[error("table `{table}` differs from what it was copied from: {found} rows in place of {expected}{}", if found == expected { ", with other contents" } else { "" })]
+    Differs {
+        /// Which one.
+        table: &'static str,
+        /// How many rows it has.
+        found: u64,
+        /// How many it should have.
+        expected: u64,
+    },
     /// A host is at work.
     #[error("a host is at work on this tracker ({0})")]
     InUse(String),

@@ -5,20 +5,24 @@
 //! asks the time.
 
 mod advance;
+mod archive;
 #[cfg(test)]
 mod conformance;
+mod copy;
 mod error;
 mod filter;
 #[cfg(test)]
 mod memory;
 mod postgres;
 mod records;
+mod retention;
 #[cfg(test)]
 mod sequences;
 mod sqlite;
 pub mod tables;
 mod tracker;
 
+pub use copy::{Copied, CopyProgress, copy, refuse_hosts_at_work};
 pub use error::Error;
 pub use postgres::{Access, PostgresCeiling, PostgresOptions, PostgresTracker, Time};
 pub use records::{
@@ -29,5 +33,6 @@ pub use records::{
     ResultRow, Round, RoundDone, Settlement, Sighting, Source, StageRegistration, StageStats, Upsert, Upserted,
     Upstream,
 };
-pub use sqlite::{Ceiling, SqliteOptions, SqliteReader, SqliteTracker, Swept, Synchronous, backup, restore};
+pub use retention::{Pruned, Pruning, PruningPosition, count_expired, prune};
+pub use sqlite::{Ceiling, History, SqliteOptions, SqliteReader, SqliteTracker, Swept, Synchronous, backup, restore};
 pub use tracker::{BoxFuture, Reader, Tracker};

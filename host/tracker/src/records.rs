@@ -532,6 +532,8 @@ pub struct AttemptRow {
     pub outcome: Outcome,
     /// The host that ran it.
     pub host: HostId,
+    /// The lease that it ran under.
+    pub fence: Fence,
     /// When it became ready.
     pub queued_at: Timestamp,
     /// When it began, if its host told.

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use gristmill_model::{AttemptId, Digest, HostId, ItemId, ItemStatus, JobId, StageBit, StageId, StageKey, State};
+use gristmill_model::{
+    AttemptId, Digest, Fence, HostId, ItemId, ItemStatus, JobId, StageBit, StageId, StageKey, State,
+};
 
 use super::facts::{Attempt, Stage, World};
 use crate::records::{
@@ -160,6 +162,7 @@ impl World {
             stage: self.stages[&attempt.stage].name.clone(),
             outcome: attempt.outcome,
             host: HostId(attempt.host),
+            fence: Fence(attempt.fence),
             queued_at: attempt.queued_at,
             started_at: attempt.started_at,
             ended_at: attempt.ended_at,

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 
 use gristmill_model::{
-    AttemptId, Bits, Counters, DeadReason, Digest, HostId, ItemId, ItemStatus, JobId, OperationId, Outcome, StageKey,
-    State, Timestamp,
+    AttemptId, Bits, Counters, DeadReason, Digest, Fence, HostId, ItemId, ItemStatus, JobId, OperationId, Outcome,
+    StageKey, State, Timestamp,
 };
 use tokio_postgres::Row;
 
@@ -36,7 +36,7 @@ macro_rules! attempts {
         concat!(
             $before,
             " SELECT attempts.id, coalesce(items.key, ''), stages.name, outcome, host_id, queued_at, started_at, ended_at,
-                digest, memory_bytes_max, error, log, attempts.key
+                digest, memory_bytes_max, error, log, attempts.key, fence
               FROM ",
             $from,
             " LEFT JOIN items ON items.id = attempts.key >> 6 JOIN stages ON stages.id = attempts.stage_id
@@ -167,6 +167,7 @@ fn read(row: &Row) -> Result<(i64, AttemptRow), Fail> {
         memory_bytes_max: row.get::<_, Option<i64>>(9).and_then(|bytes| u64::try_from(bytes).ok()),
         error: row.get(10),
         log: row.get(11),
+        fence: Fence(row.get(13)),
         charges: Vec::new(),
     };
     Ok((row.get(12), attempt))

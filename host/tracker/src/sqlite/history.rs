@@ -2,7 +2,7 @@
 //!
 //! Owns the two ways to find attempts: the chain of one stage of one item, and the newest of a job. Never changes one.
 
-use gristmill_model::{AttemptId, Digest, HostId, ItemId, JobId, OperationId, Outcome, Timestamp};
+use gristmill_model::{AttemptId, Digest, Fence, HostId, ItemId, JobId, OperationId, Outcome, Timestamp};
 use rusqlite::{Connection, Row, ToSql};
 
 use crate::Error;
@@ -12,7 +12,7 @@ use crate::records::{AttemptRow, AttemptsFilter, EventRow, EventsFilter};
 const CHAIN_MAX: u32 = 10_000;
 
 const COLUMNS: &str = "attempts.id, items.key, stages.name, outcome, host_id, queued_at, started_at, ended_at, digest,
-    memory_bytes_max, error, log";
+    memory_bytes_max, error, log, fence";
 const JOINS: &str = "JOIN items ON items.id = attempts.key >> 6 JOIN stages ON stages.id = attempts.stage_id
     LEFT JOIN versions ON versions.id = attempts.version_id";
 
@@ -30,6 +30,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<AttemptRow> {
         memory_bytes_max: row.get::<_, Option<i64>>(9)?.and_then(|bytes| u64::try_from(bytes).ok()),
         error: row.get(10)?,
         log: row.get(11)?,
+        fence: Fence(row.get(12)?),
         charges: Vec::new(),
     })
 }

@@ -80,26 +80,26 @@ async fn furnished(open: Open<'_>) -> (Bench, OperationRow) {
 /// What can be seen of a tracker, numbers and all.
 async fn sight(tracker: &dyn Tracker, bench: &Bench) -> String {
     let job = bench.job.id;
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for key in ["done", "dead", "wait", "ready", "cancelled"] {
-        text += &format!("{:?}\n", tracker.item(job, key).await.expect("a read"));
+        lines.push(format!("{:?}", tracker.item(job, key).await.expect("a read")));
     }
     let stats = tracker.stats(job).await.expect("counters");
     for stage in stats.stages {
         let states = State::ALL.map(|state| (state, stage.count(state)));
-        text += &format!("{} {:?} {:?} {}\n", stage.name, stage.version, states, stage.other_versions);
+        lines.push(format!("{} {:?} {:?} {}", stage.name, stage.version, states, stage.other_versions));
     }
     let mut statuses: Vec<_> = stats.items.into_iter().collect();
     statuses.sort();
-    text += &format!("{statuses:?} {:?}\n", stats.charges);
-    text += &format!("{:?}\n", tracker.jobs().await.expect("jobs"));
-    text += &format!("{:?}\n", tracker.operations(None, 9).await.expect("operations"));
-    text += &format!("{:?}\n", tracker.dead(DeadFilter::all(job), StageKey(0), 9).await.expect("dead stages"));
+    lines.push(format!("{statuses:?} {:?}", stats.charges));
+    lines.push(format!("{:?}", tracker.jobs().await.expect("jobs")));
+    lines.push(format!("{:?}", tracker.operations(None, 9).await.expect("operations")));
+    lines.push(format!("{:?}", tracker.dead(DeadFilter::all(job), StageKey(0), 9).await.expect("dead stages")));
     let filter = EventsFilter { job: None, kind: None, limit: 99 };
-    text += &format!("{:?}\n", tracker.events(filter).await.expect("events"));
-    text += &format!("{:?}\n", tracker.outlook().await.expect("a read"));
-    text += &format!("{:?}\n", tracker.sequences().await.expect("numbers"));
-    text
+    lines.push(format!("{:?}", tracker.events(filter).await.expect("events")));
+    lines.push(format!("{:?}", tracker.outlook().await.expect("a read")));
+    lines.push(format!("{:?}", tracker.sequences().await.expect("numbers")));
+    lines.join("\n")
 }
 
 /// Goes on with a tracker that was moved.

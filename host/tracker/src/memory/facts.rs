@@ -79,6 +79,7 @@ pub(super) struct Item {
     pub(super) sightings: Vec<Sighting>,
 }
 
+#[expect(clippy::struct_field_names, reason = "the columns of the table")]
 #[derive(Clone)]
 pub(super) struct Settled {
     pub(super) state: State,

@@ -9,9 +9,9 @@ use gristmill_test_postgres::{Database, Server, Setup};
 use super::super::PostgresOptions;
 use super::proxy::Proxy;
 use super::{open, options};
+use crate::Error;
 use crate::conformance::{Bench, block_on, item, stage};
 use crate::records::{ClaimRequest, DeadFilter, Redrive, Settlement};
-use crate::Error;
 
 /// More messages than any of the operations here sends.
 const MESSAGES_MAX: i64 = 1000;

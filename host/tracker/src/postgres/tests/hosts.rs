@@ -8,9 +8,9 @@ use gristmill_test_postgres::Server;
 
 use super::super::PostgresOptions;
 use super::{open, options};
-use crate::{Reader, Tracker};
 use crate::conformance::{Bench, block_on, item, stage};
 use crate::records::{ClaimRequest, Round, Settlement};
+use crate::{Reader, Tracker};
 
 /// Runs statements, from wherever.
 pub(super) fn execute(url: &str, sql: &str) {

@@ -122,11 +122,7 @@ pub(crate) struct Dispatcher {
     ready_epoch: u64,
     release_in_flight: bool,
     due: Due,
-    /// When it was last looked, there were leases that are not this host's, or not any more: what they settle may
-    /// release more.
-    others: bool,
-    /// That look began when nothing was under way here: the leases were others'.
-    looked_when_quiet: bool,
+    others: Others,
     disk: Disk,
     stopping: bool,
     pub(crate) summary: Summary,
@@ -142,13 +138,24 @@ struct RoundInFlight {
     epoch: u64,
 }
 
+/// What is known about other hosts: what they have leased may release more.
+#[derive(Clone, Copy, PartialEq)]
+enum Others {
+    /// Nothing is leased.
+    Nobody,
+    /// Something is leased, and it may be this host's own.
+    Perhaps,
+    /// Something is leased by another host.
+    Somebody,
+}
+
 /// What is known about waiting work.
 #[derive(Clone, Copy, PartialEq)]
 enum Due {
     /// Nothing: it is to be asked.
     Unknown,
-    /// It was asked, or is being promoted.
-    Asked,
+    /// It was asked, or is being promoted. Quiet: nothing is under way here meanwhile, so that what is leased is others'.
+    Asked { quiet: bool },
     /// At this time.
     At(Timestamp),
     /// There is none.
@@ -173,8 +180,7 @@ impl Dispatcher {
             ready_epoch: 0,
             release_in_flight: false,
             due: Due::Unknown,
-            others: false,
-            looked_when_quiet: false,
+            others: Others::Nobody,
             disk: Disk::Ample,
             stopping: false,
             summary: Summary::default(),
@@ -227,11 +233,16 @@ impl Dispatcher {
                 }
             }
             // An answer to a question that was overtaken by new waiting work says nothing.
-            Event::Outlook(outlook) if self.due == Due::Asked => {
-                self.due = outlook.next_due.map_or(Due::None, Due::At);
-                self.others = outlook.leases > 0;
+            Event::Outlook(outlook) => {
+                if let Due::Asked { quiet } = self.due {
+                    self.due = outlook.next_due.map_or(Due::None, Due::At);
+                    self.others = match (outlook.leases, quiet) {
+                        (0, _) => Others::Nobody,
+                        (_, true) => Others::Somebody,
+                        (_, false) => Others::Perhaps,
+                    };
+                }
             }
-            Event::Outlook(_) => {}
             Event::Reaped(lost) => {
                 self.summary.lost += lost.attempts;
                 self.summary.dead += lost.dead;
@@ -242,7 +253,7 @@ impl Dispatcher {
             Event::Woken => {
                 if self.due == Due::None {
                     self.due = Due::Unknown;
-                    if self.others {
+                    if self.others != Others::Nobody {
                         self.expect_ready();
                     }
                 }
@@ -285,7 +296,7 @@ impl Dispatcher {
         }
         let nothing_left = self.stages.values().all(|stage| !stage.may_have_ready)
             && self.due == Due::None
-            && !self.others
+            && self.others == Others::Nobody
             && self.sources.values().all(|source| matches!(source.discovery, Discovery::Over));
         quiet && !discovering && nothing_left && !self.watch
     }
@@ -298,9 +309,9 @@ impl Dispatcher {
         });
         let due = match self.due {
             Due::At(at) => Some(at),
-            Due::Unknown | Due::Asked | Due::None => None,
+            Due::Unknown | Due::Asked { .. } | Due::None => None,
         };
-        let again = now + if self.others { LOOK_AGAIN_SOON } else { LOOK_AGAIN };
+        let again = now + if self.others == Others::Nobody { LOOK_AGAIN } else { LOOK_AGAIN_SOON };
         pages.chain(due).fold(again, Timestamp::min)
     }
 
@@ -465,21 +476,19 @@ impl Dispatcher {
     }
 
     fn look_at_waiting(&mut self, now: Timestamp, commands: &mut Vec<Command>) {
-        if self.due == Due::None && self.others && !self.looked_when_quiet && self.is_quiet() {
-            // The leases of that look may have been this host's own.
+        if self.due == Due::None && self.others == Others::Perhaps && self.is_quiet() {
             self.due = Due::Unknown;
         }
         match self.due {
             Due::Unknown => {
-                self.due = Due::Asked;
-                self.looked_when_quiet = self.is_quiet();
+                self.due = Due::Asked { quiet: self.is_quiet() };
                 commands.push(Command::Look);
             }
             Due::At(at) if at <= now => {
-                self.due = Due::Asked;
+                self.due = Due::Asked { quiet: false };
                 commands.push(Command::Promote(PROMOTE_MAX));
             }
-            Due::Asked | Due::At(_) | Due::None => {}
+            Due::Asked { .. } | Due::At(_) | Due::None => {}
         }
     }
 
@@ -504,8 +513,10 @@ impl Dispatcher {
             postpones: done().any(|done| matches!(done.disposition, Disposition::Wait(_))),
             epoch: self.ready_epoch,
         });
-        // A look that is under way may see the leases of this round.
-        self.looked_when_quiet = false;
+        if let Due::Asked { quiet } = &mut self.due {
+            // A look that is under way may see the leases of this round.
+            *quiet = false;
+        }
         commands.push(Command::Round(Round { host: self.host, now, settlements, claims }));
     }
 

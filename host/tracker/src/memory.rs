@@ -177,7 +177,7 @@ impl Tracker for Memory {
     }
 
     fn reap(&self, reap: Reap) -> BoxFuture<'_, Lost> {
-        self.write(|world| world.reap(&reap, &self.specs.lock().expect("specs")))
+        self.write(|world| Ok(world.reap(&reap, &self.specs.lock().expect("specs"))))
     }
 
     fn promote(&self, now: Timestamp, limit: u32) -> BoxFuture<'_, u64> {
@@ -225,7 +225,10 @@ impl Tracker for Memory {
     }
 
     fn import(&self, table: &'static Table, rows: Vec<Row>) -> BoxFuture<'_, ()> {
-        self.write(|world| world.import(table, rows))
+        self.write(|world| {
+            world.import(table, rows);
+            Ok(())
+        })
     }
 
     fn set_sequences(&self, sequences: Sequences) -> BoxFuture<'_, ()> {

@@ -376,7 +376,7 @@ impl World {
         job: Option<i64>,
         item: Option<i64>,
         operation: Option<i64>,
-        data: impl ToString,
+        data: &(impl ToString + ?Sized),
     ) {
         let id = self.events.last().map_or(1, |event| event.id + 1);
         self.events.push(EventRow {

@@ -25,12 +25,11 @@ impl World {
         };
         let in_order_of_age = matches!(expired.what, Expiring::Attempts | Expiring::Costs | Expiring::Events);
         let mut page = ExpiredPage::default();
-        let mut looked_at = 0;
-        for number in numbers.into_iter().filter(|number| *number > expired.after) {
+        let behind = numbers.into_iter().filter(|number| *number > expired.after);
+        for (looked_at, number) in (0..).zip(behind) {
             if looked_at == expired.limit {
                 return page;
             }
-            looked_at += 1;
             match self.age(expired.what, expired.job.0, expired.before, number) {
                 Age::Old => {
                     page.numbers.push(number);
@@ -130,7 +129,7 @@ impl World {
         for job in self.jobs.values_mut() {
             job.reconciled = Some(0);
         }
-        self.event(now, "queue.rebuilt", None, None, None, json!({}));
+        self.event(now, "queue.rebuilt", None, None, None, &json!({}));
     }
 
     /// The model keeps next to nothing twice, so that little can differ. What is left is what no backend may do.

@@ -278,12 +278,11 @@ impl World {
         ]
     }
 
-    pub(super) fn import(&mut self, table: &'static Table, rows: Vec<Row>) -> Result<(), Error> {
+    pub(super) fn import(&mut self, table: &'static Table, rows: Vec<Row>) {
         for row in rows {
             assert_eq!(row.len(), table.columns.len(), "{}", table.name);
             self.import_row(table.name, Cells(row.into_iter()));
         }
-        Ok(())
     }
 
     fn import_row(&mut self, table: &str, mut cells: Cells) {

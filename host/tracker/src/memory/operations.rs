@@ -58,7 +58,7 @@ impl World {
         };
         let filter = filter::to_json(&redrive.filter);
         self.operations.insert(id, Operation { row: row.clone(), filter, position: 0 });
-        self.event(redrive.now, "operation.started", Some(job.0), None, Some(id), json!({ "why": redrive.why }));
+        self.event(redrive.now, "operation.started", Some(job.0), None, Some(id), &json!({ "why": redrive.why }));
         Ok(row)
     }
 
@@ -96,7 +96,7 @@ impl World {
         }
         if found < most || operation.row.done == row.limit {
             operation.row.state = OperationState::Done;
-            self.event(now, "operation.done", Some(row.job.0), None, Some(id), json!({}));
+            self.event(now, "operation.done", Some(row.job.0), None, Some(id), &json!({}));
         }
         Ok(self.operation(id)?.row.clone())
     }
@@ -115,7 +115,7 @@ impl World {
         }
         let data = json!({ "item": dead.item_key, "stage": dead.stage });
         let job = self.items[&item].job;
-        self.event(now, "stage.redriven", Some(job), Some(ItemId(item).0), Some(operation), data);
+        self.event(now, "stage.redriven", Some(job), Some(ItemId(item).0), Some(operation), &data);
     }
 
     pub(super) fn set_operation(
@@ -138,7 +138,7 @@ impl World {
             OperationState::Cancelled => "operation.cancelled",
             OperationState::Done => unreachable!("nobody moves an operation there"),
         };
-        self.event(now, kind, Some(row.job.0), None, Some(id), json!({ "actor": actor }));
+        self.event(now, kind, Some(row.job.0), None, Some(id), &json!({ "actor": actor }));
         Ok(row)
     }
 }

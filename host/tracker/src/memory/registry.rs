@@ -17,7 +17,7 @@ impl World {
     pub(super) fn register_host(&mut self, info: HostInfo) -> HostId {
         self.last_host += 1;
         let id = self.last_host;
-        self.event(info.now, "host.started", None, None, None, json!({ "host": id }));
+        self.event(info.now, "host.started", None, None, None, &json!({ "host": id }));
         let HostInfo { name, pid, app_version, now } = info;
         let host = Host { name, pid: pid.into(), app_version, started_at: now, heartbeat_at: now, ended_at: None };
         self.hosts.insert(id, host);
@@ -29,7 +29,7 @@ impl World {
         row.heartbeat_at = now;
         let alive = row.ended_at.take().is_none();
         if !alive {
-            self.event(now, "host.back", None, None, None, json!({ "host": host }));
+            self.event(now, "host.back", None, None, None, &json!({ "host": host }));
         }
         alive
     }
@@ -38,7 +38,7 @@ impl World {
         if let Some(row) = self.hosts.get_mut(&host).filter(|row| row.ended_at.is_none()) {
             (row.heartbeat_at, row.ended_at) = (now, Some(now));
         }
-        self.event(now, "host.ended", None, None, None, json!({ "host": host }));
+        self.event(now, "host.ended", None, None, None, &json!({ "host": host }));
     }
 
     /// Returns the number of its spec as well.
@@ -78,7 +78,7 @@ impl World {
             self.jobs.get_mut(&id).expect("the job").reconciled = Some(0);
         }
         if is_new {
-            self.event(job.now, "job.spec", Some(id), None, None, json!({}));
+            self.event(job.now, "job.spec", Some(id), None, None, &json!({}));
         }
         let reconcile = self.jobs[&id].reconciled.map(ItemId);
         let cursor = self.cursors.get(&id).and_then(|(cursor, _)| cursor.clone());
@@ -139,7 +139,7 @@ impl World {
             created_at: now,
         };
         self.versions.insert(id, version);
-        self.event(now, "stage.version", Some(stage_id.job().0), None, None, json!({ "stage": stage.name }));
+        self.event(now, "stage.version", Some(stage_id.job().0), None, None, &json!({ "stage": stage.name }));
         id
     }
 

@@ -44,7 +44,7 @@ impl World {
                     log: completion.log.clone(),
                 };
                 let id = self.store_attempt(attempt, &completion.charges);
-                done.released += self.settle(round.now, completion, id, taken);
+                done.released += self.settle(round.now, completion, id, &taken);
                 done.applied += 1;
             }
         }
@@ -77,7 +77,7 @@ impl World {
     }
 
     /// Does what an attempt leads to. Its queue row was taken out.
-    fn settle(&mut self, now: Timestamp, completion: &Completion, attempt: i64, taken: Queued) -> u64 {
+    fn settle(&mut self, now: Timestamp, completion: &Completion, attempt: i64, taken: &Queued) -> u64 {
         let key = completion.key.0;
         let item = completion.key.item().0;
         let counters = taken.counters.after(completion.outcome);
@@ -222,7 +222,7 @@ impl World {
         released
     }
 
-    pub(super) fn reap(&mut self, reap: &Reap, specs: &Specs) -> Result<Lost, Error> {
+    pub(super) fn reap(&mut self, reap: &Reap, specs: &Specs) -> Lost {
         let mut lost = Lost::default();
         let vanished = |lease: &LeaseRow| {
             lease.host != reap.host.0 && self.hosts[&lease.host].heartbeat_at < reap.heartbeat_before
@@ -253,10 +253,10 @@ impl World {
                 .collect();
             for host in gone {
                 self.hosts.get_mut(&host).expect("a host").ended_at = Some(reap.now);
-                self.event(reap.now, "host.lost", None, None, None, json!({ "host": host }));
+                self.event(reap.now, "host.lost", None, None, None, &json!({ "host": host }));
             }
         }
-        Ok(lost)
+        lost
     }
 
     /// Charges a lost attempt. Returns whether that was one too many.
@@ -302,7 +302,7 @@ impl World {
             memory_bytes_max: 0,
             charges: Vec::new(),
         };
-        self.settle(reap.now, &completion, id, taken);
+        self.settle(reap.now, &completion, id, &taken);
         disposition == Disposition::Dead(DeadReason::Poison)
     }
 
@@ -348,7 +348,7 @@ impl World {
             }
             let kind = if cancel.undo { "item.restored" } else { "item.cancelled" };
             let data = json!({ "item": item_key, "actor": cancel.actor, "why": cancel.why });
-            self.event(cancel.now, kind, Some(cancel.job.0), Some(item), None, data);
+            self.event(cancel.now, kind, Some(cancel.job.0), Some(item), None, &data);
         }
         Ok(done)
     }

@@ -308,17 +308,17 @@ impl<'a> Side<'a> {
         // Leases of one round may be numbered in any order.
         done.leases.sort_by_key(|lease| lease.claims.iter().map(|claim| claim.key).collect::<Vec<_>>());
         let drained: Vec<u8> = done.drained.iter().map(|stage| stage.bit().0).collect();
-        let mut text = format!("{} {} {} {drained:?}\n", done.applied, done.late, done.released);
+        let mut lines = vec![format!("{} {} {} {drained:?}", done.applied, done.late, done.released)];
         for lease in &done.leases {
-            text += &format!("lease of {}\n", lease.stage.bit().0);
+            lines.push(format!("lease of {}", lease.stage.bit().0));
             for claim in &lease.claims {
                 let Claim { key, counters, ready_at, first_ready_at, item_key, data, data_hash, .. } = claim;
                 let place = (key.bit(), counters, ready_at, first_ready_at, claim.discovered_at);
-                text += &format!("  {place:?} {item_key} {data} {data_hash} {:?}\n", claim.upstream);
+                lines.push(format!("  {place:?} {item_key} {data} {data_hash} {:?}", claim.upstream));
             }
         }
         self.leases.extend(done.leases);
-        text
+        lines.join("\n")
     }
 
     async fn settle(

@@ -5,6 +5,7 @@
 
 use deadpool_postgres::PoolError;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::WrongType;
 
 use crate::Error;
 
@@ -37,7 +38,12 @@ impl From<PoolError> for Fail {
 impl From<tokio_postgres::Error> for Fail {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(said) = error.as_db_error() else {
-            return Self::Broken(with_source(&error));
+            // A parameter or a column of another type is a fault of ours: on another connection it is the same.
+            let source = std::error::Error::source(&error);
+            return match source.and_then(|source| source.downcast_ref::<WrongType>()) {
+                Some(_) => Self::Refused(Error::Sql(with_source(&error))),
+                None => Self::Broken(with_source(&error)),
+            };
         };
         let text = said.message().to_owned();
         let code = said.code();

@@ -27,7 +27,9 @@ fn source(table: &Table) -> String {
     let keys = table.columns[..table.key].iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     match table.name {
         "stage_counts" | "item_counts" | "version_counts" => {
-            format!("(SELECT {keys}, sum(n)::bigint AS n FROM {} GROUP BY {keys}) AS summed", table.name)
+            // Nothing is counted where nothing is: whether a row of zeros is there is a backend's own business.
+            let name = table.name;
+            format!("(SELECT {keys}, sum(n)::bigint AS n FROM {name} GROUP BY {keys} HAVING sum(n) <> 0) AS summed")
         }
         "cost_rollups" => format!(
             "(SELECT {keys}, sum(amount) AS amount, sum(n)::bigint AS n FROM {} GROUP BY {keys}) AS summed",
@@ -141,7 +143,11 @@ pub(super) async fn sequences(tx: &Tx<'_>) -> Result<Sequences, Fail> {
 pub(super) async fn set_sequences(tx: &Tx<'_>, sequences: Sequences) -> Result<(), Fail> {
     tx.begin(Lock::Alone, None).await?;
     for (sequence, last) in [("leases_fence_seq", sequences.fence), ("hosts_id_seq", sequences.host)] {
-        tx.execute(&format!("SELECT setval('gristmill.{sequence}', greatest($1, 1), $1 > 0)"), &[&last]).await?;
+        tx.execute(
+            &format!("SELECT setval('gristmill.{sequence}', greatest($1::bigint, 1), $1::bigint > 0)"),
+            &[&last],
+        )
+        .await?;
     }
     for table in NUMBERED {
         let sql = format!(

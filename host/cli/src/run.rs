@@ -119,14 +119,18 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let place = place(&args.source.files, context)?;
     let progress = Progress::start(context, args.quiet);
     let workers = args.workers.map_or_else(cores, usize::from);
-    // Before anything is compiled: whoever may not run here is told at once.
-    let (cache, host) = open(args, &place, workers, context)?;
+    let (data, store) = store(args, &place, context);
+    let cache = data.join("cache");
+    let open = || open(args, store.clone(), workers, context);
+    // Whoever may not run here is told before anything is compiled; and nothing is made for a job that does not fit.
+    let opened = data.exists().then(open).transpose()?;
     let sandbox = jobs::sandbox(context, &read, Some(cache), workers)?;
     for warning in sandbox.warnings() {
         tracing::warn!("{warning}");
     }
     let parts: Vec<Part> = args.source.files.iter().zip(&read).map(|(file, job)| part(file, job, context)).collect();
     let loaded = fit(&sandbox, &args.source.files, read, context)?;
+    let host = opened.map_or_else(open, Ok)?;
     let tracker = host.tracker();
     let stop = signals::listen(context.out.clone(), args.grace)?;
     runtime()?.block_on(async {
@@ -146,9 +150,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     })
 }
 
-/// Opens the host, and says where compiled code is kept.
-fn open(args: &Args, place: &Place, workers: usize, context: &Context) -> Result<(PathBuf, Host), Failure> {
-    let (data, store) = match place {
+/// Where everything is recorded, and the folder of what is only this machine's.
+fn store(args: &Args, place: &Place, context: &Context) -> (PathBuf, Store) {
+    match place {
         Place::Folder(data) => {
             let synchronous = match args.durability {
                 Durability::Full => Synchronous::Full,
@@ -160,8 +164,11 @@ fn open(args: &Args, place: &Place, workers: usize, context: &Context) -> Result
             data::folder(context, args.source.files.first().map(PathBuf::as_path)),
             Store::Postgres { url: url.clone() },
         ),
-    };
-    let host = Host::open(HostOptions {
+    }
+}
+
+fn open(args: &Args, store: Store, workers: usize, context: &Context) -> Result<Host, Failure> {
+    Ok(Host::open(HostOptions {
         store,
         workers,
         watch: args.watch,
@@ -170,8 +177,7 @@ fn open(args: &Args, place: &Place, workers: usize, context: &Context) -> Result
         min_free_bytes: args.min_free,
         trace_file: args.trace_file.clone(),
         clock: Arc::clone(&context.clock),
-    })?;
-    Ok((data.join("cache"), host))
+    })?)
 }
 
 fn part(file: &Path, job: &Job, context: &Context) -> Part {

@@ -419,7 +419,8 @@ impl Dispatcher {
         total.new += upserted.new;
         total.changed += upserted.changed;
         total.unchanged += upserted.unchanged;
-        if upserted.new > 0 {
+        // Other data of a known item may be to be processed again.
+        if upserted.new + upserted.changed > 0 {
             self.expect_ready();
         }
         let watch = self.watch;
@@ -503,6 +504,8 @@ impl Dispatcher {
             postpones: done().any(|done| matches!(done.disposition, Disposition::Wait(_))),
             epoch: self.ready_epoch,
         });
+        // A look that is under way may see the leases of this round.
+        self.looked_when_quiet = false;
         commands.push(Command::Round(Round { host: self.host, now, settlements, claims }));
     }
 

@@ -16,6 +16,8 @@ mod memory;
 mod postgres;
 mod records;
 mod retention;
+#[cfg(test)]
+mod sequences;
 mod sqlite;
 pub mod tables;
 mod tracker;

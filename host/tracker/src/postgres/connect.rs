@@ -39,7 +39,7 @@ pub(super) const SETUP: &str = "
     SET enable_bitmapscan = off;
     SET enable_hashjoin = off;
     SET enable_mergejoin = off;
-    SET idle_in_transaction_session_timeout = '2min';
+    SET idle_in_transaction_session_timeout = '10s';
     SELECT set_config('gristmill.started', (extract(epoch FROM backend_start) * 1000000)::bigint::text, false)
     FROM pg_stat_activity WHERE pid = pg_backend_pid()";
 

@@ -144,6 +144,13 @@ fn remember(session: &mut Session<'_>, batch: &Upsert, item: &NewItem, id: ItemI
     if most > 0 {
         sight(session, batch, item, id)?;
     }
+    let kept: u32 = session
+        .connection
+        .prepare_cached("SELECT count(*) FROM sightings WHERE item_id = ?1")?
+        .query_row([id.0], |row| row.get(0))?;
+    if kept <= most {
+        return Ok(());
+    }
     session
         .connection
         .prepare_cached(

@@ -7,6 +7,7 @@ mod backup;
 mod blobs;
 mod cancel;
 mod ceiling;
+mod claim;
 mod dead;
 mod detail;
 mod examine;

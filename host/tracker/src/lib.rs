@@ -24,7 +24,7 @@ mod tracker;
 
 pub use copy::{Copied, CopyProgress, copy, refuse_hosts_at_work};
 pub use error::Error;
-pub use postgres::{Access, PostgresOptions, PostgresTracker, Time};
+pub use postgres::{Access, PostgresCeiling, PostgresOptions, PostgresTracker, Time};
 pub use records::{
     AttemptRow, AttemptsFilter, Cancel, Cancelled, Claim, ClaimRequest, Completion, DIFFERENCES_MAX, DeadFilter,
     DeadRow, Difference, EventRow, EventsFilter, Examination, Expired, ExpiredPage, HostInfo, ItemDetail, ItemRow,

@@ -5,7 +5,6 @@
 
 use deadpool_postgres::PoolError;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::WrongType;
 
 use crate::Error;
 
@@ -38,12 +37,11 @@ impl From<PoolError> for Fail {
 impl From<tokio_postgres::Error> for Fail {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(said) = error.as_db_error() else {
-            // A parameter or a column of another type is a fault of ours: on another connection it is the same.
-            let source = std::error::Error::source(&error);
-            return match source.and_then(|source| source.downcast_ref::<WrongType>()) {
-                Some(_) => Self::Refused(Error::Sql(with_source(&error))),
-                None => Self::Broken(with_source(&error)),
-            };
+            // What the library refuses by itself, it would refuse again: a value of another type than a parameter's.
+            let text = with_source(&error);
+            let ours = ["error serializing", "error deserializing", "error encoding", "invalid column", "expected "];
+            let is_ours = !error.is_closed() && ours.iter().any(|start| text.starts_with(start));
+            return if is_ours { Self::Refused(Error::Sql(text)) } else { Self::Broken(text) };
         };
         let text = said.message().to_owned();
         let code = said.code();

@@ -122,7 +122,7 @@ pub(super) async fn reap(tx: &Tx<'_>, reap: &Reap) -> Result<Lost, Fail> {
         .collect();
     let mut lost = Lost { leases: held.len() as u64, ..Lost::default() };
     if !held.is_empty() {
-        take_away(tx, reap, &held, &mut lost).await?;
+        Box::pin(take_away(tx, reap, &held, &mut lost)).await?;
     }
     if lost.leases < u64::from(reap.leases_max) {
         for row in tx.query_writing(BURY, &[&reap.host.0, &before.0, &now.0]).await? {

@@ -4,6 +4,7 @@
 //! that one thread of its own drives. Never decides anything: the traits say what each operation means.
 
 mod cancel;
+mod ceiling;
 mod claim;
 mod connect;
 mod core;
@@ -35,6 +36,7 @@ use std::time::Duration;
 
 use gristmill_model::{HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
 
+pub use self::ceiling::PostgresCeiling;
 use self::core::Length;
 use self::engine::Engine;
 use self::fail::Fail;
@@ -230,7 +232,7 @@ impl Tracker for PostgresTracker {
     }
 
     fn round(&self, round: Round) -> BoxFuture<'_, RoundDone> {
-        self.write(Length::Short, async move |tx| round::round(tx, &round).await)
+        self.write(Length::Short, async move |tx| Box::pin(round::round(tx, &round)).await)
     }
 
     fn release(&self, releases: Vec<Release>) -> BoxFuture<'_, u64> {
@@ -238,7 +240,7 @@ impl Tracker for PostgresTracker {
     }
 
     fn reap(&self, reap: Reap) -> BoxFuture<'_, Lost> {
-        self.write(Length::Short, async move |tx| leases::reap(tx, &reap).await)
+        self.write(Length::Short, async move |tx| Box::pin(leases::reap(tx, &reap)).await)
     }
 
     fn promote(&self, now: Timestamp, limit: u32) -> BoxFuture<'_, u64> {

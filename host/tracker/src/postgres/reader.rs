@@ -181,5 +181,5 @@ pub(super) async fn outlook(tx: &Tx<'_>) -> Result<Outlook, Fail> {
     let row = tx.query_one(OUTLOOK, &[]).await?;
     let due: Option<i64> = row.get(0);
     let skew = tx.core.skew.get();
-    Ok(Outlook { next_due: due.map(|due| Timestamp(due - skew)), leases: row.get::<_, i64>(1) as u64 })
+    Ok(Outlook { next_due: due.map(|due| Timestamp(due.saturating_sub(skew))), leases: row.get::<_, i64>(1) as u64 })
 }

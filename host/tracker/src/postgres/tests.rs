@@ -1,5 +1,7 @@
 //! The Postgres backend: the conformance suite, and what only Postgres has.
 
+use std::time::Duration;
+
 use gristmill_test_postgres::{Database, Server};
 
 use super::{PostgresOptions, PostgresTracker, Time};
@@ -24,3 +26,23 @@ mod postgres {
 }
 
 conformance!(postgres);
+
+mod errors;
+mod faults;
+mod hosts;
+mod plans;
+mod proxy;
+
+fn open(url: &str, options: PostgresOptions) -> Result<PostgresTracker, crate::Error> {
+    PostgresTracker::connect(url, options, NOW)
+}
+
+/// By the caller's clock, and without much patience.
+fn options() -> PostgresOptions {
+    PostgresOptions {
+        time: Time::Caller,
+        patience: Duration::from_secs(30),
+        answer_within: Duration::from_secs(20),
+        ..PostgresOptions::default()
+    }
+}

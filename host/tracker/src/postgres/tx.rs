@@ -112,8 +112,8 @@ impl<'c> Tx<'c> {
             let at = Timestamp(begun.get(3));
             self.now.set(at);
             if let Some(now) = now {
-                self.shift.set(at.0 - now.0);
-                self.core.skew.set(at.0 - now.0);
+                self.shift.set(at.0.saturating_sub(now.0));
+                self.core.skew.set(at.0.saturating_sub(now.0));
             }
         }
         let jobs: Vec<JobState> = jobs.iter().map(JobState::read).collect();

@@ -26,7 +26,8 @@ const SWEEP_FILES_MAX: u32 = 1000;
 /// Delete what a job keeps no longer, as the `retention` of its file says
 ///
 /// A running host does so by itself, a little at a time. What is to be archived is on the disk before it is deleted.
-/// In a data folder, the files of large outputs that no result names any more go too.
+/// The newest attempt, event and item stay, however old. In a data folder, the files of large outputs that no result
+/// names any more go too.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   gristmill prune jobs/audit.yaml --dry-run

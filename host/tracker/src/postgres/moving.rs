@@ -141,7 +141,11 @@ pub(super) async fn sequences(tx: &Tx<'_>) -> Result<Sequences, Fail> {
 pub(super) async fn set_sequences(tx: &Tx<'_>, sequences: Sequences) -> Result<(), Fail> {
     tx.begin(Lock::Alone, None).await?;
     for (sequence, last) in [("leases_fence_seq", sequences.fence), ("hosts_id_seq", sequences.host)] {
-        tx.execute(&format!("SELECT setval('gristmill.{sequence}', greatest($1::bigint, 1), $1 > 0)"), &[&last]).await?;
+        tx.execute(
+            &format!("SELECT setval('gristmill.{sequence}', greatest($1::bigint, 1), $1::bigint > 0)"),
+            &[&last],
+        )
+        .await?;
     }
     for table in NUMBERED {
         let sql = format!(

@@ -208,7 +208,7 @@ impl Tracker for Memory {
 
     fn record_event(&self, event: NewEvent) -> BoxFuture<'_, ()> {
         self.write(|world| {
-            world.event(event.now, &event.kind, event.job.map(|job| job.0), None, None, event.data);
+            world.event(event.now, &event.kind, event.job.map(|job| job.0), None, None, &event.data);
             Ok(())
         })
     }

@@ -12,7 +12,6 @@ use super::facts::{
     Attempt, Component, Cost, Host, Item, Job, Operation, Queued, Settled, Spec, Stage, Version, World,
 };
 use super::registry::bits;
-use crate::Error;
 use crate::records::{EventRow, OperationRow, OperationState, Sighting};
 use crate::tables::{Cell, Row, Table};
 

@@ -107,7 +107,7 @@ impl World {
                         counters,
                         last_attempt: Some(attempt),
                         fence: None,
-                        ..taken
+                        ..taken.clone()
                     };
                     self.queue.insert(key, waiting);
                 }
@@ -239,7 +239,7 @@ impl World {
             for key in self.held(fence) {
                 let taken = self.take(key, Fence(fence)).expect("it is held");
                 lost.attempts += 1;
-                lost.dead += u64::from(self.lose(key, fence, taken, reap, specs));
+                lost.dead += u64::from(self.lose(key, fence, &taken, reap, specs));
             }
         }
         if lost.leases < u64::from(reap.leases_max) {
@@ -260,7 +260,7 @@ impl World {
     }
 
     /// Charges a lost attempt. Returns whether that was one too many.
-    fn lose(&mut self, key: i64, fence: i64, taken: Queued, reap: &Reap, specs: &Specs) -> bool {
+    fn lose(&mut self, key: i64, fence: i64, taken: &Queued, reap: &Reap, specs: &Specs) -> bool {
         let stage = StageId(taken.stage);
         let mut policy = reap.policies.get(&stage).copied().unwrap_or_default();
         if !reap.policies.contains_key(&stage) {
@@ -302,7 +302,7 @@ impl World {
             memory_bytes_max: 0,
             charges: Vec::new(),
         };
-        self.settle(reap.now, &completion, id, &taken);
+        self.settle(reap.now, &completion, id, taken);
         disposition == Disposition::Dead(DeadReason::Poison)
     }
 

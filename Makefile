@@ -55,6 +55,8 @@ test: tools-test
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --document-private-items
 	@command -v cargo-deny >/dev/null || { echo 'installing cargo-deny'; cargo install cargo-deny --version 0.20.2 --locked --debug; }
+	@# Crates of other systems are judged as well, and a build does not fetch them.
+	cargo fetch --locked --quiet
 	cargo deny --offline check licenses bans sources
 	cargo test --manifest-path handlers/Cargo.toml --locked --target $$(rustc -vV | sed -n 's/host: //p')
 	cargo test --workspace --locked

@@ -50,6 +50,8 @@ struct Known {
     data_hash: Digest,
     seen: Digest,
     priority: i64,
+    /// The priority that it had when its stages were enqueued: a later one of the batch does not move them.
+    in_line: i64,
     before: Masks,
     masks: Masks,
     cancelled: bool,
@@ -134,6 +136,7 @@ impl Known {
             data_hash: item.data_hash,
             seen: item.data_hash,
             priority: i64::from(item.priority),
+            in_line: i64::from(item.priority),
             before: Masks::default(),
             masks: Masks::default(),
             cancelled: false,
@@ -156,6 +159,7 @@ impl Known {
             data_hash: digest(row.get(11))?,
             seen: digest(row.get(12))?,
             priority: state.priority,
+            in_line: state.priority,
             before: state.masks,
             masks: state.masks,
             cancelled: state.cancelled,
@@ -185,6 +189,9 @@ impl Known {
         if rediscovery.on_update == OnUpdate::Reprocess && !self.cancelled {
             let roots = Bits(dag.all()).filter(|bit| dag.needs(*bit) == 0).map(StageBit::mask).fold(0, |a, b| a | b);
             let redo = roots & (self.masks.done | self.masks.skipped) & !self.masks.live;
+            if redo != 0 {
+                self.in_line = self.priority;
+            }
             self.masks.stale |= redo;
             self.masks.live |= redo;
             self.redo |= redo;
@@ -235,7 +242,7 @@ impl Known {
     }
 
     fn state(&self, job: JobId, id: ItemId) -> ItemState {
-        ItemState { id, job, masks: self.before, priority: self.priority, cancelled: self.cancelled }
+        ItemState { id, job, masks: self.before, priority: self.in_line, cancelled: self.cancelled }
     }
 }
 

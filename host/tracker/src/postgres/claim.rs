@@ -4,9 +4,10 @@
 //!
 //! A claim begins where the last one of this tracker ended, and not at the front of the index: there lie the entries
 //! of what was claimed before, and while any transaction on the server is old they cannot be removed. But something
-//! may have become ready before that mark: of a higher priority, given back, or promoted. So a claim that finds too
-//! little begins again at the front, in the same round, before it says that a stage is drained; and every
-//! `FRONT_EVERY`-th one begins there anyway, so that a high priority waits for a few rounds at most.
+//! may have become ready before that mark: of a higher priority, given back, or promoted. What this tracker does of
+//! that lowers the mark. What other hosts do does not: so a claim that finds too little begins again at the front, in
+//! the same round, before it says that a stage is drained; and every `FRONT_EVERY`-th one begins there anyway, so that
+//! a high priority waits for a few rounds at most.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -81,6 +82,13 @@ impl Marks {
         let mark = marks.entry(stage).or_insert(Mark { claim_key: i64::MIN, claims: 0 });
         mark.claims = mark.claims.wrapping_add(1);
         if mark.claims.is_multiple_of(FRONT_EVERY) { i64::MIN } else { mark.claim_key }
+    }
+
+    /// Something is ready here. What this tracker makes ready by itself is never passed over.
+    pub(super) fn lower(&self, stage: StageId, claim_key: i64) {
+        if let Some(mark) = self.0.borrow_mut().get_mut(&stage) {
+            mark.claim_key = mark.claim_key.min(claim_key);
+        }
     }
 
     fn learn(&self, stage: StageId, claim_key: i64) {

@@ -26,7 +26,7 @@ const BEAT: &str = "UPDATE hosts SET heartbeat_at = $2, ended_at = NULL
     WHERE hosts.id = before.id RETURNING before.ended_at IS NOT NULL";
 const RETIRE: &str = "UPDATE hosts SET heartbeat_at = $2, ended_at = $2 WHERE id = $1 AND ended_at IS NULL";
 const GIVE_BACK: &str = "UPDATE queue SET state = 1, fence = NULL FROM unnest($1::bigint[], $2::bigint[]) AS u (k, f)
-    WHERE key = k AND state = 2 AND fence = f RETURNING key, f, stage_id";
+    WHERE key = k AND state = 2 AND fence = f RETURNING key, f, stage_id, claim_key";
 const GIVE_UP: &str = "DELETE FROM queue USING unnest($1::bigint[], $2::bigint[]) AS u (k, f)
     WHERE key = k AND state = 2 AND fence = f RETURNING key, f, stage_id";
 pub(super) const OVERDUE: &str = "SELECT fence, host_id, members FROM leases JOIN hosts ON hosts.id = leases.host_id
@@ -35,7 +35,7 @@ const BURY: &str =
     "UPDATE hosts SET ended_at = $3 WHERE ended_at IS NULL AND heartbeat_at < $2 AND id <> $1 RETURNING id";
 pub(super) const PROMOTE: &str = "WITH due AS MATERIALIZED (
         SELECT key FROM queue WHERE state = 3 AND due_at <= $1 ORDER BY due_at, key LIMIT $2 FOR UPDATE SKIP LOCKED
-    ) UPDATE queue SET state = 1 FROM due WHERE queue.key = due.key RETURNING stage_id";
+    ) UPDATE queue SET state = 1 FROM due WHERE queue.key = due.key RETURNING stage_id, claim_key";
 
 pub(super) async fn register_host(tx: &Tx<'_>, host: &HostInfo) -> Result<HostId, Fail> {
     tx.begin(Lock::Shared, host.now).await?;
@@ -90,6 +90,7 @@ pub(super) async fn release(tx: &Tx<'_>, releases: &[Release]) -> Result<u64, Fa
             *settled.entry(row.get(1)).or_default() += 1;
             released += 1;
             if sql == GIVE_BACK {
+                tx.core.marks.lower(stage, row.get(3));
                 tx.count_stage(stage, State::Ready, 1);
             } else if let Some(item) = items.get(&key.item()) {
                 left.entry(item.id.0).or_insert(*item).masks.live &= !key.bit().mask();
@@ -197,6 +198,7 @@ pub(super) async fn promote(tx: &Tx<'_>, now: Timestamp, limit: u32) -> Result<u
     let rows = tx.query_writing(PROMOTE, &[&tx.now().0, &i64::from(limit)]).await?;
     for row in &rows {
         let stage = StageId(row.get(0));
+        tx.core.marks.lower(stage, row.get(1));
         tx.count_stage(stage, State::Waiting, -1);
         tx.count_stage(stage, State::Ready, 1);
     }

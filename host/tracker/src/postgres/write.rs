@@ -323,7 +323,9 @@ impl Enqueued {
         self.at = tx.now();
         self.keys.push(StageKey::new(item.id, bit).0);
         self.stages.push(stage.0);
-        self.claim_keys.push(claim_key(self.at.0, item.priority));
+        let place = claim_key(self.at.0, item.priority);
+        self.claim_keys.push(place);
+        tx.core.marks.lower(stage, place);
         let settled = item.masks.done | item.masks.skipped | item.masks.dead;
         self.again.push(operation.is_some() || settled & bit.mask() != 0);
         self.operations.push(operation.map(|id| id.0));

@@ -153,7 +153,7 @@ pub(super) async fn step(tx: &Tx<'_>, id: OperationId, limit: u32, now: Timestam
     let redriven = redrive(tx, id, job, &found).await?;
     operation.position = found.last().map_or(operation.position, |row| row.key);
     operation.row.done += redriven;
-    if let Some(rate) = rate {
+    if let Some(rate) = rate.filter(|_| redriven > 0) {
         let pause = (redriven as f64 / rate * MICROS_PER_SECOND) as i64;
         operation.row.next_at = Timestamp(now.0.max(next_at.0).saturating_add(pause));
     }

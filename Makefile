@@ -6,7 +6,7 @@ CARGO_HOME ?= $(HOME)/.cargo
 # Where the demo looks for crates: what building gristmill has unpacked.
 export GRISTMILL_CRATES ?= $(CARGO_HOME)/registry/src
 DATA ?= .gristmill
-HANDLERS := handlers/crates handlers/policy handlers/noop tests/hostile
+HANDLERS := handlers/crates handlers/policy handlers/noop tests/found tests/hostile
 FETCHED = $(or $(CARGO_TARGET_DIR),target)/release/.fetched
 GRISTMILL = $(or $(CARGO_TARGET_DIR),target)/release/gristmill
 
@@ -14,6 +14,7 @@ GRISTMILL = $(or $(CARGO_TARGET_DIR),target)/release/gristmill
 help:
 	@echo 'make demo    audit the crates that gristmill is built from: builds it, builds the handlers, runs the job'
 	@echo 'make test    formatting, lints, docs, licences, and every test'
+	@echo 'make test-long  every test in its long form: more kills, more random sequences; the better part of an hour'
 	@echo 'make bench   how fast this machine runs jobs, beside what it could do at most'
 
 .PHONY: tools
@@ -21,6 +22,12 @@ tools:
 	@command -v cargo >/dev/null || { echo 'gristmill needs cargo: see https://rustup.rs'; exit 1; }
 	@command -v cc >/dev/null || { echo 'installing a C compiler, for the SQLite inside'; apt-get update -q && apt-get install -y -q gcc libc6-dev; }
 	@rustc --print target-libdir --target wasm32-wasip2 2>/dev/null | xargs -I{} test -d {} || { echo 'installing the target wasm32-wasip2'; rustup target add wasm32-wasip2; }
+
+# The tests run a real Postgres, which each test process starts for itself, and jumps of the clock, which a library makes.
+.PHONY: tools-test
+tools-test: tools
+	@test -n "$$(find /usr/lib /usr/local/lib -name libfaketimeMT.so.1 2>/dev/null)" || { echo 'installing faketime, for the tests'; apt-get update -q && apt-get install -y -q faketime; }
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { echo 'installing postgresql, for the tests'; apt-get update -q && apt-get install -y -q postgresql; }
 
 .PHONY: build
 build: tools
@@ -42,12 +49,18 @@ bench: handlers
 	$(GRISTMILL) bench
 
 .PHONY: test
-test: tools
+test: tools-test
 	cargo fmt --all --check
 	cargo fmt --all --check --manifest-path handlers/Cargo.toml
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --document-private-items
 	@command -v cargo-deny >/dev/null || { echo 'installing cargo-deny'; cargo install cargo-deny --version 0.20.2 --locked --debug; }
+	@# Crates of other systems are judged as well, and a build does not fetch them.
+	cargo fetch --locked --quiet
 	cargo deny --offline check licenses bans sources
 	cargo test --manifest-path handlers/Cargo.toml --locked --target $$(rustc -vV | sed -n 's/host: //p')
 	cargo test --workspace --locked
+
+.PHONY: test-long
+test-long: tools-test
+	GRISTMILL_LONG=1 GRISTMILL_SEQUENCES=10000 cargo test --workspace --locked -- --nocapture

@@ -3,25 +3,37 @@
 //! Owns what tests ask about a job, always by `--json`, and the accounts that have to balance after any run. Never opens
 //! the database.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{GRISTMILL, Ran, Running, gristmill, program, start};
+use crate::support::{GRISTMILL, Ran, Running, program, start};
 
 /// The job's name, in all tests.
 const NAME: &str = "job";
 
 pub(crate) struct Job {
     folder: TempDir,
+    /// A shared tracker; none: the data folder beside the job file.
+    tracker: Option<String>,
 }
 
 impl Job {
     /// A job of these lines; version and name are added.
     pub(crate) fn new(lines: &str) -> Self {
-        let job = Self { folder: tempfile::tempdir().unwrap() };
+        Self::made(lines, None)
+    }
+
+    /// A job whose tracker is a database that hosts share.
+    pub(crate) fn on(tracker: String, lines: &str) -> Self {
+        Self::made(lines, Some(tracker))
+    }
+
+    fn made(lines: &str, tracker: Option<String>) -> Self {
+        let job = Self { folder: tempfile::tempdir().unwrap(), tracker };
         job.write(lines);
         job
     }
@@ -45,12 +57,19 @@ impl Job {
     }
 
     pub(crate) fn gristmill(&self, args: &[&str]) -> Ran {
-        gristmill(self.folder(), args)
+        start(self.command().args(args)).finish()
+    }
+
+    /// The binary, in the job's folder, with its tracker.
+    fn command(&self) -> Command {
+        let mut command = program(GRISTMILL, self.folder());
+        command.envs(self.tracker.iter().map(|tracker| ("GRISTMILL_TRACKER", tracker)));
+        command
     }
 
     /// Starts a run, and does not wait for its end.
     pub(crate) fn start(&self, args: &[&str]) -> Running {
-        start(program(GRISTMILL, self.folder()).args([&["run", "job.yaml", "--json"], args].concat()))
+        start(self.command().args([&["run", "job.yaml", "--json"], args].concat()))
     }
 
     /// Runs to the end.
@@ -126,6 +145,38 @@ impl Job {
         }
         outcomes
     }
+}
+
+/// Which attempts were begun, as trace files tell from outside the tracker, and what the tracker says of them: every
+/// result is of an attempt that was begun, no attempt was begun twice, and none is missing from the account. Fences of
+/// one stage of one item rise from attempt to attempt.
+pub(crate) fn compare_with_trace(job: &Job, file: &str) {
+    let lines = std::fs::read_to_string(job.path(file)).unwrap();
+    let mut begun: HashSet<(String, String, i64)> = HashSet::new();
+    for line in lines.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert!(begun.insert(identity(&line)), "begun twice: {line}");
+    }
+    let attempts = job.attempts();
+    let mut recorded = HashSet::new();
+    let mut newest: HashMap<(String, String), i64> = HashMap::new();
+    for attempt in &attempts {
+        let (item, stage, fence) = identity(attempt);
+        if attempt["outcome"] == "done" {
+            assert!(begun.contains(&(item.clone(), stage.clone(), fence)), "a result that nobody made: {attempt}");
+        }
+        // They come newest first.
+        if let Some(later) = newest.insert((item.clone(), stage.clone()), fence) {
+            assert!(fence < later, "fence {fence} of an attempt before one under {later}: {attempt}");
+        }
+        assert!(recorded.insert((item, stage, fence)), "recorded twice: {attempt}");
+    }
+    let missing = begun.difference(&recorded).next();
+    assert_eq!(missing, None, "an attempt was begun and is in no account");
+}
+
+fn identity(line: &Value) -> (String, String, i64) {
+    (text(&line["item"]).to_owned(), text(&line["stage"]).to_owned(), line["fence"].as_i64().unwrap())
 }
 
 /// Adds up a counter of all stages.

@@ -5,7 +5,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::print_stdout, reason = "a test that fails shows its seed")]
 
+mod clock;
 mod demo;
+mod doctor;
 mod failures;
 mod help;
 mod hostile;
@@ -13,8 +15,13 @@ mod identity;
 mod items;
 mod job;
 mod kill;
+mod life;
+mod merging;
 mod mistakes;
+mod moving;
+mod operators;
 mod readme;
+mod shared;
 mod signals;
 mod storage;
 mod support;

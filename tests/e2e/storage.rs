@@ -139,7 +139,7 @@ fn a_full_disk_loses_nothing_and_the_next_run_goes_on() {
     let job = Job::new(&chain(&components().noop, items));
     // The run's own exit code is the script's; what is on the full disk is carried to one that has room.
     let script = "mkdir disk full && mount -t tmpfs -o size=5m none disk
-        \"$1\" run job.yaml --data disk && code=0 || code=$?
+        \"$1\" run job.yaml --data disk --min-free 0 && code=0 || code=$?
         cp -a disk/. full && exit $code";
     in_namespace(&job, script).expect_refusal(4, "the disk that holds the tracker is full", "free some space");
     fs::rename(job.path("full"), job.path(".gristmill")).unwrap();
@@ -150,6 +150,23 @@ fn a_full_disk_loses_nothing_and_the_next_run_goes_on() {
     job.run(&[]).expect(0);
     let outcomes = job.audit();
     assert_eq!(outcomes.get("done"), Some(&(items * 3)), "{outcomes:?}");
+    assert!(before.is_subset(&settled(&job)), "a result is another one now");
+}
+
+#[test]
+fn a_disk_that_fills_stops_the_host_before_it_is_full() {
+    let items = 30_000;
+    let job = Job::new(&chain(&components().noop, items));
+    let script = "mkdir disk full && mount -t tmpfs -o size=30m none disk
+        \"$1\" run job.yaml --data disk --min-free 20MiB && code=0 || code=$?
+        cp -a disk/. full && exit $code";
+    in_namespace(&job, script).expect_refusal(4, "too little room left to go on", "20.0 MiB are to stay free");
+    fs::rename(job.path("full"), job.path(".gristmill")).unwrap();
+    let outcomes = job.audit();
+    assert!(outcomes.keys().all(|outcome| outcome == "done"), "what was under way was not finished: {outcomes:?}");
+    let before = settled(&job);
+    job.run(&[]).expect(0);
+    assert_eq!(job.audit().get("done"), Some(&(items * 3)));
     assert!(before.is_subset(&settled(&job)), "a result is another one now");
 }
 

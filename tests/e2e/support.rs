@@ -30,6 +30,11 @@ const UGLY: [&str; 8] = [
     "this is a bug in gristmill",
 ];
 
+/// Whether the tests are asked for their long form, by `make test-long`.
+pub(crate) fn long() -> bool {
+    std::env::var_os("GRISTMILL_LONG").is_some()
+}
+
 /// The repository.
 pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
@@ -39,16 +44,21 @@ pub(crate) fn repository() -> PathBuf {
 pub(crate) struct Components {
     pub(crate) noop: String,
     pub(crate) hostile: String,
+    pub(crate) found: String,
 }
 
 pub(crate) fn components() -> &'static Components {
     static BUILT: OnceLock<Components> = OnceLock::new();
     BUILT.get_or_init(|| {
         let repository = repository();
-        let folders = ["handlers/crates", "handlers/policy", "handlers/noop", "tests/hostile"];
+        let folders = ["handlers/crates", "handlers/policy", "handlers/noop", "tests/found", "tests/hostile"];
         gristmill(&repository, &[&["build"], &folders[..]].concat()).expect(0);
         let path = |file: &str| repository.join(file).display().to_string();
-        Components { noop: path("handlers/noop/noop.wasm"), hostile: path("tests/hostile/hostile.wasm") }
+        Components {
+            noop: path("handlers/noop/noop.wasm"),
+            hostile: path("tests/hostile/hostile.wasm"),
+            found: path("tests/found/found.wasm"),
+        }
     })
 }
 

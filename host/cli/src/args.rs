@@ -3,12 +3,16 @@
 //! Owns the list of subcommands and the global options. What a subcommand takes is in its own file.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 
 use crate::exit::Exit;
-use crate::{attempts, bench, build, check, inspect, items, run, schema, show, status};
+use crate::{
+    attempts, backup, bench, build, cancel, check, copy, dead, doctor, events, inspect, items, operations, prune,
+    redrive, run, schema, show, status,
+};
 
 /// Runs jobs whose stages are WebAssembly components.
 ///
@@ -22,6 +26,12 @@ pub(crate) struct Cli {
     /// `.gristmill` in the current folder.
     #[arg(long, global = true, value_name = "FOLDER")]
     pub(crate) data: Option<PathBuf>,
+
+    /// The tracker, where everything is recorded: `postgres://USER@HOST/DATABASE`, or `sqlite:FOLDER`, which is the
+    /// same as --data FOLDER. Without it: --data, then the variable `GRISTMILL_TRACKER` (the place for a URL with a
+    /// password), then the data folder.
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) tracker: Option<String>,
 
     /// Print JSON: one object, or one a line for a list. Times are RFC 3339, UTC.
     #[arg(long, global = true)]
@@ -46,6 +56,16 @@ pub(crate) enum Command {
     Items(items::Args),
     Show(show::Args),
     Attempts(attempts::Args),
+    Dead(dead::Args),
+    Redrive(redrive::Args),
+    Operations(operations::Args),
+    Cancel(cancel::Args),
+    Events(events::Args),
+    Prune(prune::Args),
+    Doctor(doctor::Args),
+    Backup(backup::Args),
+    Restore(backup::RestoreArgs),
+    Tracker(copy::Args),
     Bench(bench::Args),
     Schema(schema::Args),
 }
@@ -59,6 +79,16 @@ pub(crate) fn one_of<T: Copy + Send + Sync + 'static>(
         let found = all.iter().find(|one| name(**one) == text);
         *found.unwrap_or_else(|| unreachable!("the parser lets nothing else through"))
     })
+}
+
+/// Reads a time as job files have it.
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
+    gristmill_config::duration(text).ok_or_else(|| "it is written as 30s, 5m, 1h30m or 7d".to_owned())
+}
+
+/// Reads a rate as job files have it: so many a second.
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
+    gristmill_config::rate(text).ok_or_else(|| "it is written as 10/s, 600/m or 1/h".to_owned())
 }
 
 #[cfg(test)]

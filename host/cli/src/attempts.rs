@@ -4,7 +4,7 @@
 
 use gristmill_model::Outcome;
 use gristmill_server::views::AttemptView;
-use gristmill_tracker::{AttemptRow, AttemptsFilter, Reader};
+use gristmill_tracker::{AttemptRow, AttemptsFilter};
 
 use crate::args::one_of;
 use crate::context::{Context, wait};
@@ -22,7 +22,7 @@ const ERROR_CHARS_MAX: usize = 200;
 #[command(after_help = "Example:
   gristmill attempts audit --stage source --outcome timeout
 
-With --json, an object an attempt: attempt, item, stage, outcome, host, queued_at, started_at, ended_at, version, \
+With --json, an object an attempt: attempt, item, stage, outcome, host, fence, queued_at, started_at, ended_at, version, \
                         memory_bytes_max, error, log, charges (by meter).")]
 pub(crate) struct Args {
     #[arg(help = data::JOB_HELP)]

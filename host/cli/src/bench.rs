@@ -3,6 +3,9 @@
 //! Owns how the answer looks. A real component goes through a real tracker, and in the same run the two ceilings are
 //! measured, so that ratios can be compared between machines. Never a test: speed is measured, not asserted.
 
+mod bed;
+mod ceilings;
+mod history;
 mod measure;
 
 use std::path::PathBuf;
@@ -10,7 +13,9 @@ use std::thread::available_parallelism;
 
 use gristmill_tracker::Synchronous;
 
-use self::measure::{Measured, Plan, measure};
+use self::bed::{Bed, Plan};
+use self::history::{Grown, grown};
+use self::measure::{Measured, measure};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -27,14 +32,22 @@ use crate::table::{Column, Table};
 #[command(after_help = "Examples:
   gristmill bench
   gristmill bench --items 100000 --runs 5
+  gristmill bench --history 1000000
 
 With --json, one line a run: executions_per_second, discovered_per_second, cpu_micros_per_execution, latency_p50_ms, \
                         latency_p99_ms (from ready to settled), mean_batch, memory_bytes_max, database_bytes, \
-                        writes_ceiling_per_second (a), sandbox_ceiling_per_second (b), ratio_to_writes, ratio_to_sandbox.")]
+                        writes_ceiling_per_second (a), sandbox_ceiling_per_second (b), ratio_to_writes, \
+                        ratio_to_sandbox; with --history two lines a run, of the empty tracker and the grown one: history, \
+                        executions_per_second, discovered_per_second, rediscovered_per_second, claim_micros, \
+                        database_bytes.")]
 pub(crate) struct Args {
     /// How many items
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     items: u32,
+
+    /// Compare an empty tracker with one that holds so many finished items
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    history: Option<u32>,
 
     /// How often to measure: the difference between runs is the noise of this machine
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -55,7 +68,7 @@ pub(crate) struct Args {
 
 pub(crate) fn bench(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let workers = args.workers.map_or_else(|| available_parallelism().map_or(1, usize::from), usize::from);
-    let mut runs = Vec::new();
+    let (mut runs, mut pairs) = (Vec::new(), Vec::new());
     for _ in 0..args.runs {
         let parent = args.folder.clone().unwrap_or_else(std::env::temp_dir);
         let folder = tempfile::tempdir_in(&parent).map_err(|error| {
@@ -69,14 +82,25 @@ pub(crate) fn bench(args: &Args, context: &Context) -> Result<Exit, Failure> {
             synchronous: Synchronous::Full,
             folder: folder.path().to_owned(),
         };
-        let measured = measure(&plan)?;
+        let bed = Bed::new(plan)?;
+        if let Some(items) = args.history {
+            let pair = (grown(&bed, 0)?, grown(&bed, items)?);
+            if context.out.json {
+                context.out.records([&pair.0, &pair.1])?;
+            }
+            pairs.push(pair);
+            continue;
+        }
+        let measured = measure(&bed)?;
         if context.out.json {
             context.out.records([&measured])?;
         }
         runs.push(measured);
     }
-    if !context.out.json {
-        context.out.line(describe(args.items, workers, &runs))?;
+    match args.history {
+        _ if context.out.json => {}
+        Some(history) => context.out.line(describe_history(history, args.items, workers, &pairs))?,
+        None => context.out.line(describe(args.items, workers, &runs))?,
     }
     Ok(Exit::Ok)
 }
@@ -108,6 +132,35 @@ fn describe(items: u32, workers: usize, runs: &[Measured]) -> String {
         let values: Vec<f64> = runs.iter().map(value).collect();
         let shown = values.iter().map(|value| show(*value));
         table.row([name.to_owned(), show(median(&values))].into_iter().chain(shown));
+    }
+    format!("{title}\n\n{}", table.render())
+}
+
+type GrownLine = (&'static str, fn(&Grown) -> f64, fn(f64) -> String);
+
+const GROWN_LINES: [GrownLine; 5] = [
+    ("stage executions/s", |run| run.executions_per_second, whole),
+    ("discovered items/s, new", |run| run.discovered_per_second, whole),
+    ("discovered items/s, unchanged", |run| run.rediscovered_per_second, whole),
+    ("a claim of 64, µs", |run| run.claim_micros, whole),
+    ("database", |run| run.database_bytes as f64, size),
+];
+
+/// The medians of both trackers, and the ratio in each run.
+fn describe_history(history: u32, items: u32, workers: usize, pairs: &[(Grown, Grown)]) -> String {
+    let (items, past) = (count(u64::from(items)), count(u64::from(history)));
+    let title =
+        format!("{items} items, 3 stages, {workers} threads, synchronous=FULL; with {past} finished items before");
+    let names: Vec<String> = (1..=pairs.len()).map(|run| format!("ratio {run}")).collect();
+    let columns = [("empty", Column::Number), ("grown", Column::Number)];
+    let ratios = names.iter().map(|name| (name.as_str(), Column::Number));
+    let mut table = Table::new([("", Column::Word)].into_iter().chain(columns).chain(ratios));
+    for (name, value, show) in GROWN_LINES {
+        let (empty, grown): (Vec<f64>, Vec<f64>) =
+            pairs.iter().map(|(empty, grown)| (value(empty), value(grown))).unzip();
+        let ratios = empty.iter().zip(&grown).map(|(empty, grown)| hundredths(grown / empty));
+        let medians = [name.to_owned(), show(median(&empty)), show(median(&grown))];
+        table.row(medians.into_iter().chain(ratios));
     }
     format!("{title}\n\n{}", table.render())
 }

@@ -18,13 +18,15 @@ pub(crate) struct Context {
     pub(crate) out: Out,
     /// The data folder, if `--data` names one.
     pub(crate) data: Option<PathBuf>,
+    /// The tracker, if `--tracker` names one.
+    pub(crate) tracker: Option<String>,
     /// Tells the time.
     pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl Context {
-    pub(crate) fn new(out: Out, data: Option<PathBuf>) -> Self {
-        Self { out, data, clock: Arc::new(SystemClock) }
+    pub(crate) fn new(out: Out, data: Option<PathBuf>, tracker: Option<String>) -> Self {
+        Self { out, data, tracker, clock: Arc::new(SystemClock) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where a job's data is, and what it is called.
+//! What a job's data is called, and which job a person means.
 //!
 //! Owns the search for the data folder and for a job by its name or file, and the sentences for what is not there.
 //! Reads, and never writes.
@@ -6,14 +6,15 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use gristmill_model::StageId;
-use gristmill_tracker::{JobRow, Reader, SqliteReader};
+use gristmill_model::{JobId, StageId};
+use gristmill_tracker::{JobRow, Reader};
 use serde::Deserialize;
 
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::format::{list, nearest, shell_word};
+use crate::format::{list, nearest, printable, shell_word};
+use crate::place::Place;
 
 /// The data folder's name, beside the job's file.
 const FOLDER: &str = ".gristmill";
@@ -34,19 +35,19 @@ pub(crate) fn folder(context: &Context, job_file: Option<&Path>) -> PathBuf {
 
 /// A tracker, opened to read, and the jobs in it.
 pub(crate) struct Known {
-    pub(crate) reader: SqliteReader,
+    pub(crate) reader: Box<dyn Reader>,
     pub(crate) jobs: Vec<JobRow>,
-    folder: PathBuf,
+    pub(crate) place: Place,
     job_argument: Option<String>,
 }
 
 impl Known {
     /// Opens the tracker that a job's name or file, or neither, leads to.
     pub(crate) async fn open(context: &Context, job: Option<&str>) -> Result<Self, Failure> {
-        let folder = folder(context, job.and_then(job_file));
-        let reader = SqliteReader::open(&folder)?;
+        let place = Place::of(context, job.and_then(job_file))?;
+        let reader = place.read(context)?;
         let jobs = reader.jobs().await?;
-        Ok(Self { reader, jobs, folder, job_argument: job.map(str::to_owned) })
+        Ok(Self { reader, jobs, place, job_argument: job.map(str::to_owned) })
     }
 
     /// The job that a name or a file means.
@@ -57,9 +58,24 @@ impl Known {
         };
         self.jobs.iter().find(|job| job.name == name).ok_or_else(|| {
             let names: Vec<String> = self.jobs.iter().map(|job| job.name.clone()).collect();
-            let place = self.folder.display();
-            unknown("job", &name, &format!("in {place}"), &names, "no job was run there yet")
+            unknown("job", &name, &format!("in {}", self.place), &names, "no job was run there yet")
         })
+    }
+
+    /// The name of a job.
+    pub(crate) fn name(&self, job: JobId) -> Option<&str> {
+        self.jobs.iter().find(|row| row.id == job).map(|row| row.name.as_str())
+    }
+
+    /// Fails unless the job has all of these items.
+    pub(crate) async fn expect_items(&self, job: &JobRow, keys: &[String], context: &Context) -> Result<(), Failure> {
+        let known = self.reader.known(job.id, keys.to_vec()).await?;
+        let Some(unknown) = keys.iter().find(|key| !known.iter().any(|known| known.key == **key)) else {
+            return Ok(());
+        };
+        let message = format!("there is no item `{}` in job `{}`", printable(unknown), job.name);
+        let hint = format!("`{}` lists its items", self.command(context, "items", ""));
+        Err(Failure::new(Exit::Usage, message).hint(hint))
     }
 
     /// How a person goes on from here: the command with the job as it was named, and `--data` where that was needed.
@@ -70,8 +86,13 @@ impl Known {
 
 /// A command line that finds the same data as this one did.
 pub(crate) fn command(context: &Context, verb: &str, job: &str, rest: &str) -> String {
-    let data = context.data.as_ref().map(|data| format!("--data {}", shell_word(&data.display().to_string())));
-    let job = shell_word(job);
+    // A URL may hold a password: what is repeated is how to give it.
+    let data = match (&context.tracker, &context.data) {
+        (Some(_), _) => Some("--tracker …".to_owned()),
+        (None, Some(data)) => Some(format!("--data {}", shell_word(&data.display().to_string()))),
+        (None, None) => None,
+    };
+    let job = if job.is_empty() { String::new() } else { shell_word(job) };
     let words = ["gristmill", verb, &job, rest, data.as_deref().unwrap_or_default()];
     words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }

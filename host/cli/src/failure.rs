@@ -9,6 +9,7 @@ use gristmill_scheduler::Error as SchedulerError;
 use gristmill_tracker::Error as TrackerError;
 
 use crate::exit::Exit;
+use crate::format::bytes;
 
 /// Why a command ends without having done what was asked.
 #[derive(Debug)]
@@ -86,6 +87,33 @@ impl From<TrackerError> for Failure {
             TrackerError::Busy => (Exit::Data, "try again when the other process (a backup?) is done with it"),
             TrackerError::Sql(_) => (Exit::Data, "nothing that was settled is lost: look at the disk, and run again"),
             TrackerError::TooManyStages(_) => (Exit::Job, "give the job a new name: it then starts from the beginning"),
+            TrackerError::Overtaken(_) => (Exit::Data, "run again: it is read and merged anew"),
+            TrackerError::UnknownOperation(_) => (Exit::Usage, "`gristmill operations` lists them"),
+            TrackerError::OperationState { .. } => (Exit::Usage, "`gristmill operations` tells where each one stands"),
+            TrackerError::NotEmpty(_) => (Exit::Data, "name a new one: nothing is ever written over"),
+            TrackerError::InUse(_) => (
+                Exit::Data,
+                "stop every host first; what one that vanished held is given back by `gristmill run`, or by `gristmill doctor --rebuild`",
+            ),
+            TrackerError::Differs { .. } => {
+                (Exit::Data, "see that nobody writes to either of them, empty the copy, and copy again")
+            }
+            TrackerError::Older { .. } => {
+                (Exit::Data, "`gristmill run` brings it up to date once the other host has ended")
+            }
+            TrackerError::BadUrl => (Exit::Usage, "a password with `@`, `/` or `:` in it is written %40, %2F, %3A"),
+            TrackerError::Unreachable { .. } => {
+                (Exit::Data, "see that the server is up, and that its name and port are right")
+            }
+            TrackerError::Login(_) => {
+                (Exit::Data, "give user and password in the URL: the variable GRISTMILL_TRACKER keeps it out of sight")
+            }
+            TrackerError::NoDatabase(_) => (Exit::Data, "`createdb` makes one; gristmill makes its schema in it"),
+            TrackerError::Denied(_) => {
+                (Exit::Data, "grant them, or use another user: it makes and writes the schema `gristmill`")
+            }
+            TrackerError::OldServer { .. } => (Exit::Data, "use a newer server"),
+            TrackerError::Blob(_) => (Exit::Data, "`gristmill doctor` tells what is missing; a backup may have it"),
             TrackerError::UnknownJob(_) | TrackerError::Stopped => {
                 (Exit::Internal, "nothing that was settled is lost: run again")
             }
@@ -113,6 +141,15 @@ impl From<SchedulerError> for Failure {
             SchedulerError::Job { .. } => Self::new(Exit::Job, error.to_string()),
             SchedulerError::Thread(_) => {
                 Self::new(Exit::Internal, error.to_string()).hint("this machine may be out of memory or processes")
+            }
+            SchedulerError::TraceFile { .. } => {
+                Self::new(Exit::Usage, error.to_string()).hint("name a file in a folder that can be written")
+            }
+            SchedulerError::DiskLow { min_free_bytes, .. } => {
+                let free = bytes(min_free_bytes);
+                Self::new(Exit::Data, error.to_string()).hint(format!(
+                    "free some space, and run again: what was settled is kept. {free} are to stay free, as --min-free says"
+                ))
             }
             SchedulerError::Stopped => {
                 Self::new(Exit::Internal, error.to_string()).hint("nothing that was settled is lost: run again")

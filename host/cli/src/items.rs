@@ -4,7 +4,7 @@
 
 use gristmill_model::{ItemId, ItemStatus};
 use gristmill_server::views::ItemView;
-use gristmill_tracker::{ItemRow, ItemsFilter, JobRow, Reader};
+use gristmill_tracker::{ItemRow, ItemsFilter, JobRow};
 
 use crate::args::one_of;
 use crate::context::{Context, wait};

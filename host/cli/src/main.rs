@@ -5,18 +5,28 @@
 
 mod args;
 mod attempts;
+mod backup;
 mod bench;
 mod build;
+mod cancel;
 mod check;
 mod context;
+mod copy;
 mod data;
+mod dead;
+mod doctor;
+mod events;
 mod exit;
 mod failure;
 mod format;
 mod inspect;
 mod items;
 mod jobs;
+mod operations;
 mod out;
+mod place;
+mod prune;
+mod redrive;
 mod run;
 mod schema;
 mod show;
@@ -40,7 +50,7 @@ fn main() -> ExitCode {
     out.start_log(cli.verbose);
     let hook_out = out.clone();
     set_hook(Box::new(move |panic| hook_out.failure(&bug(panic))));
-    let context = Context::new(out.clone(), cli.data);
+    let context = Context::new(out.clone(), cli.data, cli.tracker);
     // The hook has said what there is to say.
     let result =
         catch_unwind(AssertUnwindSafe(|| perform(cli.command, &context))).unwrap_or(Err(Failure::Said(Exit::Internal)));
@@ -62,6 +72,16 @@ fn perform(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Items(args) => items::items(&args, context),
         Command::Show(args) => show::show(&args, context),
         Command::Attempts(args) => attempts::attempts(&args, context),
+        Command::Dead(args) => dead::dead(&args, context),
+        Command::Redrive(args) => redrive::redrive(&args, context),
+        Command::Operations(args) => operations::operations(&args, context),
+        Command::Cancel(args) => cancel::cancel(&args, context),
+        Command::Events(args) => events::events(&args, context),
+        Command::Prune(args) => prune::prune(&args, context),
+        Command::Doctor(args) => doctor::doctor(&args, context),
+        Command::Backup(args) => backup::backup(&args, context),
+        Command::Restore(args) => backup::restore(&args, context),
+        Command::Tracker(args) => copy::tracker(&args, context),
         Command::Bench(args) => bench::bench(&args, context),
         Command::Schema(args) => schema::schema(&args, context),
     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gristmill_model::Job;
-use gristmill_scheduler::{Error, Host, HostOptions, LoadedJob, Summary, load};
+use gristmill_scheduler::{Error, Host, HostOptions, LoadedJob, Store, Summary, load};
 use gristmill_tracker::{Reader, Synchronous, Tracker};
 
 use crate::context::{Context, runtime};
@@ -23,6 +23,7 @@ use crate::data;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::jobs::{self, Source};
+use crate::place::Place;
 
 use self::account::{Account, Part};
 use self::highlights::Highlights;
@@ -68,6 +69,19 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
     grace: Duration,
 
+    /// How long after its last sign of life another host of a shared database has vanished, and its work is done here
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = takeover)]
+    takeover_after: Duration,
+
+    /// How much stays free on the disk of the data folder. Below it nothing new is discovered, below half of it nothing
+    /// more is begun; 0 leaves nothing free
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size)]
+    min_free: u64,
+
+    /// Add a line to this file before each attempt: host, fence, stage, item, attempt, as JSON
+    #[arg(long, value_name = "FILE")]
+    trace_file: Option<PathBuf>,
+
     /// Tell the state over HTTP while it runs, read-only: `/health`, `/metrics`, `/api/jobs`. It has no passwords: listen
     /// on this machine alone, or behind a proxy
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -89,28 +103,34 @@ fn time(text: &str) -> Result<Duration, String> {
     parsed.ok_or_else(|| "it is written as 30s, 5m or 1h30m".to_owned())
 }
 
+/// Shorter, and a busy machine would be taken for a dead one.
+const TAKEOVER_MIN: Duration = Duration::from_secs(1);
+
+fn takeover(text: &str) -> Result<Duration, String> {
+    time(text).and_then(|time| if time < TAKEOVER_MIN { Err("it is at least 1s".to_owned()) } else { Ok(time) })
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    gristmill_config::size(text).ok_or_else(|| "it is written as 0, 64KiB, 256MiB or 2GiB".to_owned())
+}
+
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let read = read(&args.source, context)?;
-    let data = data_folder(&args.source.files, context)?;
+    let place = place(&args.source.files, context)?;
     let progress = Progress::start(context, args.quiet);
     let workers = args.workers.map_or_else(cores, usize::from);
-    let sandbox = jobs::sandbox(context, &read, Some(data.join("cache")), workers)?;
+    let (data, store) = store(args, &place, context);
+    let cache = data.join("cache");
+    let open = || open(args, store.clone(), workers, context);
+    // Whoever may not run here is told before anything is compiled; and nothing is made for a job that does not fit.
+    let opened = data.exists().then(open).transpose()?;
+    let sandbox = jobs::sandbox(context, &read, Some(cache), workers)?;
     for warning in sandbox.warnings() {
         tracing::warn!("{warning}");
     }
     let parts: Vec<Part> = args.source.files.iter().zip(&read).map(|(file, job)| part(file, job, context)).collect();
     let loaded = fit(&sandbox, &args.source.files, read, context)?;
-    let host = Host::open(HostOptions {
-        data,
-        synchronous: match args.durability {
-            Durability::Full => Synchronous::Full,
-            Durability::Normal => Synchronous::Normal,
-        },
-        workers,
-        watch: args.watch,
-        grace: args.grace,
-        clock: Arc::clone(&context.clock),
-    })?;
+    let host = opened.map_or_else(open, Ok)?;
     let tracker = host.tracker();
     let stop = signals::listen(context.out.clone(), args.grace)?;
     runtime()?.block_on(async {
@@ -128,6 +148,36 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         }
         Ok(account.exit())
     })
+}
+
+/// Where everything is recorded, and the folder of what is only this machine's.
+fn store(args: &Args, place: &Place, context: &Context) -> (PathBuf, Store) {
+    match place {
+        Place::Folder(data) => {
+            let synchronous = match args.durability {
+                Durability::Full => Synchronous::Full,
+                Durability::Normal => Synchronous::Normal,
+            };
+            (data.clone(), Store::Sqlite { data: data.clone(), synchronous })
+        }
+        Place::Postgres(url) => (
+            data::folder(context, args.source.files.first().map(PathBuf::as_path)),
+            Store::Postgres { url: url.clone() },
+        ),
+    }
+}
+
+fn open(args: &Args, store: Store, workers: usize, context: &Context) -> Result<Host, Failure> {
+    Ok(Host::open(HostOptions {
+        store,
+        workers,
+        watch: args.watch,
+        grace: args.grace,
+        takeover_after: args.takeover_after,
+        min_free_bytes: args.min_free,
+        trace_file: args.trace_file.clone(),
+        clock: Arc::clone(&context.clock),
+    })?)
 }
 
 fn part(file: &Path, job: &Job, context: &Context) -> Part {
@@ -158,13 +208,15 @@ fn read(source: &Source, context: &Context) -> Result<Vec<Job>, Failure> {
     Ok(read)
 }
 
-/// One host has one data folder: job files of several folders do not say which.
-fn data_folder(files: &[PathBuf], context: &Context) -> Result<PathBuf, Failure> {
-    let mut folders = files.iter().map(|file| data::folder(context, Some(file)));
-    let first = folders.next().unwrap_or_default();
-    if folders.any(|other| other != first) {
-        let message = "these job files are in several folders, and the data is kept beside them";
-        return Err(Failure::new(Exit::Usage, message).hint("say where to keep it with --data"));
+/// One host has one tracker: job files of several folders do not say which.
+fn place(files: &[PathBuf], context: &Context) -> Result<Place, Failure> {
+    let mut places = files.iter().map(|file| Place::of(context, Some(file)));
+    let first = places.next().unwrap_or_else(|| Place::of(context, None))?;
+    for other in places {
+        if other? != first {
+            let message = "these job files are in several folders, and the data is kept beside them";
+            return Err(Failure::new(Exit::Usage, message).hint("say where to keep it with --data"));
+        }
     }
     Ok(first)
 }
@@ -225,6 +277,10 @@ mod tests {
         assert_eq!(time("30s"), Ok(Duration::from_secs(30)));
         assert_eq!(time("1m30s"), Ok(Duration::from_secs(90)));
         assert_eq!(time("0s"), Ok(Duration::ZERO));
+        assert_eq!(takeover("2s"), Ok(Duration::from_secs(2)));
+        assert!(takeover("999ms").is_err());
+        assert_eq!((size("0"), size("2GiB")), (Ok(0), Ok(2 << 30)));
+        assert!(size("much").is_err());
         for wrong in ["", "30", "-3s", "soon"] {
             assert!(time(wrong).is_err(), "{wrong}");
         }

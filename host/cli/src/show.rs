@@ -6,17 +6,20 @@ use std::fmt::Write;
 
 use gristmill_model::ItemId;
 use gristmill_server::views::ItemDetailView;
-use gristmill_tracker::{ItemDetail, ItemStageDetail, ItemsFilter, JobRow, Reader};
+use gristmill_tracker::{ItemDetail, ItemStageDetail, ItemsFilter, JobRow};
 
 use crate::attempts::took;
 use crate::context::{Context, wait};
 use crate::data::{self, Known};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::format::{indented, nearest, plural, pretty_json, printable, second};
+use crate::format::{count, indented, nearest, one_line, plural, pretty_json, printable, second};
 
 /// How many lines of an output, an error or a log are shown without `--full`.
 const LINES_MAX: usize = 30;
+/// How many sightings are listed without `--full`, and how much of where each was.
+const SIGHTINGS_MAX: usize = 5;
+const CURSOR_CHARS_MAX: usize = 40;
 /// How many attempts are listed without `--full`.
 const ATTEMPTS_MAX: usize = 10;
 /// Among how many keys the one is sought that was meant.
@@ -27,7 +30,8 @@ const NEAR_KEYS_MAX: u32 = 10_000;
 #[command(after_help = "Example:
   gristmill show audit serde@1.0.228
 
-With --json, one object: job, item, status, discovered_at, changed_at, priority, data, stages (stage, state, reason, \
+With --json, one object: job, item, status, discovered_at, changed_at, priority, data, sightings (at, source, cursor, \
+                        data_hash), stages (stage, state, reason, \
                         due_at, settled_at, counters (attempts, lost, deferrals), version, current, output, error, blocked_by, attempts as in `gristmill \
                         attempts --json`).")]
 pub(crate) struct Args {
@@ -89,6 +93,7 @@ fn page(job: &str, item: &ItemDetail, full: bool) -> String {
         let _ = writeln!(text, "priority {}", item.priority);
     }
     block(&mut text, "data", &pretty_json(&item.data), lines_max);
+    sightings(&mut text, item, full);
     for stage in &item.stages {
         let _ = writeln!(text, "\n{}: {}", stage.name, headline(stage));
         if let Some(output) = &stage.output {
@@ -103,6 +108,24 @@ fn page(job: &str, item: &ItemDetail, full: bool) -> String {
         attempts(&mut text, stage, full);
     }
     text
+}
+
+fn sightings(text: &mut String, item: &ItemDetail, full: bool) {
+    // One sighting with the data that is shown says nothing new.
+    if item.sightings.len() < 2 && !full {
+        return;
+    }
+    let _ = writeln!(text, "  seen with different data: {}", count(item.sightings.len() as u64));
+    let shown = if full { usize::MAX } else { SIGHTINGS_MAX };
+    for sighting in item.sightings.iter().take(shown) {
+        let cursor = sighting.cursor.as_ref().map(|cursor| format!(", page {}", one_line(cursor, CURSOR_CHARS_MAX)));
+        let (source, hash) = (printable(&sighting.source), sighting.data_hash.short());
+        let _ = writeln!(text, "    {} by {source}{}, data {hash}", second(sighting.at), cursor.unwrap_or_default());
+    }
+    let more = item.sightings.len().saturating_sub(shown);
+    if more > 0 {
+        let _ = writeln!(text, "    … {more} earlier: --full shows all");
+    }
 }
 
 fn headline(stage: &ItemStageDetail) -> String {

@@ -4,7 +4,7 @@
 
 use gristmill_model::{ItemStatus, State};
 use gristmill_server::views::JobDetailView;
-use gristmill_tracker::{JobStats, Reader, StageStats};
+use gristmill_tracker::{JobStats, StageStats};
 
 use crate::context::{Context, wait};
 use crate::data::{self, Known};
@@ -19,7 +19,7 @@ use crate::table::{Column, Table};
   gristmill status handlers/audit.yaml
 
 With --json, an object a job: job, items_total, items (by status), stages (stage, version, other_versions, and how \
-                        many items are ready, leased, waiting, done, skipped, dead, cancelled), charges (by meter).")]
+                        many items are ready, leased, waiting, done, skipped, dead), charges (by meter).")]
 pub(crate) struct Args {
     #[arg(help = data::JOB_HELP)]
     job: Option<String>,

@@ -15,7 +15,10 @@ const SUGGESTED_CHARS_MAX: usize = 64;
 pub(crate) fn check(node: &Node, shape: &Shape, label: &str, problems: &mut Vec<Problem>) {
     let mut refuse = |message: String| problems.push(Problem::new(node.span, format!("{label} {message}")));
     match (shape, &node.value) {
-        (Shape::Any, _) | (_, Value::Faulty) | (Shape::Bool, Value::Bool(_)) => {}
+        (Shape::Any, _)
+        | (_, Value::Faulty)
+        | (Shape::Bool, Value::Bool(_))
+        | (Shape::Scalar, Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_)) => {}
         (Shape::Text(format), Value::Text(text)) => {
             if let Some(fault) = (format.fault)(text) {
                 refuse(fault);
@@ -142,10 +145,12 @@ fn unit_hint(shape: &Shape, node: &Node) -> Option<String> {
 
 fn fits_kind(shape: &Shape, value: &Value) -> bool {
     match value {
-        Value::Text(_) => matches!(shape, Shape::Text(_) | Shape::Choice(_)),
-        Value::Bool(_) => matches!(shape, Shape::Bool),
+        Value::Text(_) => matches!(shape, Shape::Text(_) | Shape::Choice(_) | Shape::Scalar),
+        Value::Bool(_) => matches!(shape, Shape::Bool | Shape::Scalar),
         Value::Map(_) => matches!(shape, Shape::Table(_) | Shape::Names { .. }),
-        Value::Null | Value::Number(_) | Value::List(_) | Value::Faulty => false,
+        Value::List(_) => matches!(shape, Shape::List(_)),
+        Value::Null | Value::Number(_) => matches!(shape, Shape::Scalar),
+        Value::Faulty => false,
     }
 }
 

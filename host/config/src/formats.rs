@@ -4,7 +4,7 @@
 //! Never touches what a path or an origin stands for.
 
 use crate::shape::Format;
-use crate::units::{RATE_PATTERN, is_rate};
+use crate::units::{self, RATE_PATTERN};
 
 pub(crate) static NAME: Format = Format {
     what: "a name",
@@ -76,6 +76,21 @@ pub(crate) static GUEST_PATH: Format = Format {
     },
 };
 
+pub(crate) static POINTER: Format = Format {
+    what: "a JSON pointer",
+    pattern: "(/([^/~]|~[01])*)*",
+    example: "/meta/kind",
+    fault: |text| {
+        let starts = text.is_empty() || text.starts_with('/');
+        let escapes = text.split('~').skip(1).all(|after| after.starts_with(['0', '1']));
+        (!starts || !escapes).then(|| {
+            "must be a JSON pointer such as `/meta/kind`: each name after a `/`, with `~1` for a `/` in it, `~0` for \
+             a `~`"
+                .to_owned()
+        })
+    },
+};
+
 pub(crate) static ORIGIN: Format = Format {
     what: "an origin",
     pattern: "https?://[A-Za-z0-9._-]+(:[0-9]{1,5})?",
@@ -101,7 +116,7 @@ pub(crate) static RATE: Format = Format {
     what: "a rate",
     pattern: RATE_PATTERN,
     example: "10/s",
-    fault: |text| (!is_rate(text)).then(|| "must be a rate such as `10/s`, `600/m` or `1/h`".to_owned()),
+    fault: |text| units::rate(text).is_none().then(|| "must be a rate such as `10/s`, `600/m` or `1/h`".to_owned()),
 };
 
 pub(crate) static CRON: Format = Format {
@@ -136,8 +151,8 @@ mod tests {
     use proptest::prelude::*;
     use proptest::string::string_regex;
 
-    const ALL: [&Format; 11] =
-        [&NAME, &PARAM, &SECRET, &TEXT, &PATH, &HANDLER, &GUEST_PATH, &ORIGIN, &HOST, &RATE, &CRON];
+    const ALL: [&Format; 12] =
+        [&NAME, &PARAM, &SECRET, &TEXT, &PATH, &HANDLER, &GUEST_PATH, &POINTER, &ORIGIN, &HOST, &RATE, &CRON];
 
     #[test]
     fn examples_fit() {

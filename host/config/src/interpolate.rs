@@ -53,7 +53,7 @@ impl<'a> Sources<'a> {
                 }
             },
             Value::List(nodes) => {
-                let element = if let Shape::List(element) = shape { element } else { &Shape::Any };
+                let element = element_shape(shape);
                 for node in nodes {
                     self.expand(node, element, problems);
                 }
@@ -144,9 +144,29 @@ fn typed(expanded: String, shape: &Shape) -> Value {
     let typed = match shape {
         Shape::Whole { .. } | Shape::Real { .. } => expanded.parse().ok().map(Value::Number),
         Shape::Bool => expanded.parse().ok().map(Value::Bool),
+        // Here both text and numbers belong. What reads as JSON is meant as JSON, as with `--param`.
+        Shape::Either(shapes) if shapes.iter().any(|shape| matches!(shape, Shape::Scalar)) => {
+            return typed(expanded, &Shape::Scalar);
+        }
+        Shape::Scalar => match serde_json::from_str(&expanded) {
+            Ok(Json::Number(number)) => Some(Value::Number(number)),
+            Ok(Json::Bool(value)) => Some(Value::Bool(value)),
+            _ => None,
+        },
         _ => None,
     };
     typed.unwrap_or(Value::Text(expanded))
+}
+
+/// The shape of the elements, where a list may stand.
+fn element_shape(shape: &Shape) -> &Shape {
+    match shape {
+        Shape::List(element) => element,
+        Shape::Either(shapes) => {
+            shapes.iter().find(|shape| matches!(shape, Shape::List(_))).map_or(&Shape::Any, element_shape)
+        }
+        _ => &Shape::Any,
+    }
 }
 
 /// The shape of the value under a key; none where references do not count.

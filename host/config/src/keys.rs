@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use gristmill_model::{Backoff, DiscoverTuning, Limits, RetryPolicy};
+use gristmill_model::{Backoff, DiscoverTuning, Expiring, Limits, MergeRule, OnUpdate, Rediscovery, RetryPolicy};
 use serde_json::{Value as Json, json};
 
-use crate::formats::{CRON, GUEST_PATH, HANDLER, HOST, NAME, ORIGIN, PARAM, PATH, RATE, SECRET, TEXT};
+use crate::formats::{CRON, GUEST_PATH, HANDLER, HOST, NAME, ORIGIN, PARAM, PATH, POINTER, RATE, SECRET, TEXT};
 use crate::shape::{Key, Shape, key};
 use crate::units::{show_duration, show_size};
 
@@ -45,13 +45,13 @@ pub(crate) static JOB: Shape = Shape::Table(&[
         "How much may be spent, by meter.",
     )
     .later(),
-    key("retention", Shape::Table(&RETENTION), "How long history is kept.").later(),
+    key("retention", Shape::Table(&RETENTION), "How long data is kept. Without a time it is kept for ever."),
     key("alerts", Shape::List(&Shape::Table(&ALERT)), "Whom to tell about what.").later(),
     key("display", Shape::Any, "Hints for those who show the job. The host hands them on and never reads them.")
         .verbatim(),
 ]);
 
-static DISCOVER: [Key; 9] = [
+static DISCOVER: [Key; 12] = [
     key("handler", Shape::Text(&HANDLER), "The component that finds items: a path beside this file.").required(),
     key("grants", Shape::Table(&GRANTS), "What the handler may touch. Nothing, unless it says so here."),
     key(
@@ -65,20 +65,38 @@ static DISCOVER: [Key; 9] = [
         "merge",
         Shape::Either(&[
             Shape::Choice(&["handler"]),
-            Shape::Names { key: &TEXT, value: &Shape::Choice(&["first", "last", "min", "max", "union"]), one: false },
+            Shape::Names { key: &TEXT, value: &Shape::Choice(&MERGE_RULES), one: false },
         ]),
-        "What becomes of an item that is found again: a rule for each field, or `handler` to ask the component.",
+        "How the data of an item that is found again joins what is known: a rule for each field (`last` for one that \
+         is not named), or `handler` to ask the component. Without it: new data takes the place of the old.",
+    ),
+    key(
+        "sightings",
+        Shape::Whole { min: 0, max: 1000 },
+        "With how many different data an item may be remembered to have been seen: where, when and on which page.",
     )
-    .later(),
+    .default(|| json!(Rediscovery::default().sightings_max)),
+    key(
+        "on_update",
+        Shape::Choice(&ON_UPDATE),
+        "What new data of an item means for its results: they are stale and stay, or its stages run again.",
+    )
+    .default(|| json!(ON_UPDATE[OnUpdate::default() as usize])),
     key("page", Shape::Whole { min: 1, max: 100_000 }, "How many items a page may hold.")
         .default(|| json!(DiscoverTuning::default().page)),
+    key(
+        "backlog",
+        Shape::Whole { min: 1, max: 1_000_000_000 },
+        "No page is asked for while more work than this is ready.",
+    )
+    .default(|| json!(DiscoverTuning::default().backlog)),
     key("limits", Shape::Table(&DISCOVER_LIMITS), "What one page may use."),
     key("retry", Shape::Table(&RETRY), "When a page is tried again."),
 ];
 
 static STAGE: Shape = Shape::Either(&[Shape::Text(&NAME), Shape::Table(&STAGE_KEYS)]);
 
-static STAGE_KEYS: [Key; 11] = [
+static STAGE_KEYS: [Key; 12] = [
     key("name", Shape::Text(&NAME), "The stage's name, unique in its job.").required(),
     key(
         "handler",
@@ -91,6 +109,13 @@ static STAGE_KEYS: [Key; 11] = [
         "The stages whose outputs it is given. Without it: the stage before. `{ name: output }`: it is skipped where \
          that one is skipped.",
     ),
+    key(
+        "when",
+        Shape::Names { key: &POINTER, value: &SCALARS, one: false },
+        "For which items it runs: places in an item's data (JSON pointers), each with what may stand there. It is \
+         skipped for an item where one of them holds something else. `null` is also what is absent.",
+    )
+    .default(|| json!({})),
     key("grants", Shape::Table(&GRANTS), "What the handler may touch. Nothing, unless it says so here."),
     key(
         "uses",
@@ -108,6 +133,8 @@ static STAGE_KEYS: [Key; 11] = [
     key("version", Shape::Text(&TEXT), "A version that you declare, in place of the component's hash."),
     key("max_age", TIME, "How old a result may become before it is stale.").later(),
 ];
+
+static SCALARS: Shape = Shape::Either(&[Shape::Scalar, Shape::List(&Shape::Scalar)]);
 
 static NEED: Shape = Shape::Either(&[
     Shape::Text(&NAME),
@@ -149,15 +176,34 @@ const fn limits(timeout: fn() -> Json, memory: fn() -> Json, output: fn() -> Jso
     ]
 }
 
-static RETRY: [Key; 4] = [
+static RETRY: [Key; 5] = [
     key("max_attempts", COUNT, "Failed attempts before the stage is dead.")
         .default(|| json!(RetryPolicy::default().max_attempts)),
     key("max_lost", COUNT, "Attempts that may vanish with their host before the stage is dead as poison.")
         .default(|| json!(RetryPolicy::default().max_lost)),
     key("max_deferrals", COUNT, "How often a handler may say `later` before the stage is dead.")
         .default(|| json!(RetryPolicy::default().max_deferrals)),
+    key(
+        "max_deferral_age",
+        TIME,
+        "How long after it first became ready a handler may go on saying `later` before the stage is dead.",
+    )
+    .default(|| json!(show_duration(RetryPolicy::default().max_deferral_age))),
     key("backoff", Shape::Table(&BACKOFF), "The delay between attempts: exponential, with a maximum and jitter."),
 ];
+
+/// In the order of their variants.
+pub(crate) const ON_UPDATE: [&str; 2] = ["stale", "reprocess"];
+
+const MERGE_RULES: [&str; MergeRule::ALL.len()] = {
+    let mut names = [""; MergeRule::ALL.len()];
+    let mut place = 0;
+    while place < names.len() {
+        names[place] = MergeRule::ALL[place].name();
+        place += 1;
+    }
+    names
+};
 
 /// In the order of their variants.
 pub(crate) const JITTERS: [&str; 3] = ["full", "equal", "none"];
@@ -191,8 +237,22 @@ static BUDGET: [Key; 2] = [
     key("on_exceed", Shape::Choice(&["pause"]), "What happens then."),
 ];
 
-static RETENTION: [Key; 2] =
-    [key("attempts", TIME, "How long attempts are kept."), key("events", TIME, "How long events are kept.")];
+static RETENTION: [Key; 6] = [
+    key(Expiring::Attempts.name(), TIME, "How long attempts are kept. What they were charged in all is kept longer."),
+    key(Expiring::Costs.name(), TIME, "How long single charges are kept. What they add up to is kept longer."),
+    key(Expiring::Events.name(), TIME, "How long events are kept."),
+    key(
+        Expiring::Items.name(),
+        TIME,
+        "How long items are kept that are done or cancelled, with their results. Found again later, they are new.",
+    ),
+    key(Expiring::Results.name(), TIME, "How long results of stages are kept that are no longer in this file."),
+    key(
+        "archive",
+        Shape::Text(&PATH),
+        "The folder where data goes before it is deleted: JSON Lines, compressed with zstd. Without it: nowhere.",
+    ),
+];
 
 static ALERT: [Key; 2] = [
     key("webhook", Shape::Text(&TEXT), "Where to post it.").required(),

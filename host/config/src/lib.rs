@@ -19,3 +19,4 @@ mod yaml;
 pub use load::{FILE_BYTES_MAX, Overrides, load, parse};
 pub use report::{Place, Problem, Report};
 pub use schema::schema;
+pub use units::{duration, rate, size};

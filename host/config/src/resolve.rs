@@ -7,14 +7,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use gristmill_model::{
-    Backoff, DiscoverSpec, DiscoverTuning, FileGrant, Grants, Jitter, JobSpec, JobTuning, Limits, RetryPolicy,
+    Backoff, DiscoverSpec, DiscoverTuning, Expiring, FileGrant, Grants, Jitter, JobSpec, JobTuning, Limits, Merge,
+    MergePolicy, MergeRule, OnUpdate, Rediscovery, Retention, RetryPolicy,
 };
 use serde_json::Value as Json;
 
 use crate::report::Problem;
 use crate::stages::resolve_stages;
 use crate::units::show_duration;
-use crate::yaml::{Node, Value};
+use crate::yaml::{Entry, Node, Value};
 
 /// What paths are resolved against, and what was found so far.
 pub(crate) struct Resolver<'a> {
@@ -36,7 +37,8 @@ impl Resolver<'_> {
             stages,
         };
         let display = root.get("display").map(|node| node.to_json().to_string());
-        (spec, JobTuning { discover: discover_tuning, stages: stage_tunings }, display)
+        let retention = self.retention(root.get("retention"));
+        (spec, JobTuning { discover: discover_tuning, stages: stage_tunings, retention }, display)
     }
 
     fn discover_spec(&mut self, node: &Node) -> DiscoverSpec {
@@ -52,8 +54,19 @@ impl Resolver<'_> {
         DiscoverTuning {
             every: node.get("every").and_then(Node::duration),
             page: node.get("page").and_then(count).unwrap_or(default.page),
+            backlog: node.get("backlog").and_then(count).unwrap_or(default.backlog),
             limits: limits(node.get("limits"), default.limits),
             retry: self.retry(node.get("retry"), default.retry),
+            rediscovery: rediscovery(node, default.rediscovery),
+        }
+    }
+
+    fn retention(&mut self, node: Option<&Node>) -> Retention {
+        let Some(node) = node else { return Retention::default() };
+        let time = |what: Expiring| Some((what, node.get(what.name())?.duration()?));
+        Retention {
+            keep: Expiring::ALL.into_iter().filter_map(time).collect(),
+            archive: node.get("archive").and_then(|node| self.path(node)),
         }
     }
 
@@ -88,6 +101,7 @@ impl Resolver<'_> {
             max_attempts: node.get("max_attempts").and_then(count).unwrap_or(default.max_attempts),
             max_lost: node.get("max_lost").and_then(count).unwrap_or(default.max_lost),
             max_deferrals: node.get("max_deferrals").and_then(count).unwrap_or(default.max_deferrals),
+            max_deferral_age: node.get("max_deferral_age").and_then(Node::duration).unwrap_or(default.max_deferral_age),
             backoff: self.backoff(node.get("backoff"), default.backoff),
         }
     }
@@ -118,6 +132,30 @@ pub(crate) fn limits(node: Option<&Node>, default: Limits) -> Limits {
         timeout: node.get("timeout").and_then(Node::duration).unwrap_or(default.timeout),
         memory_bytes_max: node.get("memory").and_then(Node::size).unwrap_or(default.memory_bytes_max),
         output_bytes_max: node.get("output").and_then(Node::size).unwrap_or(default.output_bytes_max),
+    }
+}
+
+fn rediscovery(node: &Node, default: Rediscovery) -> Rediscovery {
+    Rediscovery {
+        merge: node.get("merge").map_or(default.merge, merge),
+        sightings_max: node.get("sightings").and_then(count).unwrap_or(default.sightings_max),
+        on_update: node.get("on_update").and_then(on_update).unwrap_or(default.on_update),
+    }
+}
+
+fn merge(node: &Node) -> Merge {
+    if node.text().is_some() {
+        return Merge::Handler;
+    }
+    let field = |entry: &Entry| Some((entry.key.clone(), MergeRule::from_name(entry.node.text()?)?));
+    Merge::Fields(MergePolicy { fields: node.entries().iter().filter_map(field).collect() })
+}
+
+fn on_update(node: &Node) -> Option<OnUpdate> {
+    match node.text()? {
+        "stale" => Some(OnUpdate::Stale),
+        "reprocess" => Some(OnUpdate::Reprocess),
+        _ => None,
     }
 }
 

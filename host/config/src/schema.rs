@@ -23,6 +23,8 @@ fn of_shape(shape: &Shape) -> Json {
     match shape {
         Shape::Any => json!({}),
         Shape::Bool => or_reference(&json!({ "type": "boolean" })),
+        // A text may be a reference: it fits anyway.
+        Shape::Scalar => json!({ "type": ["string", "number", "boolean", "null"] }),
         Shape::Text(format) => {
             json!({ "type": "string", "pattern": pattern(format.pattern), "examples": [format.example] })
         }

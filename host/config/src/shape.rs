@@ -14,6 +14,8 @@ pub(crate) enum Shape {
     /// Whatever JSON can say.
     Any,
     Bool,
+    /// Text, a number, a boolean or null.
+    Scalar,
     Text(&'static Format),
     Duration {
         min: Duration,
@@ -101,6 +103,7 @@ impl Shape {
         match self {
             Self::Any => "a value".to_owned(),
             Self::Bool => "`true` or `false`".to_owned(),
+            Self::Scalar => "text, a number, `true`, `false` or `null`".to_owned(),
             Self::Text(format) => format!("{} such as `{}`", format.what, format.example),
             Self::Duration { min, max } => {
                 format!("a duration from `{}` to `{}`", show_duration(*min), show_duration(*max))

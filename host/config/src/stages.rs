@@ -5,12 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use gristmill_model::{DiscoverSpec, Limits, Need, RetryPolicy, STAGES_MAX, StageSpec, StageTuning, find_cycle};
+use gristmill_model::{
+    Condition, DiscoverSpec, Limits, Need, RetryPolicy, STAGES_MAX, StageSpec, StageTuning, When, find_cycle,
+};
 
 use crate::check::did_you_mean;
 use crate::report::{Problem, Span, quoted};
 use crate::resolve::{Resolver, limits};
-use crate::yaml::Node;
+use crate::yaml::{Node, Value};
 
 /// A stage as the file has it. One that is given by its name alone has no fields.
 struct Stage<'a> {
@@ -60,7 +62,7 @@ fn check_number(list: &Node, resolver: &mut Resolver<'_>) {
         let message = format!("a job may have at most {STAGES_MAX} stages, this one has {}", nodes.len());
         let problem = Problem::new(first_beyond.span, message);
         resolver.problems.push(problem.hint("do more in one stage, or split the job in two".to_owned()));
-    } else if nodes.is_empty() && matches!(list.value, crate::yaml::Value::List(_)) {
+    } else if nodes.is_empty() && matches!(list.value, Value::List(_)) {
         resolver.problems.push(Problem::new(list.span, "a job has at least one stage"));
     }
 }
@@ -169,5 +171,23 @@ fn spec(
         grants: resolver.grants(node.get("grants")),
         inputs: inputs.iter().filter_map(|node| resolver.path(node)).collect(),
         version: node.get("version").and_then(Node::text).map(str::to_owned),
+        when: node.get("when").map_or_else(When::default, |node| when(node, resolver)),
     }
+}
+
+fn when(node: &Node, resolver: &mut Resolver<'_>) -> When {
+    let mut conditions = Vec::new();
+    for entry in node.entries() {
+        let values = match &entry.node.value {
+            Value::List(nodes) if nodes.is_empty() => {
+                let message = format!("{} must not be an empty list: no item would be taken", quoted(&entry.key));
+                resolver.problems.push(Problem::new(entry.node.span, message));
+                continue;
+            }
+            Value::List(nodes) => nodes.iter().map(Node::to_json).collect(),
+            _ => vec![entry.node.to_json()],
+        };
+        conditions.push(Condition { pointer: entry.key.clone(), values });
+    }
+    When { conditions }
 }

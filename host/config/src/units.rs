@@ -8,7 +8,7 @@ use std::time::Duration;
 pub(crate) const DURATION_PATTERN: &str = "([0-9]{1,9}(ms|s|m|h|d))+";
 /// The grammar of [`size`] as text, for the schema.
 pub(crate) const SIZE_PATTERN: &str = "[0-9]{1,15}(B|KB|MB|GB|KiB|MiB|GiB)?";
-/// The grammar of [`is_rate`], for the schema.
+/// The grammar of [`rate`], for the schema.
 pub(crate) const RATE_PATTERN: &str = "[0-9]{1,9}/(s|m|h|d)";
 
 /// Largest first, as they are shown.
@@ -23,8 +23,8 @@ const SIZES: [(&str, u64); 7] = [
     ("B", 1),
 ];
 
-/// Reads `250ms`, `30s`, `1h30m`, `7d`.
-pub(crate) fn duration(text: &str) -> Option<Duration> {
+/// Reads a duration as job files have it: `250ms`, `30s`, `1h30m`, `7d`. None: it is written otherwise.
+pub fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total_ms: u64 = 0;
     while !rest.is_empty() {
@@ -52,7 +52,7 @@ pub(crate) fn show_duration(duration: Duration) -> String {
 }
 
 /// Reads `64MiB`, `500KB`, `4096`: bytes.
-pub(crate) fn size(text: &str) -> Option<u64> {
+pub fn size(text: &str) -> Option<u64> {
     let (count, unit) = digits(text, 15)?;
     let unit = if unit.is_empty() { "B" } else { unit };
     // What overflows is too large for every range.
@@ -66,9 +66,11 @@ pub(crate) fn show_size(bytes: u64) -> String {
     format!("{}{unit}", bytes / factor)
 }
 
-/// Whether this is a rate such as `10/s`.
-pub(crate) fn is_rate(text: &str) -> bool {
-    digits(text, 9).is_some_and(|(count, unit)| count > 0 && matches!(unit, "/s" | "/m" | "/h" | "/d"))
+/// Reads a rate as job files have it: `10/s`, `600/m`, `1/h`. So many a second; none: it is written otherwise.
+pub fn rate(text: &str) -> Option<f64> {
+    let (count, unit) = digits(text, 9)?;
+    let ms = factor(&TIMES_MS, unit.strip_prefix('/').filter(|unit| *unit != "ms")?)?;
+    (count > 0).then(|| count as f64 * 1000.0 / ms as f64)
 }
 
 fn factor(units: &[(&str, u64)], name: &str) -> Option<u64> {
@@ -96,7 +98,8 @@ mod tests {
         assert_eq!(size("500KB"), Some(500_000));
         assert_eq!(size("4096"), Some(4096));
         assert_eq!(size("999999999999999GiB"), Some(u64::MAX));
-        assert!(is_rate("10/s") && !is_rate("0/s") && !is_rate("10"));
+        assert_eq!(["10/s", "600/m", "36/h"].map(rate), [Some(10.0), Some(10.0), Some(0.01)]);
+        assert_eq!(["0/s", "10", "10/ms", "10/", "/s"].map(rate), [None; 5]);
     }
 
     #[test]

@@ -144,17 +144,19 @@ impl Dag {
         runnable
     }
 
+    /// The stages that cannot do without the output of one of these.
+    pub fn barred(&self, skipped: u64) -> u64 {
+        Bits(self.all)
+            .filter(|bit| self.needs_output[usize::from(bit.0)] & skipped != 0)
+            .fold(0, |mask, bit| mask | bit.mask())
+    }
+
     /// The stages that can never run, since a stage whose output they cannot do without was skipped, directly or
-    /// through another such stage. They are to be skipped with it.
+    /// through another such stage. They are to be skipped with it, also where they are stale: they cannot be redone.
     pub fn skipped_through(&self, masks: Masks) -> u64 {
         let mut skipped = masks.skipped;
         loop {
-            let mut more = 0;
-            for bit in Bits(self.all & !(skipped | masks.done | masks.dead | masks.live)) {
-                if self.needs_output[usize::from(bit.0)] & skipped != 0 {
-                    more |= bit.mask();
-                }
-            }
+            let more = self.barred(skipped) & !(skipped | masks.fresh() | masks.dead | masks.live);
             if more == 0 {
                 return skipped & !masks.skipped;
             }

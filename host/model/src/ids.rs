@@ -40,6 +40,10 @@ id!(
     AttemptId
 );
 id!(
+    /// One operation: what a person asked to be done with many items.
+    OperationId
+);
+id!(
     /// The number of a lease. It only ever rises, and every write to leased work must match it, so that a host that
     /// was thought dead cannot settle what was given to another.
     Fence

@@ -8,20 +8,25 @@ mod clock;
 mod dag;
 mod digest;
 mod ids;
+mod merge;
 mod outcome;
 mod retry;
 mod spec;
 mod state;
 mod version;
+mod when;
 
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use dag::{Bits, Dag, ItemStatus, Masks, STAGES_MAX, find_cycle};
 pub use digest::Digest;
-pub use ids::{AttemptId, Fence, HostId, ItemId, JobId, StageBit, StageId, StageKey, VersionId};
+pub use ids::{AttemptId, Fence, HostId, ItemId, JobId, OperationId, StageBit, StageId, StageKey, VersionId};
+pub use merge::{Merge, MergePolicy, MergeRule, OnUpdate, Rediscovery};
 pub use outcome::{Counters, DeadReason, Disposition, Outcome, decide, decide_lost};
 pub use retry::{Backoff, Jitter, RetryPolicy};
 pub use spec::{
-    DiscoverSpec, DiscoverTuning, FileGrant, Grants, Job, JobSpec, JobTuning, Limits, Need, StageSpec, StageTuning,
+    DiscoverSpec, DiscoverTuning, Expiring, FileGrant, Grants, Job, JobSpec, JobTuning, Limits, Need, Retention,
+    StageSpec, StageTuning,
 };
 pub use state::{Event, IllegalTransition, State, transition};
 pub use version::{ComponentIdentity, idempotency_key, input_hash, stage_version};
+pub use when::{Condition, When};

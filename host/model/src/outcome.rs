@@ -116,13 +116,15 @@ pub enum DeadReason {
     Permanent,
     /// It took its host with it as often as it may.
     Poison,
-    /// It said `later` as often as it may.
+    /// It said `later` as often, or as long, as it may.
     Deferred,
+    /// It broke a limit that the host guards, and would do so again.
+    Guard,
 }
 
 impl DeadReason {
     /// Every reason.
-    pub const ALL: [Self; 4] = [Self::Exhausted, Self::Permanent, Self::Poison, Self::Deferred];
+    pub const ALL: [Self; 5] = [Self::Exhausted, Self::Permanent, Self::Poison, Self::Deferred, Self::Guard];
 
     /// The number that databases store. Part of the schema: never changed, never reused.
     pub const fn code(self) -> i64 {
@@ -131,6 +133,7 @@ impl DeadReason {
             Self::Permanent => 2,
             Self::Poison => 3,
             Self::Deferred => 4,
+            Self::Guard => 5,
         }
     }
 
@@ -146,7 +149,13 @@ impl DeadReason {
             Self::Permanent => "permanent",
             Self::Poison => "poison",
             Self::Deferred => "deferred",
+            Self::Guard => "guard",
         }
+    }
+
+    /// The reason of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
     }
 }
 
@@ -164,12 +173,13 @@ pub enum Disposition {
 }
 
 /// Decides what the outcome of an attempt leads to. `before` is what was counted before this attempt; `after` is what
-/// the handler asked to wait, which wins over the backoff within the policy's maximum. A `pure` stage that traps, or
-/// outgrows a limit, would do so again: it is not retried.
+/// the handler asked to wait, which wins over the backoff within the policy's maximum; `age` is how long ago the stage
+/// first became ready. A `pure` stage that traps, or outgrows a limit, would do so again: it is not retried.
 pub fn decide(
     outcome: Outcome,
     after: Option<Duration>,
     before: Counters,
+    age: Duration,
     policy: &RetryPolicy,
     key: StageKey,
     pure: bool,
@@ -180,9 +190,12 @@ pub fn decide(
         Outcome::Done => Disposition::Done,
         Outcome::Skipped => Disposition::Skipped,
         Outcome::Permanent => Disposition::Dead(DeadReason::Permanent),
-        Outcome::Trap | Outcome::Memory | Outcome::BadOutput if pure => Disposition::Dead(DeadReason::Permanent),
+        Outcome::Trap if pure => Disposition::Dead(DeadReason::Permanent),
+        Outcome::Memory | Outcome::BadOutput if pure => Disposition::Dead(DeadReason::Guard),
         Outcome::Lost => decide_lost(before, policy, key),
-        Outcome::Later if counted.deferrals >= policy.max_deferrals => Disposition::Dead(DeadReason::Deferred),
+        Outcome::Later if counted.deferrals >= policy.max_deferrals || age >= policy.max_deferral_age => {
+            Disposition::Dead(DeadReason::Deferred)
+        }
         Outcome::Later => Disposition::Wait(delay(counted.deferrals)),
         Outcome::Retry | Outcome::Trap | Outcome::Timeout | Outcome::Memory | Outcome::BadOutput => {
             if counted.attempts >= policy.max_attempts {
@@ -213,11 +226,12 @@ mod tests {
 
     fn policy() -> RetryPolicy {
         let backoff = Backoff { jitter: Jitter::None, ..Backoff::default() };
-        RetryPolicy { max_attempts: 3, max_lost: 2, max_deferrals: 2, backoff }
+        let max_deferral_age = Duration::from_secs(60);
+        RetryPolicy { max_attempts: 3, max_lost: 2, max_deferrals: 2, max_deferral_age, backoff }
     }
 
     fn run(outcome: Outcome, before: Counters) -> Disposition {
-        decide(outcome, None, before, &policy(), KEY, false)
+        decide(outcome, None, before, Duration::ZERO, &policy(), KEY, false)
     }
 
     #[test]
@@ -236,8 +250,20 @@ mod tests {
     }
 
     #[test]
+    fn a_handler_may_say_later_for_so_long() {
+        let after = |seconds| {
+            let age = Duration::from_secs(seconds);
+            decide(Outcome::Later, None, Counters::default(), age, &policy(), KEY, false)
+        };
+        assert_eq!(after(59), Disposition::Wait(Duration::from_secs(2)));
+        assert_eq!(after(60), Disposition::Dead(DeadReason::Deferred));
+    }
+
+    #[test]
     fn what_the_handler_asks_wins_within_the_maximum() {
-        let ask = |s| decide(Outcome::Retry, Some(Duration::from_secs(s)), Counters::default(), &policy(), KEY, false);
+        let before = Counters::default();
+        let ask =
+            |s| decide(Outcome::Retry, Some(Duration::from_secs(s)), before, Duration::ZERO, &policy(), KEY, false);
         assert_eq!(ask(77), Disposition::Wait(Duration::from_secs(77)));
         assert_eq!(ask(100_000), Disposition::Wait(Duration::from_secs(600)));
     }
@@ -245,8 +271,8 @@ mod tests {
     #[test]
     fn a_pure_stage_is_not_tried_again_where_it_would_fail_again() {
         for outcome in Outcome::ALL {
-            let disposition = decide(outcome, None, Counters::default(), &policy(), KEY, true);
-            let dead = disposition == Disposition::Dead(DeadReason::Permanent);
+            let disposition = decide(outcome, None, Counters::default(), Duration::ZERO, &policy(), KEY, true);
+            let dead = matches!(disposition, Disposition::Dead(DeadReason::Permanent | DeadReason::Guard));
             let same_again = [Outcome::Permanent, Outcome::Trap, Outcome::Memory, Outcome::BadOutput];
             assert_eq!(dead, same_again.contains(&outcome), "{outcome:?}: {disposition:?}");
         }

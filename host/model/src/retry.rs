@@ -67,13 +67,21 @@ pub struct RetryPolicy {
     pub max_lost: u32,
     /// How often a handler may say `later` before the stage is dead.
     pub max_deferrals: u32,
+    /// How long after it first became ready a handler may go on saying `later` before the stage is dead.
+    pub max_deferral_age: Duration,
     /// The delay between attempts.
     pub backoff: Backoff,
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { max_attempts: 5, max_lost: 3, max_deferrals: 100, backoff: Backoff::default() }
+        Self {
+            max_attempts: 5,
+            max_lost: 3,
+            max_deferrals: 100,
+            max_deferral_age: Duration::from_hours(7 * 24),
+            backoff: Backoff::default(),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{Digest, RetryPolicy, find_cycle};
+use crate::{Digest, Rediscovery, RetryPolicy, When, find_cycle};
 
 /// A job as its file declares it.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,12 +51,16 @@ impl JobSpec {
             section("grants", grants.fields());
         }
         for stage in &self.stages {
-            let StageSpec { name, handler, needs, grants, inputs, version } = stage;
+            let StageSpec { name, handler, needs, grants, inputs, version, when } = stage;
             section("stage", vec![name.clone(), handler.display().to_string()]);
             section("needs", needs.iter().map(|need| format!("{} {}", need.stage, need.output)).collect());
             section("grants", grants.fields());
             section("inputs", inputs.iter().map(|path| path.display().to_string()).collect());
             section("version", version.iter().cloned().collect());
+            // Specs without it have the ids that they had before there was such a thing.
+            if !when.is_always() {
+                section("when", when.fields());
+            }
         }
         Digest::of_fields("gristmill spec 1", fields.iter().map(String::as_bytes))
     }
@@ -93,6 +97,8 @@ pub struct StageSpec {
     pub inputs: Vec<PathBuf>,
     /// A version that its author declares in place of the component's hash.
     pub version: Option<String>,
+    /// For which items it runs. For the others it is skipped.
+    pub when: When,
 }
 
 /// That a stage needs another.
@@ -141,12 +147,54 @@ pub struct FileGrant {
 }
 
 /// How a job runs.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Default)]
 pub struct JobTuning {
     /// How discovery runs.
     pub discover: DiscoverTuning,
     /// In the order of the stages.
     pub stages: Vec<StageTuning>,
+    /// How long data is kept.
+    pub retention: Retention,
+}
+
+/// How long data is kept; none: for ever.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Retention {
+    /// By kind.
+    pub keep: BTreeMap<Expiring, Duration>,
+    /// Where what is deleted goes before: a folder for compressed JSON Lines; none: nowhere.
+    pub archive: Option<PathBuf>,
+}
+
+/// A kind of data that may be deleted after a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Expiring {
+    /// Attempts, with their charges. What they add up to is kept.
+    Attempts,
+    /// Single charges. What they add up to is kept.
+    Costs,
+    /// Events.
+    Events,
+    /// Items that are done or cancelled, with their results. Found again after that, they are new.
+    Items,
+    /// Results of stages that are no longer in the job's file.
+    Results,
+}
+
+impl Expiring {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [Self::Attempts, Self::Costs, Self::Events, Self::Items, Self::Results];
+
+    /// The name that job files and people use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Attempts => "attempts",
+            Self::Costs => "costs",
+            Self::Events => "events",
+            Self::Items => "items",
+            Self::Results => "results",
+        }
+    }
 }
 
 /// How discovery runs.
@@ -156,16 +204,27 @@ pub struct DiscoverTuning {
     pub every: Option<Duration>,
     /// How many items a page may hold.
     pub page: u32,
+    /// No page is asked for while more stages of the job's items than this are ready.
+    pub backlog: u32,
     /// What one page may use.
     pub limits: Limits,
     /// When a page is tried again.
     pub retry: RetryPolicy,
+    /// What becomes of an item that is found again.
+    pub rediscovery: Rediscovery,
 }
 
 impl Default for DiscoverTuning {
     fn default() -> Self {
         let limits = Limits { timeout: Duration::from_secs(60), output_bytes_max: 16 << 20, ..Limits::default() };
-        Self { every: None, page: 1000, limits, retry: RetryPolicy::default() }
+        Self {
+            every: None,
+            page: 1000,
+            backlog: 100_000,
+            limits,
+            retry: RetryPolicy::default(),
+            rediscovery: Rediscovery::default(),
+        }
     }
 }
 
@@ -197,7 +256,14 @@ impl Default for Limits {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::Condition;
+
+    fn condition(pointer: &str, values: &[Value]) -> When {
+        When { conditions: vec![Condition { pointer: pointer.to_owned(), values: values.to_vec() }] }
+    }
 
     fn spec() -> JobSpec {
         let stage = StageSpec {
@@ -207,19 +273,23 @@ mod tests {
             grants: Grants::default(),
             inputs: Vec::new(),
             version: None,
+            when: When::default(),
         };
         JobSpec { name: "job".to_owned(), params: BTreeMap::new(), discover: None, stages: vec![stage] }
     }
 
     #[test]
     fn whatever_is_in_a_spec_is_in_its_id() {
-        let changes: [fn(&mut JobSpec); 7] = [
+        let changes: [fn(&mut JobSpec); 10] = [
             |spec| spec.name.push('x'),
             |spec| spec.stages[0].handler.push("x"),
             |spec| spec.stages[0].needs.push(Need { stage: 0, output: true }),
             |spec| spec.stages[0].grants.clock = true,
             |spec| spec.stages[0].inputs.push(PathBuf::from("prompt")),
             |spec| spec.stages[0].version = Some("1".to_owned()),
+            |spec| spec.stages[0].when = condition("/a", &[json!("b")]),
+            |spec| spec.stages[0].when = condition("/a", &[json!("b"), json!("c")]),
+            |spec| spec.stages[0].when = condition("/a", &[json!(1)]),
             |spec| drop(spec.params.insert("model".to_owned(), "1".to_owned())),
         ];
         let mut ids = vec![spec().id()];
@@ -231,6 +301,6 @@ mod tests {
         assert_eq!(spec().id(), ids[0]);
         ids.sort();
         ids.dedup();
-        assert_eq!(ids.len(), 8, "each change makes another id");
+        assert_eq!(ids.len(), 11, "each change makes another id");
     }
 }

@@ -39,6 +39,16 @@ pub(crate) struct DiscoverRequest<'a> {
     pub(crate) meta: MetaOut<'a>,
 }
 
+#[derive(ComponentType, Lower)]
+#[component(record)]
+pub(crate) struct MergeRequest<'a> {
+    #[component(name = "item-key")]
+    pub(crate) item_key: &'a str,
+    pub(crate) existing: &'a str,
+    pub(crate) incoming: &'a str,
+    pub(crate) meta: MetaOut<'a>,
+}
+
 #[derive(ComponentType, Lift)]
 #[component(record)]
 pub(crate) struct StageInfo {

@@ -38,6 +38,17 @@ pub struct DiscoverRequest<'a> {
     pub limit: u32,
 }
 
+/// Two versions of an item's data that are to be made one.
+#[derive(Clone, Copy, Debug)]
+pub struct MergeRequest<'a> {
+    /// The item's key.
+    pub item_key: &'a str,
+    /// What the host holds: JSON.
+    pub existing: &'a str,
+    /// What discovery found now: JSON.
+    pub incoming: &'a str,
+}
+
 /// What surrounds an attempt. (Shared pointers, since an attempt's store outlives no borrow.)
 #[derive(Clone, Copy, Debug)]
 pub struct AttemptContext<'a> {
@@ -73,6 +84,15 @@ pub struct Attempt {
 pub struct DiscoveryAttempt {
     /// The page, or how it failed.
     pub result: Result<Page, GuestFailure>,
+    /// What it left behind.
+    pub traces: Traces,
+}
+
+/// What a call of merging came to.
+#[derive(Clone, Debug)]
+pub struct MergeAttempt {
+    /// The merged data, JSON byte for byte, or how it failed.
+    pub result: Result<String, GuestFailure>,
     /// What it left behind.
     pub traces: Traces,
 }

@@ -17,8 +17,8 @@ use crate::engine::Shared;
 use crate::precompiled::{self, Vouched};
 use crate::state::State;
 use crate::{
-    Attempt, AttemptContext, DiscoverRequest, DiscoveryAttempt, Error, GuestFailure, Inspection, Sandbox, StageInfo,
-    Work, abi, bytes, inspect, outcome, run,
+    Attempt, AttemptContext, DiscoverRequest, DiscoveryAttempt, Error, GuestFailure, Inspection, MergeAttempt,
+    MergeRequest, Sandbox, StageInfo, Work, abi, bytes, inspect, outcome, run,
 };
 
 /// How long `describe` may take, in real time.
@@ -35,6 +35,8 @@ pub(crate) type RunParams<'a> = (abi::Work<'a>,);
 pub(crate) type RunResult = (Result<String, abi::Failure>,);
 pub(crate) type DiscoverParams<'a> = (abi::DiscoverRequest<'a>,);
 pub(crate) type DiscoverResult = (Result<abi::Page, abi::Failure>,);
+pub(crate) type MergeParams<'a> = (abi::MergeRequest<'a>,);
+pub(crate) type MergeResult = (Result<String, abi::Failure>,);
 
 /// A component, loaded and compiled. Cheap to clone.
 #[derive(Clone)]
@@ -49,6 +51,7 @@ struct Inner {
     pre: InstancePre<State>,
     run: Option<ComponentExportIndex>,
     discover: Option<ComponentExportIndex>,
+    merge: Option<ComponentExportIndex>,
 }
 
 impl Sandbox {
@@ -73,8 +76,10 @@ impl Sandbox {
         let describe = function(offers.stages.as_ref(), "describe");
         let run = function(offers.stages.as_ref(), "run");
         let discover = function(offers.discovery.as_ref(), "discover");
+        let merge = function(offers.merging.as_ref(), "merge");
         let whole = offers.stages.is_some() == (describe.is_some() && run.is_some())
-            && offers.discovery.is_some() == discover.is_some();
+            && offers.discovery.is_some() == discover.is_some()
+            && offers.merging.is_some() == merge.is_some();
         if !whole {
             return Err(Error::Interface { component, reason: "an interface lacks a function".to_owned() });
         }
@@ -83,10 +88,10 @@ impl Sandbox {
             .linker
             .instantiate_pre(&compiled)
             .map_err(|error| Error::Interface { component: component.clone(), reason: one_line(&error) })?;
-        let probe = Probe { describe, run, discover };
+        let probe = Probe { describe, run, discover, merge };
         inspection.stages = probe.stages(&self.shared, &pre, &component)?;
-        let inner = Inner { path: path.to_owned(), inspection, shared: Arc::clone(&self.shared), pre, run, discover };
-        Ok(Handler { inner: Arc::new(inner) })
+        let (path, shared) = (path.to_owned(), Arc::clone(&self.shared));
+        Ok(Handler { inner: Arc::new(Inner { path, inspection, shared, pre, run, discover, merge }) })
     }
 
     fn compiled(&self, content: &[u8], raw_hash: Digest, component: &str) -> Result<Component, Error> {
@@ -116,6 +121,7 @@ struct Probe {
     describe: Option<ComponentExportIndex>,
     run: Option<ComponentExportIndex>,
     discover: Option<ComponentExportIndex>,
+    merge: Option<ComponentExportIndex>,
 }
 
 impl Probe {
@@ -149,6 +155,9 @@ impl Probe {
                 instance
                     .get_typed_func::<DiscoverParams<'_>, DiscoverResult>(&mut *store, index)
                     .map_err(&mut check)?;
+            }
+            if let Some(index) = &self.merge {
+                instance.get_typed_func::<MergeParams<'_>, MergeResult>(&mut *store, index).map_err(&mut check)?;
             }
             let Some(describe) = &self.describe else { return Ok(None) };
             let describe = instance.get_typed_func::<(), Described>(&mut *store, describe).map_err(&mut check)?;
@@ -270,6 +279,20 @@ impl Handler {
         });
         let result = result.and_then(|returned| outcome::check_page(returned?, request.limit, &context.limits));
         DiscoveryAttempt { result, traces }
+    }
+
+    /// Merges what discovery found with what is known, in a fresh sandbox. Blocks as `run` does.
+    pub fn merge(&self, request: &MergeRequest<'_>, context: &AttemptContext<'_>) -> MergeAttempt {
+        let inner = &*self.inner;
+        let (result, traces) = run::attempt(&inner.shared, &inner.pre, context, |store, instance| {
+            let Some(index) = &inner.merge else { return Ok(Err(lacks("merge items"))) };
+            let function = instance.get_typed_func::<MergeParams<'_>, MergeResult>(&mut *store, index)?;
+            let &MergeRequest { item_key, existing, incoming } = request;
+            let request = abi::MergeRequest { item_key, existing, incoming, meta: &[] };
+            Ok(function.call(store, (request,))?.0.map_err(outcome::of_failure))
+        });
+        let result = result.and_then(|returned| outcome::check_output(returned?, &context.limits));
+        MergeAttempt { result, traces }
     }
 }
 

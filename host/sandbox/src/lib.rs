@@ -23,7 +23,8 @@ mod virtual_world;
 mod wasi;
 
 pub use attempt::{
-    Attempt, AttemptContext, DiscoverRequest, DiscoveryAttempt, GuestFailure, NewItem, Page, Traces, Work,
+    Attempt, AttemptContext, DiscoverRequest, DiscoveryAttempt, GuestFailure, MergeAttempt, MergeRequest, NewItem,
+    Page, Traces, Work,
 };
 pub use bytes::{COMPONENT_BYTES_MAX, canonical_hash};
 pub use engine::{Sandbox, Settings};

@@ -3,13 +3,16 @@
 //! Owns one page at a time: it asks, checks what came, and hands it over. Never writes: a page and its cursor are
 //! committed together by the tracker, and the next page is asked for only then.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use gristmill_model::{Clock, Digest, JobId, Outcome, Timestamp};
-use gristmill_sandbox::{AttemptContext, DiscoverRequest};
-use gristmill_tracker::NewItem;
+use gristmill_model::{Clock, Digest, JobId, Merge, Outcome, Timestamp};
+use gristmill_sandbox::{AttemptContext, DiscoverRequest, GuestFailure, MergeRequest};
+use gristmill_tracker::{KnownItem, Merged, NewItem, Tracker};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::Error;
@@ -22,9 +25,18 @@ pub(crate) struct PageRequest {
     pub(crate) cursor: Option<String>,
 }
 
+/// What the thread reads, where a component merges: what is known of the items of its page.
+#[derive(Clone)]
+pub(crate) struct Known {
+    pub(crate) tracker: Arc<dyn Tracker>,
+    pub(crate) runtime: Handle,
+}
+
 /// A page, or why there is none.
 pub(crate) struct PageResult {
     pub(crate) job: JobId,
+    /// What it was asked for with.
+    pub(crate) cursor: Option<String>,
     pub(crate) page: Result<Page, PageFailure>,
     pub(crate) log: String,
 }
@@ -44,19 +56,24 @@ pub(crate) struct PageFailure {
 
 /// The handle of the thread. Dropping it ends the thread after the page at hand.
 pub(crate) struct Discoverer {
-    requests: Option<std::sync::mpsc::SyncSender<PageRequest>>,
+    requests: Option<SyncSender<PageRequest>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Discoverer {
     /// `jobs` is how many jobs may each have one request waiting.
-    pub(crate) fn start(jobs: usize, clock: Arc<dyn Clock>, results: mpsc::Sender<PageResult>) -> Result<Self, Error> {
+    pub(crate) fn start(
+        jobs: usize,
+        clock: Arc<dyn Clock>,
+        known: Known,
+        results: mpsc::Sender<PageResult>,
+    ) -> Result<Self, Error> {
         let (requests, waiting) = std::sync::mpsc::sync_channel::<PageRequest>(jobs.max(1));
         let thread = std::thread::Builder::new()
             .name("discovery".to_owned())
             .spawn(move || {
                 while let Ok(request) = waiting.recv() {
-                    if results.blocking_send(discover(&request, clock.now())).is_err() {
+                    if results.blocking_send(discover(request, clock.now(), &known)).is_err() {
                         return;
                     }
                 }
@@ -65,13 +82,23 @@ impl Discoverer {
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 
-    pub(crate) fn ask(&self, request: PageRequest) -> Result<(), Error> {
-        self.requests.as_ref().ok_or(Error::Stopped)?.send(request).map_err(|_| Error::Stopped)
+    /// What asks for pages.
+    pub(crate) fn asker(&self) -> Asker {
+        Asker(self.requests.clone())
     }
 
     /// Leaves the thread behind. For a host that ends while a page is still being made.
     pub(crate) fn abandon(mut self) {
         self.thread = None;
+    }
+}
+
+/// Asks for pages.
+pub(crate) struct Asker(Option<SyncSender<PageRequest>>);
+
+impl Asker {
+    pub(crate) fn ask(&self, request: PageRequest) -> Result<(), Error> {
+        self.0.as_ref().ok_or(Error::Stopped)?.send(request).map_err(|_| Error::Stopped)
     }
 }
 
@@ -84,7 +111,7 @@ impl Drop for Discoverer {
     }
 }
 
-fn discover(request: &PageRequest, now: Timestamp) -> PageResult {
+fn discover(request: PageRequest, now: Timestamp, known: &Known) -> PageResult {
     let job = &request.loaded.job;
     let Some((handler, grants)) = &request.loaded.discover else {
         unreachable!("a page is asked of a job that discovers")
@@ -101,11 +128,71 @@ fn discover(request: &PageRequest, now: Timestamp) -> PageResult {
     };
     let asked = DiscoverRequest { job: &job.spec.name, cursor, limit: tuning.page };
     let done = handler.discover(&asked, &context);
-    let page = done
-        .result
-        .map_err(|failure| PageFailure { outcome: failure.outcome, after: failure.after, message: failure.message })
-        .and_then(|page| check(page, cursor));
-    PageResult { job: request.job, page, log: done.traces.log }
+    let mut log = done.traces.log;
+    let mut page = done.result.map_err(PageFailure::from).and_then(|page| check(page, cursor));
+    if let (Ok(page), Merge::Handler) = (&mut page, &tuning.rediscovery.merge) {
+        let known = known.runtime.block_on(known.tracker.known(request.job, keys(&page.items)));
+        let merged = known.map_err(|error| PageFailure::of_host(error.to_string())).and_then(|known| {
+            merge_page(&mut page.items, known, |item_key, existing, incoming| {
+                let merged = handler.merge(&MergeRequest { item_key, existing, incoming }, &context);
+                log.push_str(&merged.traces.log);
+                merged.result
+            })
+        });
+        if let Err(failure) = merged {
+            return PageResult { job: request.job, cursor: request.cursor, page: Err(failure), log };
+        }
+    }
+    PageResult { job: request.job, page, log, cursor: request.cursor }
+}
+
+fn keys(items: &[NewItem]) -> Vec<String> {
+    let mut keys: Vec<String> = items.iter().map(|item| item.key.clone()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
+/// Merges the items of a page, in their order, with what is known. An item that was last seen with the same data is
+/// left alone. The tracker refuses the page if somebody else changes one of them in between.
+fn merge_page(
+    items: &mut [NewItem],
+    known: Vec<KnownItem>,
+    mut merge: impl FnMut(&str, &str, &str) -> Result<String, GuestFailure>,
+) -> Result<(), PageFailure> {
+    let mut known: HashMap<String, KnownItem> = known.into_iter().map(|item| (item.key.clone(), item)).collect();
+    for item in items {
+        let Some(before) = known.get_mut(&item.key) else {
+            let (key, data, hash) = (item.key.clone(), item.data.clone(), item.data_hash);
+            known.insert(key.clone(), KnownItem { key, data, data_hash: hash, seen_hash: hash });
+            continue;
+        };
+        if before.seen_hash == item.data_hash {
+            continue;
+        }
+        let merged = merge(&item.key, &before.data, &item.data).map_err(|failure| {
+            let message = format!("item `{}` could not be merged: {}", item.key, failure.message);
+            PageFailure { message, ..failure.into() }
+        })?;
+        item.merged = Some(Merged { data: merged.clone(), replaces: before.data_hash });
+        before.data_hash = Digest::of(merged.as_bytes());
+        before.data = merged;
+        before.seen_hash = item.data_hash;
+    }
+    Ok(())
+}
+
+impl From<GuestFailure> for PageFailure {
+    fn from(failure: GuestFailure) -> Self {
+        Self { outcome: failure.outcome, after: failure.after, message: failure.message }
+    }
+}
+
+impl PageFailure {
+    /// A page that could not be made for a reason that is not the handler's: it is tried again.
+    pub(crate) fn of_host(message: String) -> Self {
+        Self { outcome: Outcome::Retry, after: None, message }
+    }
 }
 
 /// Refuses a page that would be asked for again and again.
@@ -116,7 +203,51 @@ fn check(page: gristmill_sandbox::Page, cursor: Option<&str>) -> Result<Page, Pa
     }
     let items = page.items.into_iter().map(|item| {
         let data_hash = Digest::of(item.data.as_bytes());
-        NewItem { key: item.key, data: item.data, data_hash, priority: item.priority }
+        NewItem { key: item.key, data: item.data, data_hash, priority: item.priority, merged: None }
     });
     Ok(Page { items: items.collect(), next: page.next })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(key: &str, data: &str) -> NewItem {
+        let data_hash = Digest::of(data.as_bytes());
+        NewItem { key: key.to_owned(), data: data.to_owned(), data_hash, priority: 0, merged: None }
+    }
+
+    #[test]
+    fn a_page_is_merged_in_its_order_and_what_was_seen_is_left_alone() {
+        let known = |key: &str, data: &str, seen: &str| KnownItem {
+            key: key.to_owned(),
+            data: data.to_owned(),
+            data_hash: Digest::of(data.as_bytes()),
+            seen_hash: Digest::of(seen.as_bytes()),
+        };
+        let mut items = [item("a", "2"), item("seen", "1"), item("new", "1"), item("a", "3"), item("new", "2")];
+        let held = vec![known("a", "0+1", "1"), known("seen", "0+1", "1")];
+        let merged = merge_page(&mut items, held, |_, existing, incoming| Ok(format!("{existing}+{incoming}")));
+        assert!(merged.is_ok());
+        let came: Vec<_> = items.iter().map(|item| item.merged.as_ref().map(|made| made.data.as_str())).collect();
+        assert_eq!(came, [Some("0+1+2"), None, None, Some("0+1+2+3"), Some("1+2")]);
+        let replaced: Vec<_> = items.iter().filter_map(|item| item.merged.as_ref()).map(|made| made.replaces).collect();
+        assert_eq!(replaced, ["0+1", "0+1+2", "1"].map(|data| Digest::of(data.as_bytes())));
+    }
+
+    #[test]
+    fn an_item_that_cannot_be_merged_fails_its_page_and_is_named() {
+        let known = KnownItem {
+            key: "a".to_owned(),
+            data: "1".to_owned(),
+            data_hash: Digest::of(b"1"),
+            seen_hash: Digest::of(b"1"),
+        };
+        let failure = GuestFailure { outcome: Outcome::Trap, after: None, message: "it trapped".to_owned() };
+        let failed = merge_page(&mut [item("a", "2")], vec![known], |_, _, _| Err(failure.clone()));
+        assert_eq!(
+            failed.err().map(|failure| failure.message).as_deref(),
+            Some("item `a` could not be merged: it trapped")
+        );
+    }
 }

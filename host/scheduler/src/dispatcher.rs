@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use gristmill_model::{DeadReason, DiscoverTuning, Disposition, Fence, HostId, JobId, StageId, StageKey, Timestamp};
 use gristmill_tracker::{
-    ClaimRequest, Completion, Lease, Lost, NewItem, Release, Round, RoundDone, Settlement, Upsert, Upserted,
+    ClaimRequest, Completion, Lease, Lost, Outlook, Release, Round, RoundDone, Settlement, Source as FoundBy, Upsert,
+    Upserted,
 };
 
 use crate::discover::{Page, PageFailure, PageResult};
-use crate::pace::{ATTEMPTS_IN_FLIGHT_MAX, Pace};
+use crate::disk::Disk;
+use crate::pace::{ATTEMPTS_IN_FLIGHT_MAX, CHUNK_MAX, Pace};
 use crate::summary::Summary;
 use crate::workers::Finished;
 
@@ -23,6 +25,11 @@ const LEASE_SLACK: Duration = Duration::from_secs(60);
 const PROMOTE_MAX: u32 = 4096;
 /// The longest sleep until the next look at what waits, in case another process wrote to the tracker.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// The same while another host holds work: when it is done with that, there may be nothing left to wait for.
+const LOOK_AGAIN_SOON: Duration = Duration::from_millis(500);
+
+/// How long discovery rests while there is enough to do.
+const BACKLOG_REST: Duration = Duration::from_millis(200);
 
 /// Something that happened.
 pub(crate) enum Event {
@@ -34,14 +41,20 @@ pub(crate) enum Event {
     Released,
     /// A handler answered with a page.
     Page(PageResult),
+    /// So much of the job is ready that no page is asked for now.
+    Backlogged(JobId),
     /// The tracker recorded a page.
     Upserted(JobId, Upserted),
     /// Waiting work became ready.
     Promoted(u64),
-    /// When the next waiting work will be ready.
-    NextDue(Option<Timestamp>),
+    /// What waits, and what is under way here and elsewhere.
+    Outlook(Outlook),
     /// Vanished hosts lost their work.
     Reaped(Lost),
+    /// Somebody else wrote to the tracker.
+    Changed,
+    /// How much room the disk has now.
+    Disk(Disk),
     /// Time has passed.
     Woken,
     /// Somebody asked the host to stop.
@@ -53,11 +66,11 @@ pub(crate) enum Command {
     Round(Round),
     Run(Lease),
     Release(Vec<Release>),
-    /// Ask for the page of that cursor.
-    Ask(JobId, Option<String>),
+    /// Ask for the page of that cursor, unless more than so much of the job is ready.
+    Ask(JobId, Option<String>, u32),
     Upsert(Upsert),
     Promote(u32),
-    NextDue,
+    Look,
     /// Let the threads give back what they have not begun.
     StopWorkers,
 }
@@ -109,6 +122,8 @@ pub(crate) struct Dispatcher {
     ready_epoch: u64,
     release_in_flight: bool,
     due: Due,
+    others: Others,
+    disk: Disk,
     stopping: bool,
     pub(crate) summary: Summary,
 }
@@ -123,13 +138,24 @@ struct RoundInFlight {
     epoch: u64,
 }
 
+/// What is known about other hosts: what they have leased may release more.
+#[derive(Clone, Copy, PartialEq)]
+enum Others {
+    /// Nothing is leased.
+    Nobody,
+    /// Something is leased, and it may be this host's own.
+    Perhaps,
+    /// Something is leased by another host.
+    Somebody,
+}
+
 /// What is known about waiting work.
 #[derive(Clone, Copy, PartialEq)]
 enum Due {
     /// Nothing: it is to be asked.
     Unknown,
-    /// It was asked, or is being promoted.
-    Asked,
+    /// It was asked, or is being promoted. Quiet: nothing is under way here meanwhile, so that what is leased is others'.
+    Asked { quiet: bool },
     /// At this time.
     At(Timestamp),
     /// There is none.
@@ -154,6 +180,8 @@ impl Dispatcher {
             ready_epoch: 0,
             release_in_flight: false,
             due: Due::Unknown,
+            others: Others::Nobody,
+            disk: Disk::Ample,
             stopping: false,
             summary: Summary::default(),
         }
@@ -178,6 +206,11 @@ impl Dispatcher {
         self.sources.insert(job, Source { name: name.to_owned(), tuning, discovery, failures: 0, cursor: None });
     }
 
+    /// No lease lasts longer.
+    pub(crate) fn longest_lease(&self) -> Duration {
+        self.stages.values().map(|stage| stage.timeout * CHUNK_MAX + LEASE_SLACK).max().unwrap_or(LEASE_SLACK)
+    }
+
     /// Takes in what happened and says what to do about it.
     #[must_use]
     pub(crate) fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Command> {
@@ -187,6 +220,11 @@ impl Dispatcher {
             Event::Round(done) => self.round_done(done, now, &mut commands),
             Event::Released => self.release_in_flight = false,
             Event::Page(result) => self.page(result, now, &mut commands),
+            Event::Backlogged(job) => {
+                if let Some(source) = self.sources.get_mut(&job) {
+                    source.discovery = Discovery::Waiting { at: now + BACKLOG_REST, cursor: source.cursor.take() };
+                }
+            }
             Event::Upserted(job, upserted) => self.upserted(job, upserted, now),
             Event::Promoted(count) => {
                 self.due = Due::Unknown;
@@ -195,8 +233,16 @@ impl Dispatcher {
                 }
             }
             // An answer to a question that was overtaken by new waiting work says nothing.
-            Event::NextDue(due) if self.due == Due::Asked => self.due = due.map_or(Due::None, Due::At),
-            Event::NextDue(_) => {}
+            Event::Outlook(outlook) => {
+                if let Due::Asked { quiet } = self.due {
+                    self.due = outlook.next_due.map_or(Due::None, Due::At);
+                    self.others = match (outlook.leases, quiet) {
+                        (0, _) => Others::Nobody,
+                        (_, true) => Others::Somebody,
+                        (_, false) => Others::Perhaps,
+                    };
+                }
+            }
             Event::Reaped(lost) => {
                 self.summary.lost += lost.attempts;
                 self.summary.dead += lost.dead;
@@ -207,8 +253,16 @@ impl Dispatcher {
             Event::Woken => {
                 if self.due == Due::None {
                     self.due = Due::Unknown;
+                    if self.others != Others::Nobody {
+                        self.expect_ready();
+                    }
                 }
             }
+            Event::Changed => {
+                self.due = Due::Unknown;
+                self.expect_ready();
+            }
+            Event::Disk(disk) => self.disk = disk,
             Event::Stop => {
                 self.stopping = true;
                 self.summary.interrupted = true;
@@ -219,19 +273,30 @@ impl Dispatcher {
         commands
     }
 
-    /// Whether everything is done, or given back.
-    pub(crate) fn is_over(&self) -> bool {
-        let quiet = self.in_flight == 0
+    /// Whether nothing is claimed, and nothing is being written for what was.
+    fn is_quiet(&self) -> bool {
+        self.in_flight == 0
             && self.round.is_none()
             && !self.release_in_flight
             && self.finished.is_empty()
-            && self.unrun.is_empty();
+            && self.unrun.is_empty()
+    }
+
+    /// Whether there is work that the full disk keeps from being done, and nothing else to wait for.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.disk == Disk::Full && !self.watch && !self.stopping && self.is_quiet() && !self.is_over()
+    }
+
+    /// Whether everything is done, or given back.
+    pub(crate) fn is_over(&self) -> bool {
+        let quiet = self.is_quiet();
         let discovering = self.sources.values().any(|source| matches!(source.discovery, Discovery::Running));
         if self.stopping {
             return quiet;
         }
         let nothing_left = self.stages.values().all(|stage| !stage.may_have_ready)
             && self.due == Due::None
+            && self.others == Others::Nobody
             && self.sources.values().all(|source| matches!(source.discovery, Discovery::Over));
         quiet && !discovering && nothing_left && !self.watch
     }
@@ -244,9 +309,10 @@ impl Dispatcher {
         });
         let due = match self.due {
             Due::At(at) => Some(at),
-            Due::Unknown | Due::Asked | Due::None => None,
+            Due::Unknown | Due::Asked { .. } | Due::None => None,
         };
-        pages.chain(due).chain([now + LOOK_AGAIN]).min().unwrap_or(now + LOOK_AGAIN)
+        let again = now + if self.others == Others::Nobody { LOOK_AGAIN } else { LOOK_AGAIN_SOON };
+        pages.chain(due).fold(again, Timestamp::min)
     }
 
     /// What is claimed and neither settled nor given back: for a host that must end now.
@@ -298,6 +364,9 @@ impl Dispatcher {
         let Some(round) = self.round.take() else { return };
         self.summary.late += done.late;
         self.summary.rounds += 1;
+        if done.applied > 0 {
+            self.summary.settled_at = Some(now);
+        }
         for ready_at in round.ready {
             self.summary.latency.record(now.since(ready_at));
         }
@@ -339,10 +408,13 @@ impl Dispatcher {
         match result.page {
             Ok(Page { items, next }) => {
                 source.failures = 0;
-                source.cursor.clone_from(&next);
-                commands.push(Command::Upsert(upsert(result.job, items, next, now)));
+                let found_by = FoundBy::Page { cursor: source.cursor.take(), next: next.clone() };
+                source.cursor = next;
+                let rediscovery = source.tuning.rediscovery.clone();
+                commands.push(Command::Upsert(Upsert { job: result.job, items, source: found_by, rediscovery, now }));
             }
             Err(failure) => {
+                source.cursor = result.cursor;
                 if let Some(reason) = source.fail(&failure, now) {
                     tracing::warn!(job = name, reason = reason.name(), "discovery failed: {}", failure.message);
                     self.summary.discovery_failures.push((name, failure.message));
@@ -358,7 +430,8 @@ impl Dispatcher {
         total.new += upserted.new;
         total.changed += upserted.changed;
         total.unchanged += upserted.unchanged;
-        if upserted.new > 0 {
+        // Other data of a known item may be to be processed again.
+        if upserted.new + upserted.changed > 0 {
             self.expect_ready();
         }
         let watch = self.watch;
@@ -382,7 +455,9 @@ impl Dispatcher {
             commands.push(Command::Release(unrun));
         }
         if !self.stopping {
-            self.ask_for_pages(now, commands);
+            if self.disk == Disk::Ample {
+                self.ask_for_pages(now, commands);
+            }
             self.look_at_waiting(now, commands);
         }
         self.start_round(now, commands);
@@ -395,22 +470,25 @@ impl Dispatcher {
                 continue;
             }
             source.cursor.clone_from(cursor);
-            commands.push(Command::Ask(*job, cursor.clone()));
+            commands.push(Command::Ask(*job, cursor.clone(), source.tuning.backlog));
             source.discovery = Discovery::Running;
         }
     }
 
     fn look_at_waiting(&mut self, now: Timestamp, commands: &mut Vec<Command>) {
+        if self.due == Due::None && self.others == Others::Perhaps && self.is_quiet() {
+            self.due = Due::Unknown;
+        }
         match self.due {
             Due::Unknown => {
-                self.due = Due::Asked;
-                commands.push(Command::NextDue);
+                self.due = Due::Asked { quiet: self.is_quiet() };
+                commands.push(Command::Look);
             }
             Due::At(at) if at <= now => {
-                self.due = Due::Asked;
+                self.due = Due::Asked { quiet: false };
                 commands.push(Command::Promote(PROMOTE_MAX));
             }
-            Due::Asked | Due::At(_) | Due::None => {}
+            Due::Asked { .. } | Due::At(_) | Due::None => {}
         }
     }
 
@@ -420,7 +498,7 @@ impl Dispatcher {
         if self.round.is_some() {
             return;
         }
-        let claims = if self.stopping { Vec::new() } else { self.claims() };
+        let claims = if self.stopping || self.disk == Disk::Full { Vec::new() } else { self.claims() };
         if claims.is_empty() && self.finished.is_empty() {
             return;
         }
@@ -435,6 +513,10 @@ impl Dispatcher {
             postpones: done().any(|done| matches!(done.disposition, Disposition::Wait(_))),
             epoch: self.ready_epoch,
         });
+        if let Due::Asked { quiet } = &mut self.due {
+            // A look that is under way may see the leases of this round.
+            *quiet = false;
+        }
         commands.push(Command::Round(Round { host: self.host, now, settlements, claims }));
     }
 
@@ -479,7 +561,8 @@ impl Source {
         let policy = &self.tuning.retry;
         let counters = gristmill_model::Counters { attempts: self.failures, ..Default::default() };
         let key = StageKey(0);
-        match gristmill_model::decide(failure.outcome, failure.after, counters, policy, key, false) {
+        let age = Duration::ZERO;
+        match gristmill_model::decide(failure.outcome, failure.after, counters, age, policy, key, false) {
             Disposition::Wait(delay) => {
                 self.failures = counters.after(failure.outcome).attempts;
                 self.discovery = Discovery::Waiting { at: now + delay, cursor: self.cursor.take() };
@@ -496,10 +579,6 @@ impl Source {
             }
         }
     }
-}
-
-fn upsert(job: JobId, items: Vec<NewItem>, cursor: Option<String>, now: Timestamp) -> Upsert {
-    Upsert { job, items, cursor, now }
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ fn lease(fence: i64, items: &[i64]) -> Lease {
         key: StageKey::new(ItemId(*item), StageBit(0)),
         counters: Counters::default(),
         ready_at: NOW,
+        first_ready_at: NOW,
         item_key: item.to_string(),
         data: "1".to_owned(),
         data_hash: Digest([0; 32]),
@@ -71,7 +72,7 @@ fn a_run_is_over_when_nothing_is_ready_waiting_or_discovered() {
     let commands = dispatcher.handle(Event::Round(drained()), NOW);
     assert!(!is_claiming(&commands), "what is drained is not asked again");
     assert!(!dispatcher.is_over(), "something may wait");
-    assert!(dispatcher.handle(Event::NextDue(None), NOW).is_empty());
+    assert!(dispatcher.handle(Event::Outlook(Outlook::default()), NOW).is_empty());
     assert!(dispatcher.is_over());
 }
 
@@ -95,7 +96,7 @@ fn an_answer_about_waiting_work_that_was_overtaken_says_nothing() {
     // The question of the beginning is still open while a stage begins to wait.
     let _ = dispatcher.handle(finished(&one, Disposition::Wait(Duration::from_secs(9)), 0), NOW);
     let _ = dispatcher.handle(Event::Round(RoundDone::default()), NOW);
-    let _ = dispatcher.handle(Event::NextDue(Some(Timestamp(NOW.0 + 9_000_000))), NOW);
+    let _ = dispatcher.handle(Event::Outlook(Outlook { next_due: Some(Timestamp(NOW.0 + 9_000_000)), leases: 0 }), NOW);
     assert!(!dispatcher.is_over());
     let commands = dispatcher.handle(Event::Woken, Timestamp(NOW.0 + 9_000_000));
     assert!(commands.iter().any(|command| matches!(command, Command::Promote(_))));
@@ -161,12 +162,62 @@ fn a_failed_page_is_asked_for_again_and_then_given_up() {
     let mut now = NOW;
     for _ in 0..2 {
         let commands = dispatcher.handle(Event::Woken, now);
-        assert!(commands.iter().any(|command| matches!(command, Command::Ask(JOB, Some(cursor)) if cursor == "7")));
+        assert!(commands.iter().any(|command| matches!(command, Command::Ask(JOB, Some(cursor), _) if cursor == "7")));
         let failure = PageFailure { outcome: Outcome::Trap, after: None, message: "broken".to_owned() };
-        let _ = dispatcher.handle(Event::Page(PageResult { job: JOB, page: Err(failure), log: String::new() }), now);
+        let _ = dispatcher.handle(
+            Event::Page(PageResult { job: JOB, cursor: Some("7".to_owned()), page: Err(failure), log: String::new() }),
+            now,
+        );
         now.0 += 600_000_000;
     }
     assert_eq!(dispatcher.summary.discovery_failures, [("job".to_owned(), "broken".to_owned())]);
     let commands = dispatcher.handle(Event::Woken, now);
     assert!(!commands.iter().any(|command| matches!(command, Command::Ask(..))));
+}
+
+#[test]
+fn a_run_is_not_over_while_another_host_holds_work_that_may_release_more() {
+    let mut dispatcher = dispatcher();
+    let _ = dispatcher.handle(Event::Woken, NOW);
+    let _ = dispatcher.handle(Event::Round(drained()), NOW);
+    let held = Outlook { next_due: None, leases: 1 };
+    let commands = dispatcher.handle(Event::Outlook(held), NOW);
+    // The first look began while a round was under way here: the lease may have been this host's own.
+    assert!(matches!(commands[..], [Command::Look]));
+    assert!(dispatcher.handle(Event::Outlook(held), NOW).is_empty(), "it does not ask again and again");
+    assert!(!dispatcher.is_over());
+    let commands = dispatcher.handle(Event::Changed, NOW);
+    assert!(is_claiming(&commands), "somebody settled something");
+    let _ = dispatcher.handle(Event::Round(drained()), NOW);
+    let _ = dispatcher.handle(Event::Outlook(Outlook::default()), NOW);
+    assert!(dispatcher.is_over());
+}
+
+#[test]
+fn a_disk_that_fills_stops_discovery_first_and_then_claims() {
+    let mut dispatcher = dispatcher();
+    dispatcher.add_source(JOB, "job", DiscoverTuning::default(), None, NOW);
+    let asks = |commands: &[Command]| commands.iter().any(|command| matches!(command, Command::Ask(..)));
+    let commands = dispatcher.handle(Event::Disk(Disk::Low), NOW);
+    assert!(!asks(&commands) && is_claiming(&commands));
+    let _ = dispatcher.handle(Event::Round(RoundDone::default()), NOW);
+    let commands = dispatcher.handle(Event::Disk(Disk::Full), NOW);
+    assert!(!asks(&commands) && !is_claiming(&commands));
+    let _ = dispatcher.handle(Event::Round(RoundDone::default()), NOW);
+    assert!(dispatcher.is_starved() && !dispatcher.is_over());
+    let commands = dispatcher.handle(Event::Disk(Disk::Ample), NOW);
+    assert!(asks(&commands) && is_claiming(&commands) && !dispatcher.is_starved());
+}
+
+#[test]
+fn discovery_rests_while_there_is_enough_to_do_and_then_asks_for_the_same_page() {
+    let mut dispatcher = dispatcher();
+    dispatcher.add_source(JOB, "job", DiscoverTuning::default(), Some("7".to_owned()), NOW);
+    let asks = |commands: &[Command]| {
+        commands.iter().any(|command| matches!(command, Command::Ask(JOB, Some(cursor), 100_000) if cursor == "7"))
+    };
+    assert!(asks(&dispatcher.handle(Event::Woken, NOW)));
+    assert!(!asks(&dispatcher.handle(Event::Backlogged(JOB), NOW)));
+    let later = dispatcher.wake_at(NOW);
+    assert!(later > NOW && asks(&dispatcher.handle(Event::Woken, later)));
 }

@@ -1,197 +1,133 @@
-//! The host: what turns commands into deeds.
+//! What turns commands into deeds.
 //!
 //! Owns the event loop and everything that waits: the tracker's futures, the threads' answers, the clock. Decides
 //! nothing: every decision is the dispatcher's.
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use gristmill_model::{Clock, HostId, JobId, RetryPolicy, StageId, Timestamp};
-use gristmill_tracker::{HostInfo, Lost, Reap, SqliteOptions, SqliteTracker, Synchronous, Tracker};
+use gristmill_model::{HostId, JobId, RetryPolicy, StageId, State, Timestamp};
+use gristmill_tracker::{Error as TrackerError, NewEvent, Reap, Tracker};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::Error;
-use crate::discover::{Discoverer, PageRequest, PageResult};
+use crate::discover::{Discoverer, PageFailure, PageRequest, PageResult};
+use crate::disk::{Disk, free_bytes};
 use crate::dispatcher::{Command, Dispatcher, Event};
+use crate::host::{HostOptions, Store};
 use crate::load::{LoadedJob, StageContext};
-use crate::summary::Summary;
+use crate::upkeep::Upkeep;
+use crate::vitals::Vitals;
 use crate::workers::{Chunk, Finished, Workers};
 
-/// How often a host says that it is alive, and looks for hosts that are not.
-const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How many leases are taken from vanished hosts at once.
-const REAP_MAX: u32 = 256;
-/// How many items are brought in line with an edited DAG at once.
-const RECONCILE_MAX: u32 = 2000;
+pub(crate) const REAP_MAX: u32 = 256;
+/// How often the disk is looked at while there is much to do: what fits in the reserve lasts longer.
+const DISK_LOOK: Duration = Duration::from_millis(50);
 /// How many answers of threads may wait for the loop.
-const ANSWERS_MAX: usize = 64;
-
-/// How a host runs.
-pub struct HostOptions {
-    /// The data folder.
-    pub data: PathBuf,
-    /// How safe a commit is from a power cut.
-    pub synchronous: Synchronous,
-    /// How many attempts run at once.
-    pub workers: usize,
-    /// Stay when everything is done, and discover again when a job says so.
-    pub watch: bool,
-    /// How long running attempts may take to finish once the host is asked to stop.
-    pub grace: Duration,
-    /// Tells the time.
-    pub clock: Arc<dyn Clock>,
-}
-
-/// A host that holds a data folder.
-pub struct Host {
-    options: HostOptions,
-    tracker: Arc<SqliteTracker>,
-}
-
-impl Host {
-    /// Takes a data folder: its lock, its database, migrated.
-    ///
-    /// # Errors
-    /// If another host holds it, or it cannot be used.
-    pub fn open(options: HostOptions) -> Result<Self, Error> {
-        let sqlite = SqliteOptions { synchronous: options.synchronous };
-        let tracker = Arc::new(SqliteTracker::open(&options.data, sqlite, options.clock.now())?);
-        Ok(Self { options, tracker })
-    }
-
-    /// The tracker, to look at while the host runs.
-    pub fn tracker(&self) -> Arc<dyn Tracker> {
-        Arc::clone(&self.tracker) as Arc<dyn Tracker>
-    }
-
-    /// Runs jobs until nothing is left, or `shutdown` resolves and what was running is finished or given back.
-    ///
-    /// # Errors
-    /// If the tracker fails. What was claimed is then taken from this host by the next one, and charged as lost.
-    pub async fn run(self, jobs: Vec<LoadedJob>, shutdown: impl Future<Output = ()>) -> Result<Summary, Error> {
-        let started = self.options.clock.now();
-        let host = self.register().await?;
-        let (mut dispatcher, parts) = self.prepare(host, jobs).await?;
-        let lost = self.reap_all(host, &parts.policies()).await?;
-        let (finished, finished_events) = mpsc::channel(ANSWERS_MAX);
-        let (pages, page_events) = mpsc::channel(ANSWERS_MAX);
-        let clock = &self.options.clock;
-        let mut running = Loop {
-            host,
-            options: &self.options,
-            tracker: self.tracker.as_ref(),
-            workers: Workers::start(self.options.workers, clock, &finished)?,
-            discoverer: Discoverer::start(parts.jobs.len(), Arc::clone(clock), pages)?,
-            writes: FuturesUnordered::new(),
-            finished: finished_events,
-            pages: page_events,
-            parts,
-            next_heartbeat: clock.now() + HEARTBEAT,
-        };
-        // Attempts that died with an earlier host are part of this run's account.
-        let first = Event::Reaped(lost);
-        let ended_in_time = running.run(&mut dispatcher, first, shutdown).await?;
-        running.end(&dispatcher, ended_in_time).await?;
-        self.tracker.retire_host(host, self.options.clock.now()).await?;
-        dispatcher.summary.elapsed = self.options.clock.now().since(started);
-        Ok(dispatcher.summary)
-    }
-
-    async fn register(&self) -> Result<HostId, Error> {
-        let info = HostInfo {
-            name: std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned(),
-            pid: std::process::id(),
-            app_version: env!("CARGO_PKG_VERSION").to_owned(),
-            now: self.options.clock.now(),
-        };
-        Ok(self.tracker.register_host(info).await?)
-    }
-
-    /// Makes the jobs known, and brings their items in line where a DAG was edited.
-    async fn prepare(&self, host: HostId, jobs: Vec<LoadedJob>) -> Result<(Dispatcher, Parts), Error> {
-        let clock = &self.options.clock;
-        let mut dispatcher = Dispatcher::new(host, self.options.workers, self.options.watch);
-        let mut parts = Parts { jobs: HashMap::new(), stages: HashMap::new() };
-        for loaded in jobs {
-            let registered = self.tracker.register_job(loaded.registration(clock.now())).await?;
-            let mut position = registered.reconcile;
-            while let Some(after) = position {
-                position = self.tracker.reconcile(registered.id, after, RECONCILE_MAX, clock.now()).await?;
-            }
-            let loaded = Arc::new(loaded);
-            for (place, stage) in registered.stages.iter().enumerate() {
-                let context = StageContext::new(&loaded, &registered, place);
-                dispatcher.add_stage(stage.id, &context.spec().name, context.tuning().limits.timeout);
-                parts.stages.insert(stage.id, Arc::new(context));
-            }
-            if loaded.discover.is_some() {
-                let (name, tuning) = (&loaded.job.spec.name, loaded.job.tuning.discover.clone());
-                dispatcher.add_source(registered.id, name, tuning, registered.cursor, clock.now());
-            }
-            parts.jobs.insert(registered.id, loaded);
-        }
-        Ok((dispatcher, parts))
-    }
-
-    /// The lock says that no other host is alive on this data folder: what one left behind is taken at once.
-    async fn reap_all(&self, host: HostId, policies: &HashMap<StageId, RetryPolicy>) -> Result<Lost, Error> {
-        let now = self.options.clock.now();
-        let mut total = Lost::default();
-        loop {
-            let heartbeat_before = now + Duration::from_micros(1);
-            let reap = Reap { host, now, heartbeat_before, leases_max: REAP_MAX, policies: policies.clone() };
-            let lost = self.tracker.reap(reap).await?;
-            total.leases += lost.leases;
-            total.attempts += lost.attempts;
-            total.dead += lost.dead;
-            if lost.leases < u64::from(REAP_MAX) {
-                break;
-            }
-        }
-        if total.attempts > 0 {
-            tracing::warn!(attempts = total.attempts, "an earlier host vanished: its attempts are charged as lost");
-        }
-        Ok(total)
-    }
-}
+pub(crate) const ANSWERS_MAX: usize = 64;
 
 /// What commands need that the dispatcher does not: the components, and what surrounds them.
-struct Parts {
-    jobs: HashMap<JobId, Arc<LoadedJob>>,
-    stages: HashMap<StageId, Arc<StageContext>>,
+pub(crate) struct Parts {
+    pub(crate) jobs: HashMap<JobId, Arc<LoadedJob>>,
+    pub(crate) stages: HashMap<StageId, Arc<StageContext>>,
 }
 
 impl Parts {
-    fn policies(&self) -> HashMap<StageId, RetryPolicy> {
+    pub(crate) fn policies(&self) -> HashMap<StageId, RetryPolicy> {
         self.stages.iter().map(|(id, stage)| (*id, stage.tuning().retry)).collect()
+    }
+}
+
+/// The turn of upkeep under way, or the time of the next.
+enum Care<'a> {
+    Turn(Pin<Box<dyn Future<Output = (Upkeep, Duration)> + Send + 'a>>),
+    Rest(Upkeep, Instant),
+    /// There is nothing to care for.
+    Never,
+}
+
+impl Care<'_> {
+    /// Resolves when a turn is over; pending for ever while there is none.
+    async fn turn(&mut self) -> (Upkeep, Duration) {
+        match self {
+            Self::Turn(turn) => turn.await,
+            Self::Rest(..) | Self::Never => std::future::pending().await,
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        match self {
+            Self::Rest(_, at) => Some(*at),
+            Self::Turn(_) | Self::Never => None,
+        }
     }
 }
 
 type Pending<'a> = Pin<Box<dyn Future<Output = Result<Option<Event>, Error>> + Send + 'a>>;
 
-struct Loop<'a> {
+pub(crate) struct Loop<'a> {
     host: HostId,
     options: &'a HostOptions,
-    tracker: &'a SqliteTracker,
+    tracker: &'a dyn Tracker,
     writes: FuturesUnordered<Pending<'a>>,
+    /// The heartbeat under way: never a second one, however long the tracker takes.
+    beating: Option<Pending<'a>>,
     // Before the threads: one that waits for room in a channel ends when the channel does, and can then be joined.
     finished: mpsc::Receiver<Finished>,
     pages: mpsc::Receiver<PageResult>,
     workers: Workers,
     discoverer: Discoverer,
     parts: Parts,
-    next_heartbeat: Timestamp,
+    vitals: Vitals,
+    care: Care<'a>,
+    disk: Disk,
+    disk_looked: Instant,
+    began: Instant,
 }
 
-impl Loop<'_> {
+impl<'a> Loop<'a> {
+    pub(crate) fn new(
+        host: HostId,
+        options: &'a HostOptions,
+        tracker: &'a dyn Tracker,
+        (finished, pages): (mpsc::Receiver<Finished>, mpsc::Receiver<PageResult>),
+        (workers, discoverer): (Workers, Discoverer),
+        parts: Parts,
+        vitals: Vitals,
+    ) -> Self {
+        let jobs = parts.jobs.iter().map(|(id, loaded)| {
+            let job = &loaded.job;
+            (*id, job.spec.name.as_str(), &job.tuning.retention)
+        });
+        let care = Upkeep::new(jobs).map_or(Care::Never, |upkeep| Care::Rest(upkeep, Instant::now()));
+        Self {
+            host,
+            options,
+            tracker,
+            writes: FuturesUnordered::new(),
+            beating: None,
+            finished,
+            pages,
+            workers,
+            discoverer,
+            parts,
+            vitals,
+            care,
+            disk: Disk::Ample,
+            disk_looked: Instant::now(),
+            began: Instant::now(),
+        }
+    }
+
     /// Runs until the dispatcher says that it is over. False: the grace ran out before.
-    async fn run(
+    pub(crate) async fn run(
         &mut self,
         dispatcher: &mut Dispatcher,
         first: Event,
@@ -199,35 +135,79 @@ impl Loop<'_> {
     ) -> Result<bool, Error> {
         let clock = Arc::clone(&self.options.clock);
         let mut shutdown = pin!(shutdown);
-        let mut stop_by = None;
-        let mut event = Some(first);
+        let mut changed = self.tracker.changed_elsewhere();
+        let mut stop_by: Option<Instant> = None;
+        let mut events = vec![first];
+        events.extend(self.look_at_disk());
         loop {
             let now = clock.now();
-            if let Some(event) = event.take() {
+            for event in events.drain(..) {
                 for command in dispatcher.handle(event, now) {
                     self.perform(command, now)?;
                 }
             }
-            self.beat(now);
+            if self.began.elapsed() >= self.vitals.next() && self.beating.is_none() {
+                self.beat(now);
+            }
+            self.take_care(now);
+            if self.disk_looked.elapsed() >= DISK_LOOK
+                && let Some(event) = self.look_at_disk()
+            {
+                events.push(event);
+                continue;
+            }
             if dispatcher.is_over() {
                 return Ok(true);
             }
-            if stop_by.is_some_and(|by| by <= now) {
+            if let (true, Store::Sqlite { data, .. }) = (dispatcher.is_starved(), &self.options.store) {
+                return Err(Error::DiskLow { data: data.clone(), min_free_bytes: self.options.min_free_bytes });
+            }
+            if stop_by.is_some_and(|by| by <= Instant::now()) {
                 return Ok(false);
             }
-            let wake_at = dispatcher.wake_at(now).min(self.next_heartbeat).min(stop_by.unwrap_or(Timestamp(i64::MAX)));
-            event = tokio::select! {
+            let next_beat = if self.beating.is_some() { Duration::MAX } else { self.next_beat() };
+            let until_stop = stop_by.map_or(Duration::MAX, |by| by.duration_since(Instant::now()));
+            let until_care = self.care.next().map_or(Duration::MAX, |at| at.duration_since(Instant::now()));
+            let wait = dispatcher.wake_at(now).since(now).min(next_beat).min(until_stop).min(until_care);
+            let event = tokio::select! {
                 biased;
                 () = &mut shutdown, if stop_by.is_none() => {
-                    stop_by = Some(clock.now() + self.options.grace);
+                    stop_by = Some(Instant::now() + self.options.grace);
                     Some(Event::Stop)
                 }
                 Some(written) = self.writes.next() => written?,
+                beaten = poll(&mut self.beating) => {
+                    self.beating = None;
+                    beaten?
+                }
                 finished = self.finished.recv() => Some(Event::Finished(finished.ok_or(Error::Stopped)?)),
                 page = self.pages.recv() => Some(Event::Page(page.ok_or(Error::Stopped)?)),
-                () = tokio::time::sleep(wake_at.since(now)) => Some(Event::Woken),
+                (upkeep, rest) = self.care.turn() => {
+                    self.care = Care::Rest(upkeep, Instant::now() + rest);
+                    None
+                }
+                result = &mut changed => {
+                    changed = self.tracker.changed_elsewhere();
+                    result?;
+                    Some(Event::Changed)
+                }
+                () = tokio::time::sleep(wait) => Some(Event::Woken),
             };
+            events.extend(event);
         }
+    }
+
+    /// Begins a turn of upkeep if it is time.
+    fn take_care(&mut self, now: Timestamp) {
+        if self.care.next().is_some_and(|at| at <= Instant::now())
+            && let Care::Rest(upkeep, _) = std::mem::replace(&mut self.care, Care::Never)
+        {
+            self.care = Care::Turn(Box::pin(upkeep.turn(self.tracker, now)));
+        }
+    }
+
+    fn next_beat(&self) -> Duration {
+        self.vitals.next().saturating_sub(self.began.elapsed())
     }
 
     fn perform(&self, command: Command, now: Timestamp) -> Result<(), Error> {
@@ -237,9 +217,16 @@ impl Loop<'_> {
                 let context = Arc::clone(&self.parts.stages[&lease.stage]);
                 self.workers.run(Chunk { lease, context })?;
             }
-            Command::Ask(job, cursor) => {
-                let loaded = Arc::clone(&self.parts.jobs[&job]);
-                self.discoverer.ask(PageRequest { job, loaded, cursor })?;
+            Command::Ask(job, cursor, backlog) => {
+                let (loaded, asker) = (Arc::clone(&self.parts.jobs[&job]), self.discoverer.asker());
+                self.write(async move {
+                    let ready = tracker.stats(job).await?.in_states(&[State::Ready]);
+                    if ready > u64::from(backlog) {
+                        return Ok(Some(Event::Backlogged(job)));
+                    }
+                    asker.ask(PageRequest { job, loaded, cursor })?;
+                    Ok(None)
+                });
             }
             Command::StopWorkers => self.workers.stop(),
             Command::Round(round) => self.write(async move { Ok(Some(Event::Round(tracker.round(round).await?))) }),
@@ -248,44 +235,87 @@ impl Loop<'_> {
                 Ok(Some(Event::Released))
             }),
             Command::Upsert(batch) => self.write(async move {
-                let job = batch.job;
-                Ok(Some(Event::Upserted(job, tracker.upsert(batch).await?)))
+                let (job, cursor) = (batch.job, batch.source.cursor().map(str::to_owned));
+                match tracker.upsert(batch).await {
+                    Ok(upserted) => Ok(Some(Event::Upserted(job, upserted))),
+                    // Asked for again, and merged with what is known then.
+                    Err(error @ TrackerError::Overtaken(_)) => {
+                        let page = Err(PageFailure::of_host(error.to_string()));
+                        Ok(Some(Event::Page(PageResult { job, cursor, page, log: String::new() })))
+                    }
+                    Err(error) => Err(error.into()),
+                }
             }),
             Command::Promote(limit) => {
                 self.write(async move { Ok(Some(Event::Promoted(tracker.promote(now, limit).await?))) });
             }
-            Command::NextDue => {
-                self.write(
-                    async move { Ok(Some(Event::NextDue(gristmill_tracker::Reader::next_due(tracker).await?))) },
-                );
-            }
+            Command::Look => self.write(async move { Ok(Some(Event::Outlook(tracker.outlook().await?))) }),
         }
         Ok(())
     }
 
+    fn write(&self, future: impl Future<Output = Result<Option<Event>, Error>> + Send + 'a) {
+        self.writes.push(Box::pin(future));
+    }
+
     /// Says that this host is alive, and takes the work of hosts and leases that are not.
     fn beat(&mut self, now: Timestamp) {
-        if now < self.next_heartbeat {
-            return;
+        let beat = self.vitals.beat(now, self.began.elapsed());
+        if let Some((by, ahead)) = beat.jump {
+            let direction = if ahead { "ahead" } else { "back" };
+            tracing::warn!("the system's clock jumped {direction} by {} s", by.as_secs());
         }
-        self.next_heartbeat = now + HEARTBEAT;
-        let (tracker, host) = (self.tracker, self.host);
-        let reap = Reap {
-            host,
-            now,
-            // Other hosts on this data folder have ended: the lock says so. This is for leases past their deadline.
-            heartbeat_before: now - HEARTBEAT * 6,
-            leases_max: REAP_MAX,
-            policies: self.parts.policies(),
-        };
-        self.write(async move {
-            tracker.heartbeat(host, now).await?;
+        let (tracker, host, takeover_after) = (self.tracker, self.host, self.options.takeover_after);
+        let heartbeat_before = now - takeover_after;
+        let reap = Reap { host, now, heartbeat_before, leases_max: REAP_MAX, policies: self.parts.policies() };
+        let asked = Instant::now();
+        self.beating = Some(Box::pin(async move {
+            if !tracker.heartbeat(host, now).await? {
+                tracing::warn!("another host had given this one up, and took over its work: it goes on with new work");
+            }
+            // While the tracker is slow to take a heartbeat, those of others may be late for the same reason.
+            let stalled = asked.elapsed() > takeover_after / 2;
+            if stalled {
+                tracing::warn!(
+                    "the tracker took {} s for a heartbeat: nobody is judged by his",
+                    asked.elapsed().as_secs()
+                );
+            }
+            if stalled || !beat.may_reap {
+                return Ok(None);
+            }
             Ok(Some(Event::Reaped(tracker.reap(reap).await?)))
+        }));
+    }
+
+    /// Looks how much room the disk has; an event if that changes what may be done.
+    fn look_at_disk(&mut self) -> Option<Event> {
+        self.disk_looked = Instant::now();
+        let Store::Sqlite { data, .. } = &self.options.store else { return None };
+        let min_free = self.options.min_free_bytes;
+        let free = free_bytes(data)?;
+        let disk = Disk::of(free, min_free);
+        if disk == self.disk {
+            return None;
+        }
+        self.disk = disk;
+        match disk {
+            Disk::Ample => tracing::warn!("the disk has room again: the host goes on"),
+            Disk::Low => tracing::warn!(free_bytes = free, "the disk has little room: nothing new is discovered"),
+            Disk::Full => tracing::warn!(free_bytes = free, "the disk has hardly any room: nothing more is begun"),
+        }
+        let data = serde_json::json!({ "free_bytes": free, "min_free_bytes": min_free }).to_string();
+        let event = NewEvent { kind: disk.event().to_owned(), job: None, data, now: self.options.clock.now() };
+        let tracker = self.tracker;
+        self.write(async move {
+            tracker.record_event(event).await?;
+            Ok(None)
         });
+        Some(Event::Disk(disk))
     }
 
     /// Ends the threads. Attempts that outlived the grace are given back uncharged, and left behind.
-    async fn end(self, dispatcher: &Dispatcher, ended_in_time: bool) -> Result<(), Error> {
+    pub(crate) async fn end(self, dispatcher: &Dispatcher, ended_in_time: bool) -> Result<(), Error> {
         let Self { tracker, workers, discoverer, writes, .. } = self;
         if !ended_in_time {
             drop(writes);
@@ -302,8 +332,10 @@ impl Loop<'_> {
     }
 }
 
-impl<'a> Loop<'a> {
-    fn write(&self, future: impl Future<Output = Result<Option<Event>, Error>> + Send + 'a) {
-        self.writes.push(Box::pin(future));
+/// Polls what may be under way; pending for ever if nothing is.
+async fn poll<T>(pending: &mut Option<Pin<Box<dyn Future<Output = T> + Send + '_>>>) -> T {
+    match pending {
+        Some(future) => future.await,
+        None => std::future::pending().await,
     }
 }

@@ -3,6 +3,8 @@
 //! Owns the crate's error type, and the list of what is wrong with a job. What a guest does is no error: it is an
 //! outcome.
 
+use std::path::PathBuf;
+
 use thiserror::Error;
 
 /// What can go wrong with a host.
@@ -25,6 +27,22 @@ pub enum Error {
     /// A thread could not be started.
     #[error("a thread could not be started: {0}")]
     Thread(std::io::Error),
+    /// The trace file cannot be made.
+    #[error("the trace file {} cannot be written: {source}", path.display())]
+    TraceFile {
+        /// Where.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The disk has too little room to go on, and there is work left.
+    #[error("the disk of {} has too little room left to go on", data.display())]
+    DiskLow {
+        /// The data folder.
+        data: PathBuf,
+        /// How much is to stay free.
+        min_free_bytes: u64,
+    },
     /// The threads that run attempts have ended by themselves.
     #[error("the threads that run attempts have stopped")]
     Stopped,

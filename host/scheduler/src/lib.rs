@@ -4,16 +4,21 @@
 //! this crate carries work from one to the other, bounded everywhere. It never prints and never exits.
 
 mod discover;
+mod disk;
 mod dispatcher;
 mod driver;
 mod error;
+mod host;
 mod load;
 mod pace;
 mod summary;
+mod trace;
+mod upkeep;
+mod vitals;
 mod workers;
 
-pub use driver::{Host, HostOptions};
 pub use error::{Error, Problem};
+pub use host::{Host, HostOptions, Store};
 pub use load::{LoadedJob, load};
 pub use pace::{ATTEMPTS_IN_FLIGHT_MAX, CHUNK_MAX};
 pub use summary::{Latency, Summary};

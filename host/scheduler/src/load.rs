@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gristmill_model::{
-    ComponentIdentity, Digest, Grants, Job, Need, StageBit, StageSpec, StageTuning, Timestamp, VersionId, stage_version,
+    ComponentIdentity, Digest, Grants, Job, Merge, Need, StageBit, StageSpec, StageTuning, Timestamp, VersionId,
+    stage_version,
 };
 use gristmill_sandbox::{Handler, Sandbox};
 use gristmill_tracker::{JobRegistration, RegisteredJob, StageRegistration};
@@ -77,6 +78,12 @@ pub fn load(sandbox: &Sandbox, job: Job) -> Result<LoadedJob, Error> {
         if handler.report().offers.discovery.is_none() {
             let message = format!("{} finds no items", discover.handler.display());
             let hint = "a component that does exports gristmill:handler/discovery@0.1.0";
+            loader.problem("discover", message, Some(hint.to_owned()));
+        }
+        let merges = job.tuning.discover.rediscovery.merge == Merge::Handler;
+        if merges && handler.report().offers.merging.is_none() {
+            let message = format!("{} merges no items, and the job says `merge: handler`", discover.handler.display());
+            let hint = "a component that does exports gristmill:handler/merging@0.1.0; or give a rule for each field";
             loader.problem("discover", message, Some(hint.to_owned()));
         }
         Some((handler, Arc::new(discover.grants.clone())))

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gristmill_model::Outcome;
+use gristmill_model::{Outcome, Timestamp};
 use gristmill_tracker::Upserted;
 use hdrhistogram::Histogram;
 
@@ -26,6 +26,8 @@ pub struct Summary {
     pub lost: u64,
     /// Transactions that settled and claimed.
     pub rounds: u64,
+    /// When the last attempt was settled.
+    pub settled_at: Option<Timestamp>,
     /// From ready to settled and committed.
     pub latency: Latency,
     /// Somebody asked the host to stop before everything was done.

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use gristmill_model::{
-    Clock, Digest, Disposition, Fence, Outcome, StageId, StageKey, decide, idempotency_key, input_hash,
+    Clock, Digest, Disposition, Fence, HostId, Outcome, StageId, StageKey, Timestamp, decide, idempotency_key,
+    input_hash,
 };
 use gristmill_sandbox::{AttemptContext, Work};
 use gristmill_tracker::{Claim, Completion, Lease, Output};
@@ -20,6 +21,7 @@ use tokio::sync::mpsc;
 use crate::Error;
 use crate::load::StageContext;
 use crate::pace::ATTEMPTS_IN_FLIGHT_MAX;
+use crate::trace::Trace;
 
 /// A thread tells what is finished after this long, though its chunk is not.
 const REPORT_AFTER: Duration = Duration::from_millis(20);
@@ -52,6 +54,7 @@ impl Workers {
     pub(crate) fn start(
         threads: usize,
         clock: &Arc<dyn Clock>,
+        trace: Option<(HostId, &Arc<Trace>)>,
         finished: &mpsc::Sender<Finished>,
     ) -> Result<Self, Error> {
         // Never more chunks than attempts in flight, so that the dispatcher, which bounds those, never waits in `run`.
@@ -64,6 +67,7 @@ impl Workers {
                 finished: finished.clone(),
                 stop: Arc::clone(&workers.stop),
                 clock: Arc::clone(clock),
+                trace: trace.map(|(host, trace)| (host, Arc::clone(trace))),
             };
             let builder = std::thread::Builder::new().name(format!("attempts-{number}"));
             workers.threads.push(builder.spawn(move || worker.run()).map_err(Error::Thread)?);
@@ -102,6 +106,7 @@ struct Worker {
     finished: mpsc::Sender<Finished>,
     stop: Arc<AtomicBool>,
     clock: Arc<dyn Clock>,
+    trace: Option<(HostId, Arc<Trace>)>,
 }
 
 impl Worker {
@@ -125,6 +130,9 @@ impl Worker {
         while !self.stop.load(Ordering::Relaxed)
             && let Some(claim) = claims.next()
         {
+            if let Some((host, trace)) = &self.trace {
+                trace.begins(*host, fence, &context.spec().name, &claim.item_key, claim.counters.attempts + 1);
+            }
             completions.push(attempt(&context, &claim, self.clock.as_ref()));
             let now = self.clock.now();
             if now.since(started) >= REPORT_AFTER && claims.len() > 0 {
@@ -137,10 +145,32 @@ impl Worker {
     }
 }
 
+/// An attempt of a stage that does not run for items like this: its component is not asked.
+fn does_not_apply(context: &StageContext, claim: &Claim, reason: String, now: Timestamp) -> Completion {
+    Completion {
+        key: claim.key,
+        version: context.version,
+        outcome: Outcome::Skipped,
+        disposition: Disposition::Skipped,
+        output: None,
+        input_hash: input_hash(&claim.data_hash, &[], &[]),
+        error: Some(reason),
+        log: None,
+        ready_at: claim.ready_at,
+        started_at: now,
+        ended_at: now,
+        memory_bytes_max: 0,
+        charges: Vec::new(),
+    }
+}
+
 /// Runs one attempt and decides what it leads to.
 fn attempt(context: &StageContext, claim: &Claim, clock: &dyn Clock) -> Completion {
     let (spec, tuning, loaded) = (context.spec(), context.tuning(), context.loaded());
     let job = &context.job.job.spec;
+    if let Some(reason) = spec.when.refuses(&claim.data) {
+        return does_not_apply(context, claim, reason, clock.now());
+    }
     let mut upstream = Vec::with_capacity(context.needs.len());
     let mut upstream_hashes = Vec::with_capacity(context.needs.len());
     for (bit, name) in &context.needs {
@@ -173,7 +203,10 @@ fn attempt(context: &StageContext, claim: &Claim, clock: &dyn Clock) -> Completi
     let params: Vec<(&str, Option<&str>)> =
         done.traces.params_read.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
     let input_hash = if params.is_empty() { given } else { input_hash(&claim.data_hash, &upstream_hashes, &params) };
-    let disposition = decide(done.outcome, done.after, claim.counters, &tuning.retry, claim.key, context.is_pure);
+    let disposition = {
+        let age = ended_at.since(claim.first_ready_at);
+        decide(done.outcome, done.after, claim.counters, age, &tuning.retry, claim.key, context.is_pure)
+    };
     let log = log(done.outcome, done.traces.log, done.traces.progress);
     let output = done.output.filter(|_| disposition == Disposition::Done);
     Completion {

@@ -44,7 +44,7 @@ pub(crate) fn json(view: &impl Serialize) -> Response {
 
 async fn health(State(reads): Shared) -> Response {
     let read = |reader: Arc<dyn Reader>| async move {
-        reader.next_due().await?;
+        reader.outlook().await?;
         Ok("ok".into_response())
     };
     reads.answer(read).await.unwrap_or_else(Fault::into_line)

@@ -8,10 +8,12 @@
 
 mod item;
 mod job;
+mod operating;
 mod values;
 
-pub use item::{AttemptView, CountersView, ItemDetailView, ItemStageView, ItemView, ItemsPage};
+pub use item::{AttemptView, CountersView, ItemDetailView, ItemStageView, ItemView, ItemsPage, SightingView};
 pub use job::{JobDetailView, JobView, StageView};
+pub use operating::{DeadView, DifferenceView, EventView, ExaminationView, OperationView};
 use serde::Serialize;
 pub use values::{Counts, JsonText, Sums, Time};
 

@@ -1,12 +1,15 @@
 //! What can go wrong with a tracker.
 //!
-//! Owns the one error type of the crate, and the reading of SQLite's codes. Never prints, and never decides what
-//! happens next.
+//! Owns the one error type of the crate, and the reading of SQLite's codes (those of Postgres are read in
+//! `postgres/fail.rs`). Never prints, and never decides what happens next.
 
 use std::path::PathBuf;
 
+use gristmill_model::Digest;
 use rusqlite::ErrorCode;
 use thiserror::Error;
+
+use crate::records::OperationState;
 
 /// What can go wrong with a tracker.
 #[derive(Debug, Error)]
@@ -45,9 +48,11 @@ pub enum Error {
     /// Another process holds the database too long.
     #[error("the tracker is held by another process")]
     Busy,
-    /// A file of the data folder could not be opened or made.
-    #[error("{}: {source}", path.display())]
+    /// Something could not be done with a file of the data folder.
+    #[error("{what} {}: {source}", path.display())]
     File {
+        /// What: "cannot make".
+        what: &'static str,
         /// Which one.
         path: PathBuf,
         /// What the system says.
@@ -59,10 +64,81 @@ pub enum Error {
     /// A job that this tracker was not told about.
     #[error("job {0} is not registered with this host")]
     UnknownJob(i64),
+    /// An item changed while a component merged its data: to be read and merged again.
+    #[error("item `{0}` was changed by somebody else meanwhile")]
+    Overtaken(String),
+    /// There is no such operation.
+    #[error("there is no operation {0}")]
+    UnknownOperation(i64),
+    /// An operation cannot go from one state to another.
+    #[error("operation {id} is {}, and cannot become {}", from.name(), to.name())]
+    OperationState {
+        /// Which one.
+        id: i64,
+        /// Where it stands.
+        from: OperationState,
+        /// What was asked.
+        to: OperationState,
+    },
+    /// A tracker that is to be filled holds something.
+    #[error("the tracker at {0} is not empty")]
+    NotEmpty(String),
+    /// A copy is not what it was made from.
+    #[error("table `{table}` differs from what it was copied from: {found} rows in place of {expected}{}", if found == expected { ", with other contents" } else { "" })]
+    Differs {
+        /// Which one.
+        table: &'static str,
+        /// How many rows it has.
+        found: u64,
+        /// How many it should have.
+        expected: u64,
+    },
+    /// A host is at work.
+    #[error("a host is at work on this tracker ({0})")]
+    InUse(String),
+    /// The tracker's schema is older, and only a host brings it up to date.
+    #[error("the tracker has schema {found}, and this gristmill needs {known}")]
+    Older {
+        /// The schema in the database.
+        found: i64,
+        /// The one that this program needs.
+        known: i64,
+    },
+    /// A large output is missing, or is not what its hash says.
+    #[error("the blob {0} is missing or damaged")]
+    Blob(Digest),
     /// The thread that writes has ended.
     #[error("the tracker has stopped")]
     Stopped,
-    /// Anything else that SQLite says.
+    /// The URL of a database cannot be read.
+    #[error("the database's URL is not of the form postgres://user:password@host:port/database?sslmode=require")]
+    BadUrl,
+    /// A database server does not answer.
+    #[error("{place} cannot be reached: {why}")]
+    Unreachable {
+        /// The server, without the password.
+        place: String,
+        /// What the system or the server says.
+        why: String,
+    },
+    /// A database server does not let this user in.
+    #[error("the login was refused: {0}")]
+    Login(String),
+    /// A database server has no such database.
+    #[error("there is no such database: {0}")]
+    NoDatabase(String),
+    /// The user of a database may not do this.
+    #[error("the database's user has not the rights: {0}")]
+    Denied(String),
+    /// A database server is too old.
+    #[error("{place} is PostgreSQL {major}, and gristmill needs 14 or newer")]
+    OldServer {
+        /// The server, without the password.
+        place: String,
+        /// Its major version.
+        major: i32,
+    },
+    /// Anything else that the database says.
     #[error("the tracker's database failed: {0}")]
     Sql(String),
 }

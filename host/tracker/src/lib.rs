@@ -4,18 +4,35 @@
 //! and releases what becomes runnable; it never decides what an outcome leads to, never runs a handler, and never
 //! asks the time.
 
+mod advance;
+mod archive;
 #[cfg(test)]
 mod conformance;
+mod copy;
 mod error;
+mod filter;
+#[cfg(test)]
+mod memory;
+mod postgres;
 mod records;
+mod retention;
+#[cfg(test)]
+mod sequences;
 mod sqlite;
+pub mod tables;
 mod tracker;
 
+pub use copy::{Copied, CopyProgress, copy, refuse_hosts_at_work};
 pub use error::Error;
+pub use postgres::{Access, PostgresCeiling, PostgresOptions, PostgresTracker, Time};
 pub use records::{
-    AttemptRow, AttemptsFilter, Claim, ClaimRequest, Completion, HostInfo, ItemDetail, ItemRow, ItemStageDetail,
-    ItemsFilter, JobRegistration, JobRow, JobStats, Lease, Lost, NewItem, Output, Reap, RegisteredJob, RegisteredStage,
-    Release, ResultRow, Round, RoundDone, Settlement, StageRegistration, StageStats, Upsert, Upserted, Upstream,
+    AttemptRow, AttemptsFilter, Cancel, Cancelled, Claim, ClaimRequest, Completion, DIFFERENCES_MAX, DeadFilter,
+    DeadRow, Difference, EventRow, EventsFilter, Examination, Expired, ExpiredPage, HostInfo, ItemDetail, ItemRow,
+    ItemStageDetail, ItemsFilter, JobRegistration, JobRow, JobStats, KnownItem, Lease, Lost, Merged, NewEvent, NewItem,
+    OperationRow, OperationState, Outlook, Output, Prune, Reap, Redrive, RegisteredJob, RegisteredStage, Release,
+    ResultRow, Round, RoundDone, Settlement, Sighting, Source, StageRegistration, StageStats, Upsert, Upserted,
+    Upstream,
 };
-pub use sqlite::{Ceiling, SqliteOptions, SqliteReader, SqliteTracker, Synchronous};
+pub use retention::{Pruned, Pruning, PruningPosition, count_expired, prune};
+pub use sqlite::{Ceiling, History, SqliteOptions, SqliteReader, SqliteTracker, Swept, Synchronous, backup, restore};
 pub use tracker::{BoxFuture, Reader, Tracker};

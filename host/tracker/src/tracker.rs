@@ -6,13 +6,16 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use gristmill_model::{HostId, ItemId, JobId, StageId, Timestamp};
+use gristmill_model::{HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
 
 use crate::Error;
 use crate::records::{
-    AttemptRow, AttemptsFilter, HostInfo, ItemDetail, ItemRow, ItemsFilter, JobRegistration, JobRow, JobStats, Lost,
-    Reap, RegisteredJob, Release, ResultRow, Round, RoundDone, Upsert, Upserted,
+    AttemptRow, AttemptsFilter, Cancel, Cancelled, DeadFilter, DeadRow, EventRow, EventsFilter, Examination, Expired,
+    ExpiredPage, HostInfo, ItemDetail, ItemRow, ItemsFilter, JobRegistration, JobRow, JobStats, KnownItem, Lost,
+    NewEvent, OperationRow, OperationState, Outlook, Prune, Reap, Redrive, RegisteredJob, Release, ResultRow, Round,
+    RoundDone, Upsert, Upserted,
 };
+use crate::tables::{Row, Sequences, Table};
 
 /// What a tracker's methods return. Boxed, so that a backend can be chosen at run time; the box is per batch.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
@@ -37,8 +40,39 @@ pub trait Reader: Send + Sync {
     /// Attempts, the newest first.
     fn attempts(&self, filter: AttemptsFilter) -> BoxFuture<'_, Vec<AttemptRow>>;
 
-    /// When the next waiting stage will be ready; none if none waits.
-    fn next_due(&self) -> BoxFuture<'_, Option<Timestamp>>;
+    /// What waits, and what is under way.
+    fn outlook(&self) -> BoxFuture<'_, Outlook>;
+
+    /// What is known of those of these keys that are known.
+    fn known(&self, job: JobId, keys: Vec<String>) -> BoxFuture<'_, Vec<KnownItem>>;
+
+    /// Dead stages, by key, behind `after`, `limit` at most.
+    fn dead(&self, filter: DeadFilter, after: StageKey, limit: u32) -> BoxFuture<'_, Vec<DeadRow>>;
+
+    /// How many dead stages there are.
+    fn count_dead(&self, filter: DeadFilter) -> BoxFuture<'_, u64>;
+
+    /// The items whose output of a stage is of another version than the current one, by id, behind `after`, `limit`
+    /// at most. `StageStats::other_versions` counts them.
+    fn outdated(&self, stage: StageId, after: ItemId, limit: u32) -> BoxFuture<'_, Vec<ItemId>>;
+
+    /// The operations of a job, or of all, the newest first, `limit` at most.
+    fn operations(&self, job: Option<JobId>, limit: u32) -> BoxFuture<'_, Vec<OperationRow>>;
+
+    /// Events, the newest first.
+    fn events(&self, filter: EventsFilter) -> BoxFuture<'_, Vec<EventRow>>;
+
+    /// A page of data that is old enough to go.
+    fn expired(&self, expired: Expired) -> BoxFuture<'_, ExpiredPage>;
+
+    /// Compares everything that can be computed from the facts with the facts, in one look. Reads every row.
+    fn examine(&self) -> BoxFuture<'_, Examination>;
+
+    /// A page of a table as it is, by its key, behind `after`, `limit` rows at most.
+    fn export(&self, table: &'static Table, after: Option<Row>, limit: u32) -> BoxFuture<'_, Vec<Row>>;
+
+    /// The numbers that were given out last.
+    fn sequences(&self) -> BoxFuture<'_, Sequences>;
 }
 
 /// Records what happens.
@@ -46,8 +80,8 @@ pub trait Tracker: Reader {
     /// Makes a host known, and gives it an id that no host had before.
     fn register_host(&self, host: HostInfo) -> BoxFuture<'_, HostId>;
 
-    /// Says that the host is alive.
-    fn heartbeat(&self, host: HostId, now: Timestamp) -> BoxFuture<'_, ()>;
+    /// Says that the host is alive. False: another host had given it up, and has its work.
+    fn heartbeat(&self, host: HostId, now: Timestamp) -> BoxFuture<'_, bool>;
 
     /// Says that the host has ended by itself, and holds nothing.
     fn retire_host(&self, host: HostId, now: Timestamp) -> BoxFuture<'_, ()>;
@@ -57,16 +91,19 @@ pub trait Tracker: Reader {
     fn register_job(&self, job: JobRegistration) -> BoxFuture<'_, RegisteredJob>;
 
     /// Brings the queue of the next `limit` items after `after` in line with the job's DAG, as is needed when the
-    /// DAG was edited. Returns where to go on; none: that was all. It comes before the job's first round and upsert,
+    /// DAG was edited: work of retired stages is dropped, but for what is leased, what can never run is skipped along,
+    /// what may run is enqueued. Returns where to go on; none: that was all. It comes before the job's first round and upsert,
     /// since it counts the job's items anew.
     fn reconcile(&self, job: JobId, after: ItemId, limit: u32, now: Timestamp) -> BoxFuture<'_, Option<ItemId>>;
 
-    /// Records a page of discovered items together with the cursor behind it. An item that is known and unchanged
-    /// costs no write.
+    /// Records items that were found, a page of discovery together with the cursor behind it. An item that is known
+    /// and was last seen with the same data costs no write. Other data of a known item is merged, and is a sighting.
     fn upsert(&self, batch: Upsert) -> BoxFuture<'_, Upserted>;
 
     /// Settles attempts, releases what they make runnable, and claims new work, in this order and in one transaction.
-    /// A completion whose fence does not match is a late one: dropped and counted.
+    /// A completion whose fence does not match is a late one: dropped and counted. Work is claimed by its place in line
+    /// (due, less a minute a step of priority), and by key where that is equal. What is enqueued again goes on with
+    /// the history of its last result.
     fn round(&self, round: Round) -> BoxFuture<'_, RoundDone>;
 
     /// Gives leased work back, uncharged. Returns how many were still held under their fence.
@@ -75,6 +112,47 @@ pub trait Tracker: Reader {
     /// Takes the work of vanished hosts away from them, and charges it. Bounded by `reap.leases_max`.
     fn reap(&self, reap: Reap) -> BoxFuture<'_, Lost>;
 
-    /// Makes waiting work ready whose time has come, `limit` at most. Returns how many.
+    /// Makes waiting work ready whose time has come, `limit` at most: by when it is due, and by key where that is equal.
+    /// Returns how many.
     fn promote(&self, now: Timestamp, limit: u32) -> BoxFuture<'_, u64>;
+
+    /// Cancels items, or takes cancelled ones up again. What is leased is let finish; its result is recorded, and
+    /// nothing follows from it.
+    fn cancel(&self, cancel: Cancel) -> BoxFuture<'_, Cancelled>;
+
+    /// Begins an operation that redrives dead stages, and counts what it means. It redrives nothing yet.
+    fn begin_redrive(&self, redrive: Redrive) -> BoxFuture<'_, OperationRow>;
+
+    /// Goes on with an operation that is running: redrives the next `limit` dead stages at most, as far as its rate
+    /// allows, with an event each. An operation that is not running is left as it is. It is done as soon as it has done
+    /// all that it may, or as a step finds less than it might take.
+    fn step_operation(&self, id: OperationId, limit: u32, now: Timestamp) -> BoxFuture<'_, OperationRow>;
+
+    /// Moves an operation to another state.
+    fn set_operation(
+        &self,
+        id: OperationId,
+        to: OperationState,
+        actor: String,
+        now: Timestamp,
+    ) -> BoxFuture<'_, OperationRow>;
+
+    /// Records an event.
+    fn record_event(&self, event: NewEvent) -> BoxFuture<'_, ()>;
+
+    /// Deletes what `expired` found. Returns how many of these rows went; what goes along with them is not counted.
+    fn prune(&self, prune: Prune) -> BoxFuture<'_, u64>;
+
+    /// Makes everything anew that can be computed from the facts: masks, counters, and an empty queue. Every job is
+    /// then to be reconciled, from its first item on. No host may be at work.
+    fn rebuild(&self, now: Timestamp) -> BoxFuture<'_, ()>;
+
+    /// Writes rows of a table as they are. For a tracker that is empty.
+    fn import(&self, table: &'static Table, rows: Vec<Row>) -> BoxFuture<'_, ()>;
+
+    /// Sets the numbers that were given out last. For a tracker that was filled by `import`.
+    fn set_sequences(&self, sequences: Sequences) -> BoxFuture<'_, ()>;
+
+    /// Resolves when somebody else may have written: another process, another host. It may do so for no reason.
+    fn changed_elsewhere(&self) -> BoxFuture<'_, ()>;
 }

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use crate::{fixtures, parse_at_home, parse_bare, parse_with};
 use gristmill_config::{FILE_BYTES_MAX, Overrides, load};
-use gristmill_model::{Backoff, FileGrant, Jitter, Job, JobTuning, Limits, Need, RetryPolicy, StageTuning};
-use serde_json::Value as Json;
+use gristmill_model::{
+    Backoff, Expiring, FileGrant, Jitter, Job, JobTuning, Limits, Merge, MergePolicy, MergeRule, Need, OnUpdate,
+    Rediscovery, Retention, RetryPolicy, StageTuning,
+};
+use serde_json::{Value as Json, json};
 
 fn valid(name: &str) -> String {
     let fixtures = fixtures("valid");
@@ -37,16 +40,78 @@ fn every_key_is_resolved() {
     let limits = Limits { timeout: Duration::from_secs(90), memory_bytes_max: 1 << 30, output_bytes_max: 500_000 };
     let backoff =
         Backoff { base: Duration::from_millis(250), factor: 3.0, max: Duration::from_hours(1), jitter: Jitter::None };
-    let retry = RetryPolicy { max_attempts: 6, max_lost: 1, max_deferrals: 8, backoff };
+    let retry = RetryPolicy {
+        max_attempts: 6,
+        max_lost: 1,
+        max_deferrals: 8,
+        max_deferral_age: Duration::from_hours(12),
+        backoff,
+    };
     assert_eq!(job.tuning.stages[1], StageTuning { limits, retry });
     assert_eq!(job.display.as_deref(), Some(r#"{"columns":["title"]}"#));
 }
 
 #[test]
+fn what_is_found_again_is_merged_as_the_file_says() {
+    let job = parse_at_home(&valid("everything")).unwrap();
+    let rules = [("title", MergeRule::First), ("topics", MergeRule::Union), ("score", MergeRule::Max)];
+    let fields = rules.into_iter().map(|(name, rule)| (name.to_owned(), rule)).collect();
+    let merge = Merge::Fields(MergePolicy { fields });
+    let rediscovery = Rediscovery { merge, sightings_max: 3, on_update: OnUpdate::Reprocess };
+    assert_eq!(job.tuning.discover.rediscovery, rediscovery);
+    let job = parse_at_home(&valid("again")).unwrap();
+    let rediscovery = Rediscovery { merge: Merge::Handler, sightings_max: 0, on_update: OnUpdate::Stale };
+    assert_eq!(job.tuning.discover.rediscovery, rediscovery);
+}
+
+#[test]
+fn every_rule_of_merging_can_be_asked_for() {
+    for rule in MergeRule::ALL {
+        let discover = json!({ "handler": "a.wasm", "merge": { "x": rule.name() } });
+        let job = json!({ "version": 1, "job": "a", "discover": discover, "stages": ["s"] });
+        let Merge::Fields(policy) = parse_bare(&job.to_string()).unwrap().tuning.discover.rediscovery.merge else {
+            panic!("{rule:?}");
+        };
+        assert_eq!(policy.fields["x"], rule);
+    }
+}
+
+#[test]
+fn data_is_kept_as_long_as_the_file_says() {
+    let days = |days: u64| Duration::from_hours(24 * days);
+    let Retention { keep, archive } = parse_at_home(&valid("everything")).unwrap().tuning.retention;
+    let times = [30, 60, 90, 365, 7].map(days);
+    assert_eq!(keep, Expiring::ALL.into_iter().zip(times).collect());
+    assert_eq!(archive.as_deref(), Some(Path::new("/jobs/old")));
+    let Retention { keep, archive } = parse_at_home(&valid("again")).unwrap().tuning.retention;
+    assert_eq!(keep, [(Expiring::Items, days(30))].into());
+    assert_eq!(archive.as_deref(), Some(Path::new("/home/ann/old")));
+}
+
+#[test]
+fn a_stage_runs_when_the_file_says_so() {
+    let job = parse_at_home(&valid("everything")).unwrap();
+    assert!(job.spec.stages[0].when.is_always());
+    let when = &job.spec.stages[1].when;
+    assert_eq!(when.refuses(r#"{ "kind": "pdf", "meta": { "lang": "fr" } }"#), None);
+    assert_eq!(when.refuses(r#"{ "kind": "html" }"#).unwrap(), r#"`/kind` is "html", not "pdf""#);
+    // References become what they read as: text, a number.
+    let job = parse_at_home(&valid("again")).unwrap();
+    let values: Vec<Vec<Json>> = job.spec.stages[1].when.conditions.iter().map(|one| one.values.clone()).collect();
+    assert_eq!(
+        values,
+        [vec![json!("pdf")], vec![json!(2024), json!(1999), json!(null)], vec![json!(true)], vec![json!(null)]]
+    );
+}
+
+#[test]
 fn what_is_left_out_is_the_models_default() {
     let job = parse_bare(&valid("minimal")).unwrap();
-    let tuning =
-        JobTuning { discover: gristmill_model::DiscoverTuning::default(), stages: vec![StageTuning::default()] };
+    let tuning = JobTuning {
+        discover: gristmill_model::DiscoverTuning::default(),
+        stages: vec![StageTuning::default()],
+        retention: Retention::default(),
+    };
     assert_eq!(job.tuning, tuning);
     assert_eq!(job.spec.discover, None);
 }

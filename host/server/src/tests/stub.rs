@@ -4,9 +4,12 @@
 
 use std::sync::Arc;
 
-use gristmill_model::{ItemId, JobId, StageId, Timestamp};
+use gristmill_model::{ItemId, JobId, StageId, StageKey};
+use gristmill_tracker::tables::{Row, Sequences, Table};
 use gristmill_tracker::{
-    AttemptRow, AttemptsFilter, BoxFuture, Error, ItemDetail, ItemRow, ItemsFilter, JobRow, JobStats, Reader, ResultRow,
+    AttemptRow, AttemptsFilter, BoxFuture, DeadFilter, DeadRow, Error, EventRow, EventsFilter, Examination, Expired,
+    ExpiredPage, ItemDetail, ItemRow, ItemsFilter, JobRow, JobStats, KnownItem, OperationRow, Outlook, Reader,
+    ResultRow,
 };
 use tokio::sync::Semaphore;
 
@@ -49,12 +52,52 @@ impl Reader for Stub {
         Box::pin(async { Err(Error::Stopped) })
     }
 
-    fn next_due(&self) -> BoxFuture<'_, Option<Timestamp>> {
+    fn outlook(&self) -> BoxFuture<'_, Outlook> {
         Box::pin(async {
             self.came.add_permits(1);
             // A closed gate is a tracker that fails.
             self.gate.acquire().await.map_err(|_| Error::Stopped)?.forget();
-            Ok(None)
+            Ok(Outlook::default())
         })
+    }
+
+    fn known(&self, _: JobId, _: Vec<String>) -> BoxFuture<'_, Vec<KnownItem>> {
+        Box::pin(async { Err(Error::Stopped) })
+    }
+
+    fn dead(&self, _: DeadFilter, _: StageKey, _: u32) -> BoxFuture<'_, Vec<DeadRow>> {
+        Box::pin(async { Err(Error::Stopped) })
+    }
+
+    fn count_dead(&self, _: DeadFilter) -> BoxFuture<'_, u64> {
+        Box::pin(async { Err(Error::Stopped) })
+    }
+
+    fn outdated(&self, _: StageId, _: ItemId, _: u32) -> BoxFuture<'_, Vec<ItemId>> {
+        Box::pin(async { Err(Error::Stopped) })
+    }
+
+    fn operations(&self, _: Option<JobId>, _: u32) -> BoxFuture<'_, Vec<OperationRow>> {
+        Box::pin(async { Err(Error::Stopped) })
+    }
+
+    fn events(&self, _: EventsFilter) -> BoxFuture<'_, Vec<EventRow>> {
+        Box::pin(async { Err(Error::Stopped) })
+    }
+
+    fn expired(&self, _: Expired) -> BoxFuture<'_, ExpiredPage> {
+        Box::pin(async { Err(Error::Stopped) })
+    }
+
+    fn examine(&self) -> BoxFuture<'_, Examination> {
+        Box::pin(async { Err(Error::Stopped) })
+    }
+
+    fn export(&self, _: &'static Table, _: Option<Row>, _: u32) -> BoxFuture<'_, Vec<Row>> {
+        Box::pin(async { Err(Error::Stopped) })
+    }
+
+    fn sequences(&self) -> BoxFuture<'_, Sequences> {
+        Box::pin(async { Err(Error::Stopped) })
     }
 }

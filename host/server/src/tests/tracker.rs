@@ -5,10 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gristmill_model::{DeadReason, Digest, Disposition, HostId, Need, Outcome, Timestamp};
+use gristmill_model::{DeadReason, Digest, Disposition, HostId, Need, Outcome, Rediscovery, Timestamp};
 use gristmill_tracker::{
     Claim, ClaimRequest, Completion, HostInfo, JobRegistration, NewItem, Output, RegisteredJob, Round, Settlement,
-    SqliteOptions, SqliteTracker, StageRegistration, Tracker, Upsert,
+    Source, SqliteOptions, SqliteTracker, StageRegistration, Tracker, Upsert,
 };
 
 /// 2023-11-14T22:13:20Z.
@@ -34,7 +34,8 @@ impl Filled {
         let host = filled.tracker.register_host(host).await.expect("a host");
         let job = filled.register("filings", "1").await;
         let items = [KEY, "b", "c"].map(new_item).into();
-        let page = Upsert { job: job.id, items, cursor: None, now: NOW };
+        let source = Source::Page { cursor: None, next: None };
+        let page = Upsert { job: job.id, items, source, rediscovery: Rediscovery::default(), now: NOW };
         filled.tracker.upsert(page).await.expect("a page");
         filled.run_fetch(host, &job).await;
         filled
@@ -64,7 +65,13 @@ impl Filled {
 
 fn new_item(key: &str) -> NewItem {
     let data = r#"{"title":"T"}"#;
-    NewItem { key: key.to_owned(), data: data.to_owned(), data_hash: Digest::of(data.as_bytes()), priority: 7 }
+    NewItem {
+        key: key.to_owned(),
+        data: data.to_owned(),
+        data_hash: Digest::of(data.as_bytes()),
+        priority: 7,
+        merged: None,
+    }
 }
 
 fn stage(name: &str, needs: Vec<Need>, version: &str) -> StageRegistration {

@@ -3,7 +3,7 @@
 //! Owns the views of an item, its stages and its attempts. Borrows all text, since an output may be large.
 
 use gristmill_model::{Counters, DeadReason};
-use gristmill_tracker::{AttemptRow, ItemDetail, ItemRow, ItemStageDetail, JobRow};
+use gristmill_tracker::{AttemptRow, ItemDetail, ItemRow, ItemStageDetail, JobRow, Sighting};
 use serde::Serialize;
 
 use super::{JsonText, Sums, Time};
@@ -90,6 +90,8 @@ pub struct ItemDetailView<'a> {
     pub priority: i32,
     /// Its data.
     pub data: JsonText<'a>,
+    /// With which data it was seen, the newest first.
+    pub sightings: Vec<SightingView<'a>>,
     /// In the order of the job file.
     pub stages: Vec<ItemStageView<'a>>,
 }
@@ -105,7 +107,32 @@ impl<'a> ItemDetailView<'a> {
             changed_at: Time(item.row.changed_at),
             priority: item.priority,
             data: JsonText(&item.data),
+            sightings: item.sightings.iter().map(SightingView::from).collect(),
             stages: item.stages.iter().map(ItemStageView::from).collect(),
+        }
+    }
+}
+
+/// That an item was seen with certain data.
+#[derive(Clone, Debug, Serialize)]
+pub struct SightingView<'a> {
+    /// When it was last seen so.
+    pub at: Time,
+    /// Who saw it.
+    pub source: &'a str,
+    /// On which page; null: on the first, or on none.
+    pub cursor: Option<&'a str>,
+    /// The hash of what was seen.
+    pub data_hash: String,
+}
+
+impl<'a> From<&'a Sighting> for SightingView<'a> {
+    fn from(sighting: &'a Sighting) -> Self {
+        Self {
+            at: Time(sighting.at),
+            source: &sighting.source,
+            cursor: sighting.cursor.as_deref(),
+            data_hash: sighting.data_hash.to_string(),
         }
     }
 }
@@ -188,6 +215,8 @@ pub struct AttemptView<'a> {
     pub outcome: &'static str,
     /// The number of the host that ran it.
     pub host: i64,
+    /// The number of the lease that it ran under.
+    pub fence: i64,
     /// When it became ready.
     pub queued_at: Time,
     /// When it began, if its host told.
@@ -214,6 +243,7 @@ impl<'a> From<&'a AttemptRow> for AttemptView<'a> {
             stage: &attempt.stage,
             outcome: attempt.outcome.name(),
             host: attempt.host.0,
+            fence: attempt.fence.0,
             queued_at: Time(attempt.queued_at),
             started_at: attempt.started_at.map(Time),
             ended_at: Time(attempt.ended_at),

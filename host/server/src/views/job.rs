@@ -63,14 +63,15 @@ pub struct StageView<'a> {
     pub version: Option<String>,
     /// How many results name another version than the current one.
     pub other_versions: u64,
-    /// How many items are in which state, each a field of the stage. Blocked ones are not counted.
+    /// How many items are in which state, each a field of the stage. Blocked ones are not counted, nor those that were
+    /// cancelled: nothing is stored about either.
     #[serde(flatten)]
     pub states: Counts,
 }
 
 impl<'a> From<&'a StageStats> for StageView<'a> {
     fn from(stage: &'a StageStats) -> Self {
-        let counted = State::ALL.into_iter().filter(|state| *state != State::Blocked);
+        let counted = State::ALL.into_iter().filter(|state| !matches!(state, State::Blocked | State::Cancelled));
         Self {
             stage: &stage.name,
             version: stage.version.map(|version| version.to_string()),

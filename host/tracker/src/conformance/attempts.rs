@@ -1,9 +1,8 @@
 //! What becomes of claimed work.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use gristmill_model::{DeadReason, Disposition, Fence, ItemStatus, Need, Outcome, State, Timestamp};
+use gristmill_model::{DeadReason, Disposition, Fence, ItemStatus, Need, Outcome, RetryPolicy, State, Timestamp};
 
 use super::{Bench, Open, stage};
 use crate::records::{Lost, Reap, Release};
@@ -63,7 +62,7 @@ pub(crate) async fn waiting_work_comes_back_when_it_is_due(open: Open<'_>) {
     bench.pass(0, Outcome::Retry, Disposition::Wait(Duration::from_secs(5))).await;
     assert_eq!(bench.states("a").await, [State::Waiting]);
     let due = Timestamp(bench.now.0 + 5_000_000);
-    assert_eq!(bench.tracker.next_due().await.expect("a read"), Some(due));
+    assert_eq!(bench.tracker.outlook().await.expect("a read").next_due, Some(due));
     assert_eq!(bench.tracker.promote(Timestamp(due.0 - 1), 9).await.expect("a promotion"), 0);
     assert!(bench.claim(0, 9, 9).await.is_empty());
     bench.recount().await;
@@ -127,13 +126,14 @@ pub(crate) async fn released_work_is_not_charged(open: Open<'_>) {
     bench.recount().await;
 }
 
-async fn reap(bench: &Bench, by: gristmill_model::HostId) -> Lost {
+/// Gives up every other host, as one that runs the bench's job does.
+pub(crate) async fn reap(bench: &Bench, by: gristmill_model::HostId) -> Lost {
     let reap = Reap {
         host: by,
         now: bench.now,
         heartbeat_before: Timestamp(bench.now.0 + 1),
         leases_max: 100,
-        policies: HashMap::new(),
+        policies: bench.job.stages.iter().map(|stage| (stage.id, RetryPolicy::default())).collect(),
     };
     bench.tracker.reap(reap).await.expect("a reaping")
 }

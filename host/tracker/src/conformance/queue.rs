@@ -85,8 +85,7 @@ pub(crate) async fn items_and_their_cursor_come_together(open: Open<'_>) {
 
 pub(crate) async fn a_bad_operation_fails_alone(open: Open<'_>) {
     let bench = Bench::new(open, &[("fetch", &[])]).await;
-    let good =
-        crate::records::Upsert { job: bench.job.id, items: vec![item("a", "1", 0)], cursor: None, now: bench.now };
+    let good = bench.page(vec![item("a", "1", 0)], None);
     let bad = crate::records::Upsert { job: gristmill_model::JobId(999), ..good.clone() };
     let other = crate::records::Upsert { items: vec![item("b", "1", 0)], ..good.clone() };
     let (first, second, third) =

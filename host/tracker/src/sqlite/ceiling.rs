@@ -10,6 +10,7 @@ use gristmill_model::{Clock, ItemId, StageBit, StageId, StageKey, Timestamp};
 use rusqlite::{Connection, Statement};
 
 use super::SqliteOptions;
+use super::blobs::failed;
 use super::open::open_for_writing;
 use crate::Error;
 
@@ -35,7 +36,7 @@ impl Ceiling {
     /// # Errors
     /// If the folder cannot be written.
     pub fn run(&self, data: &Path, options: SqliteOptions, clock: &dyn Clock) -> Result<Duration, Error> {
-        std::fs::create_dir_all(data).map_err(|source| Error::File { path: data.to_owned(), source })?;
+        std::fs::create_dir_all(data).map_err(|source| failed("cannot make", data, source))?;
         let connection = open_for_writing(data, options, clock.now())?;
         self.discover(&connection, clock.now())?;
         let started = clock.now();

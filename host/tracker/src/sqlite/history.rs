@@ -1,18 +1,18 @@
-//! Reading attempts.
+//! Reading attempts and events.
 //!
-//! Owns the two ways to find them: the chain of one stage of one item, and the newest of a job. Never changes one.
+//! Owns the two ways to find attempts: the chain of one stage of one item, and the newest of a job. Never changes one.
 
-use gristmill_model::{AttemptId, Digest, HostId, Outcome, Timestamp};
+use gristmill_model::{AttemptId, Digest, Fence, HostId, ItemId, JobId, OperationId, Outcome, Timestamp};
 use rusqlite::{Connection, Row, ToSql};
 
 use crate::Error;
-use crate::records::{AttemptRow, AttemptsFilter};
+use crate::records::{AttemptRow, AttemptsFilter, EventRow, EventsFilter};
 
 /// How far a chain is followed: more than any retry policy allows.
 const CHAIN_MAX: u32 = 10_000;
 
 const COLUMNS: &str = "attempts.id, items.key, stages.name, outcome, host_id, queued_at, started_at, ended_at, digest,
-    memory_bytes_max, error, log";
+    memory_bytes_max, error, log, fence";
 const JOINS: &str = "JOIN items ON items.id = attempts.key >> 6 JOIN stages ON stages.id = attempts.stage_id
     LEFT JOIN versions ON versions.id = attempts.version_id";
 
@@ -30,6 +30,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<AttemptRow> {
         memory_bytes_max: row.get::<_, Option<i64>>(9)?.and_then(|bytes| u64::try_from(bytes).ok()),
         error: row.get(10)?,
         log: row.get(11)?,
+        fence: Fence(row.get(12)?),
         charges: Vec::new(),
     })
 }
@@ -68,4 +69,29 @@ pub(super) fn attempts(connection: &Connection, filter: &AttemptsFilter) -> Resu
     );
     let (stage, outcome) = (filter.stage.map(|stage| stage.0), filter.outcome.map(Outcome::code));
     collect(connection, &sql, &[&filter.job.0, &stage, &outcome, &filter.limit])
+}
+
+/// The newest events. A kind that ends in a dot stands for all that begin so.
+pub(super) fn events(connection: &Connection, filter: &EventsFilter) -> Result<Vec<EventRow>, Error> {
+    let is_family = filter.kind.as_deref().is_some_and(|kind| kind.ends_with('.'));
+    let rows = connection
+        .prepare_cached(
+            "SELECT id, at, kind, job_id, item_id, operation_id, data FROM events
+             WHERE (?1 IS NULL OR job_id = ?1)
+                AND (?2 IS NULL OR iif(?3, substr(kind, 1, length(?2)) = ?2, kind = ?2))
+             ORDER BY id DESC LIMIT ?4",
+        )?
+        .query_map((filter.job.map(|job| job.0), &filter.kind, is_family, filter.limit), |row| {
+            Ok(EventRow {
+                id: row.get(0)?,
+                at: Timestamp(row.get(1)?),
+                kind: row.get(2)?,
+                job: row.get::<_, Option<i64>>(3)?.map(JobId),
+                item: row.get::<_, Option<i64>>(4)?.map(ItemId),
+                operation: row.get::<_, Option<i64>>(5)?.map(OperationId),
+                data: row.get(6)?,
+            })
+        })?
+        .collect::<Result<_, _>>()?;
+    Ok(rows)
 }

@@ -7,12 +7,12 @@ use std::collections::HashMap;
 use gristmill_model::{Dag, ItemId, JobId, STAGES_MAX, StageBit, StageId, Timestamp, VersionId};
 use rusqlite::OptionalExtension;
 
-use super::session::Session;
+use super::session::{Noted, Session};
 use crate::Error;
 use crate::records::{JobRegistration, RegisteredJob, RegisteredStage, StageRegistration};
 
 pub(super) fn register(session: &mut Session<'_>, job: &JobRegistration) -> Result<RegisteredJob, Error> {
-    let (id, is_new_spec) = store_spec(session, job)?;
+    let (id, spec, is_new_spec) = store_spec(session, job)?;
     let bits = assign_bits(session, id, job)?;
     let before = stored_shape(session, id)?;
     let mut dag = Dag::default();
@@ -35,6 +35,7 @@ pub(super) fn register(session: &mut Session<'_>, job: &JobRegistration) -> Resu
     retire_others(session, id, dag.all(), job.now)?;
     if before.is_some() && before != stored_shape(session, id)? {
         // Every item's status may change with the DAG: `reconcile` counts them anew, page by page.
+        session.write_tally()?;
         session.connection.execute("DELETE FROM item_counts WHERE job_id = ?1", [id.0])?;
         session.connection.execute("UPDATE jobs SET reconciled = 0 WHERE id = ?1", [id.0])?;
     }
@@ -42,17 +43,18 @@ pub(super) fn register(session: &mut Session<'_>, job: &JobRegistration) -> Resu
         session.connection.query_row("SELECT reconciled FROM jobs WHERE id = ?1", [id.0], |row| row.get(0))?;
     if is_new_spec {
         let data = serde_json::json!({ "spec": job.spec_id.to_string(), "stages": job.stages.len() });
-        session.event(job.now, "job.spec", Some(id), &data.to_string())?;
+        session.event(&Noted::new(job.now, "job.spec", data).job(id))?;
     }
     let cursor: Option<Option<String>> = session
         .connection
         .query_row("SELECT cursor FROM cursors WHERE job_id = ?1", [id.0], |row| row.get(0))
         .optional()?;
-    session.know(id, dag.clone());
+    session.know(id, dag.clone(), spec);
     Ok(RegisteredJob { id, stages, dag, reconcile: reconcile.map(ItemId), cursor: cursor.flatten() })
 }
 
-fn store_spec(session: &Session<'_>, job: &JobRegistration) -> Result<(JobId, bool), Error> {
+/// Returns the job, the number of its spec, and whether that is a new one.
+fn store_spec(session: &Session<'_>, job: &JobRegistration) -> Result<(JobId, i64, bool), Error> {
     let connection = session.connection;
     connection.execute(
         "INSERT INTO jobs (name, spec_id, created_at) VALUES (?1, ?2, ?3)
@@ -61,10 +63,17 @@ fn store_spec(session: &Session<'_>, job: &JobRegistration) -> Result<(JobId, bo
     )?;
     let id = connection.query_row("SELECT id FROM jobs WHERE name = ?1", [&job.name], |row| row.get(0))?;
     let added = connection.execute(
-        "INSERT INTO job_specs (job_id, spec_id, yaml, loaded_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+        "INSERT INTO job_specs (job_id, spec_id, number, yaml, loaded_at)
+         VALUES (?1, ?2, (SELECT coalesce(max(number), 0) + 1 FROM job_specs), ?3, ?4)
+         ON CONFLICT (job_id, spec_id) DO NOTHING",
         (id, &job.spec_id.0[..], &job.yaml, job.now.0),
     )?;
-    Ok((JobId(id), added > 0))
+    let number = connection.query_row(
+        "SELECT number FROM job_specs WHERE job_id = ?1 AND spec_id = ?2",
+        (id, &job.spec_id.0[..]),
+        |row| row.get(0),
+    )?;
+    Ok((JobId(id), number, added > 0))
 }
 
 /// A stage keeps the bit it once had, also when it was out of the file for a while; a new one gets the lowest bit that
@@ -117,7 +126,7 @@ fn store_version(
     )?;
     if added > 0 {
         let data = serde_json::json!({ "stage": stage.name, "version": stage.version.to_string() });
-        session.event(now, "stage.version", Some(stage_id.job()), &data.to_string())?;
+        session.event(&Noted::new(now, "stage.version", data).job(stage_id.job()))?;
     }
     Ok(VersionId(id))
 }

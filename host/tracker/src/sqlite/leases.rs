@@ -9,8 +9,8 @@ use gristmill_model::{
 };
 use rusqlite::OptionalExtension;
 
-use super::round::{Attempt, end_lease, record, take};
-use super::session::Session;
+use super::round::{Attempt, end_lease, leave_queue, record, take};
+use super::session::{Noted, Session};
 use crate::Error;
 use crate::records::{Completion, HostInfo, Lost, Reap, Release};
 
@@ -23,13 +23,24 @@ pub(super) fn register_host(session: &mut Session<'_>, host: &HostInfo) -> Resul
         .execute((&host.name, host.pid, &host.app_version, host.now.0))?;
     let id = HostId(session.connection.last_insert_rowid());
     let data = serde_json::json!({ "host": id.0, "name": host.name, "pid": host.pid, "version": host.app_version });
-    session.event(host.now, "host.started", None, &data.to_string())?;
+    session.event(&Noted::new(host.now, "host.started", data))?;
     Ok(id)
 }
 
-pub(super) fn heartbeat(session: &mut Session<'_>, host: HostId, now: Timestamp) -> Result<(), Error> {
-    session.connection.prepare_cached("UPDATE hosts SET heartbeat_at = ?2 WHERE id = ?1")?.execute((host.0, now.0))?;
-    Ok(())
+pub(super) fn heartbeat(session: &mut Session<'_>, host: HostId, now: Timestamp) -> Result<bool, Error> {
+    let buried: Option<bool> = session
+        .connection
+        .prepare_cached("SELECT ended_at IS NOT NULL FROM hosts WHERE id = ?1")?
+        .query_row([host.0], |row| row.get(0))
+        .optional()?;
+    session
+        .connection
+        .prepare_cached("UPDATE hosts SET heartbeat_at = ?2, ended_at = NULL WHERE id = ?1")?
+        .execute((host.0, now.0))?;
+    if buried == Some(true) {
+        session.event(&Noted::new(now, "host.back", serde_json::json!({ "host": host.0 })))?;
+    }
+    Ok(buried == Some(false))
 }
 
 pub(super) fn retire_host(session: &mut Session<'_>, host: HostId, now: Timestamp) -> Result<(), Error> {
@@ -37,33 +48,45 @@ pub(super) fn retire_host(session: &mut Session<'_>, host: HostId, now: Timestam
         .connection
         .prepare_cached("UPDATE hosts SET heartbeat_at = ?2, ended_at = ?2 WHERE id = ?1 AND ended_at IS NULL")?
         .execute((host.0, now.0))?;
-    session.event(now, "host.ended", None, &serde_json::json!({ "host": host.0 }).to_string())
+    session.event(&Noted::new(now, "host.ended", serde_json::json!({ "host": host.0 })))
 }
 
-/// Gives leased work back: ready again where it stood in line, and uncharged.
+/// Gives leased work back: ready again where it stood in line, and uncharged. Of a cancelled item it leaves the queue.
 pub(super) fn release(session: &mut Session<'_>, releases: &[Release]) -> Result<u64, Error> {
     let mut released = 0;
     for Release { fence, keys } in releases {
         let mut held = 0;
         for key in keys {
-            let stage: Option<i64> = session
-                .connection
-                .prepare_cached(
-                    "UPDATE queue SET state = 1, fence = NULL WHERE key = ?1 AND state = 2 AND fence = ?2
-                     RETURNING stage_id",
-                )?
-                .query_row((key.0, fence.0), |row| row.get(0))
-                .optional()?;
-            if let Some(stage) = stage {
-                session.tally.stage(StageId(stage), State::Leased, -1);
-                session.tally.stage(StageId(stage), State::Ready, 1);
-                held += 1;
-            }
+            held += u64::from(give_back(session, *key, *fence)?);
         }
         end_lease(session, *fence, held)?;
         released += held;
     }
     Ok(released)
+}
+
+fn give_back(session: &mut Session<'_>, key: StageKey, fence: Fence) -> Result<bool, Error> {
+    let stage: Option<i64> = session
+        .connection
+        .prepare_cached("SELECT stage_id FROM queue WHERE key = ?1 AND state = 2 AND fence = ?2")?
+        .query_row((key.0, fence.0), |row| row.get(0))
+        .optional()?;
+    let Some(stage) = stage.map(StageId) else { return Ok(false) };
+    session.tally.stage(stage, State::Leased, -1);
+    match session.masks(key.item().0)? {
+        Some(item) if item.cancelled => {
+            session.hot.dequeue.execute([key.0])?;
+            leave_queue(session, key, item)?;
+        }
+        _ => {
+            session
+                .connection
+                .prepare_cached("UPDATE queue SET state = 1, fence = NULL WHERE key = ?1")?
+                .execute([key.0])?;
+            session.tally.stage(stage, State::Ready, 1);
+        }
+    }
+    Ok(true)
 }
 
 struct Held {
@@ -79,12 +102,10 @@ pub(super) fn reap(session: &mut Session<'_>, reap: &Reap) -> Result<Lost, Error
         lost.leases += 1;
         for key in &lease.members {
             let Some(taken) = take(session, *key, lease.fence)? else { continue };
-            let mut policy = reap.policies.get(&taken.stage).copied().unwrap_or_default();
-            if session.dag(taken.stage.job()).is_err() {
-                // A job that this host does not run: the loss is charged, and whoever runs it decides on its death.
-                policy.max_lost = u32::MAX;
-            }
-            let completion = vanished(*key, taken_counters(&taken), &policy, reap.now);
+            // A stage that this host does not run: the loss is charged, and whoever runs it decides on its death.
+            let unknown = RetryPolicy { max_lost: u32::MAX, ..RetryPolicy::default() };
+            let policy = reap.policies.get(&taken.stage).unwrap_or(&unknown);
+            let completion = vanished(*key, taken.counters, policy, reap.now);
             let attempt = Attempt {
                 host: lease.host,
                 fence: lease.fence,
@@ -104,11 +125,13 @@ pub(super) fn reap(session: &mut Session<'_>, reap: &Reap) -> Result<Lost, Error
     Ok(lost)
 }
 
+/// In the order of their fences, which is that of the table: no index, and no sort.
+pub(super) const OVERDUE: &str = "SELECT fence, host_id, members FROM leases
+    CROSS JOIN hosts ON hosts.id = leases.host_id
+    WHERE (host_id <> ?1 AND heartbeat_at < ?2) OR deadline < ?3 ORDER BY fence LIMIT ?4";
+
 fn overdue(session: &mut Session<'_>, reap: &Reap) -> Result<Vec<Held>, Error> {
-    let mut statement = session.connection.prepare_cached(
-        "SELECT fence, host_id, members FROM leases JOIN hosts ON hosts.id = leases.host_id
-         WHERE (host_id <> ?1 AND heartbeat_at < ?2) OR deadline < ?3 ORDER BY fence LIMIT ?4",
-    )?;
+    let mut statement = session.connection.prepare_cached(OVERDUE)?;
     let rows = statement.query_map((reap.host.0, reap.heartbeat_before.0, reap.now.0, reap.leases_max), |row| {
         let members: Vec<u8> = row.get(2)?;
         let (members, _) = members.as_chunks::<8>();
@@ -119,10 +142,6 @@ fn overdue(session: &mut Session<'_>, reap: &Reap) -> Result<Vec<Held>, Error> {
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
-}
-
-fn taken_counters(taken: &super::session::Taken) -> Counters {
-    Counters { attempts: taken.attempts, lost: taken.lost, deferrals: taken.deferrals }
 }
 
 /// What is known of an attempt whose host has vanished: next to nothing.
@@ -153,25 +172,24 @@ fn bury_hosts(session: &mut Session<'_>, reap: &Reap) -> Result<(), Error> {
         .query_map((reap.host.0, reap.heartbeat_before.0, reap.now.0), |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     for host in gone {
-        session.event(reap.now, "host.lost", None, &serde_json::json!({ "host": host }).to_string())?;
+        session.event(&Noted::new(reap.now, "host.lost", serde_json::json!({ "host": host })))?;
     }
     Ok(())
 }
+
+pub(super) const PROMOTE: &str = "UPDATE queue SET state = 1
+    WHERE key IN (SELECT key FROM queue WHERE state = 3 AND due_at <= ?1 ORDER BY due_at LIMIT ?2)
+    RETURNING stage_id";
 
 /// Makes waiting work ready whose time has come. Its place in line is by the time it was due.
 pub(super) fn promote(session: &mut Session<'_>, now: Timestamp, limit: u32) -> Result<u64, Error> {
     let stages: Vec<i64> = session
         .connection
-        .prepare_cached(
-            "UPDATE queue SET state = 1
-             WHERE key IN (SELECT key FROM queue WHERE state = 3 AND due_at <= ?1 ORDER BY due_at LIMIT ?2)
-             RETURNING stage_id",
-        )?
+        .prepare_cached(PROMOTE)?
         .query_map((now.0, limit), |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     for stage in &stages {
-        session.tally.stage(StageId(*stage), State::Waiting, -1);
-        session.tally.stage(StageId(*stage), State::Ready, 1);
+        session.tally.moved(StageId(*stage), State::Waiting, State::Ready);
     }
     Ok(stages.len() as u64)
 }

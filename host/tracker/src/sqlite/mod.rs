@@ -3,31 +3,59 @@
 //! Owns a data folder: one host writes it, by one thread, and any number of processes read it. Never decides anything:
 //! the traits say what each operation means.
 
+mod backup;
+mod blobs;
+mod cancel;
 mod ceiling;
+mod claim;
+mod dead;
+mod detail;
+mod examine;
+mod expired;
 mod history;
+mod history_rows;
+mod hot;
 mod items;
 mod jobs;
 mod leases;
+mod lists;
+mod moving;
 mod open;
+mod operations;
 mod reader;
+mod rebuild;
+mod reconcile;
 mod round;
 mod session;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
-use gristmill_model::{HostId, ItemId, JobId, StageId, Timestamp};
+use gristmill_model::{HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
+use rusqlite::Connection;
 
+pub use self::backup::{backup, restore};
+use self::blobs::Blobs;
+pub use self::blobs::Swept;
 pub use self::ceiling::Ceiling;
-use self::open::{HostLock, open_for_writing};
+pub use self::history_rows::History;
+pub(crate) use self::lists::STATUS_CASE;
+use self::open::HostLock;
 pub use self::reader::SqliteReader;
+pub(crate) use self::session::{claim_key, status_code};
 use self::writer::Writer;
 use crate::records::{
-    AttemptRow, AttemptsFilter, HostInfo, ItemDetail, ItemRow, ItemsFilter, JobRegistration, JobRow, JobStats, Lost,
-    Reap, RegisteredJob, Release, ResultRow, Round, RoundDone, Upsert, Upserted,
+    AttemptRow, AttemptsFilter, Cancel, Cancelled, DeadFilter, DeadRow, EventRow, EventsFilter, Examination, Expired,
+    ExpiredPage, HostInfo, ItemDetail, ItemRow, ItemsFilter, JobRegistration, JobRow, JobStats, KnownItem, Lost,
+    NewEvent, OperationRow, OperationState, Outlook, Prune, Reap, Redrive, RegisteredJob, Release, ResultRow, Round,
+    RoundDone, Upsert, Upserted,
 };
+use crate::tables::{Row, Sequences, Table};
 use crate::{BoxFuture, Error, Reader, Tracker};
 
 /// How safe a commit is from a power cut. `kill -9` loses nothing with either.
@@ -47,12 +75,19 @@ pub struct SqliteOptions {
     pub synchronous: Synchronous,
 }
 
-/// The tracker of the one host that runs a data folder.
+/// How often it is looked whether another process wrote.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// The tracker of the one host that runs a data folder, or of a person's command beside it.
 pub struct SqliteTracker {
+    data: PathBuf,
     reader: SqliteReader,
     // Before the lock: whatever waits is written before another host may come.
     writer: Writer,
-    _lock: HostLock,
+    /// None beside a host.
+    lock: Option<HostLock>,
+    /// What the last look found.
+    seen_version: AtomicI64,
 }
 
 impl SqliteTracker {
@@ -62,9 +97,40 @@ impl SqliteTracker {
     /// If another host runs there, or the file is not ours, damaged, newer, or cannot be written.
     pub fn open(data: &Path, options: SqliteOptions, now: Timestamp) -> Result<Self, Error> {
         let lock = HostLock::take(data)?;
-        let writer = Writer::start(open_for_writing(data, options, now)?)?;
+        Self::start(data, open::open_for_writing(data, options, now)?, Some(lock))
+    }
+
+    /// Opens a data folder for a person's command, which a host may be writing at the same time. Takes no lock, and
+    /// migrates only where no host runs.
+    ///
+    /// # Errors
+    /// As `open`; and `Older` if a host runs that is older than this program.
+    pub fn open_beside(data: &Path, options: SqliteOptions, now: Timestamp) -> Result<Self, Error> {
+        Self::start(data, open::open_beside(data, options, now)?, None)
+    }
+
+    fn start(data: &Path, connection: Connection, lock: Option<HostLock>) -> Result<Self, Error> {
+        let seen_version = AtomicI64::new(connection.pragma_query_value(None, "data_version", |row| row.get(0))?);
+        let writer = Writer::start(connection, Blobs::of(data), lock.is_none())?;
         let reader = SqliteReader::open(data)?;
-        Ok(Self { reader, writer, _lock: lock })
+        Ok(Self { data: data.to_owned(), reader, writer, lock, seen_version })
+    }
+
+    /// Removes large outputs that no result names any more and that were written before a time: those in folder
+    /// `from` of the 256 and behind it, until `limit` files were looked at. `Swept::next` says where to go on.
+    ///
+    /// # Errors
+    /// If a file cannot be looked at or removed.
+    pub async fn sweep_blobs(&self, from: u8, limit: u32, before: Timestamp) -> Result<Swept, Error> {
+        self.writer.submit(move |session| blobs::sweep(session, from, limit, before)).await
+    }
+
+    /// A number that changes when another connection has committed.
+    async fn data_version(&self) -> Result<i64, Error> {
+        let look = |session: &mut session::Session<'_>| {
+            Ok(session.connection.pragma_query_value(None, "data_version", |row| row.get(0))?)
+        };
+        self.writer.submit(look).await
     }
 }
 
@@ -93,8 +159,48 @@ impl Reader for SqliteTracker {
         self.reader.attempts(filter)
     }
 
-    fn next_due(&self) -> BoxFuture<'_, Option<Timestamp>> {
-        self.reader.next_due()
+    fn outlook(&self) -> BoxFuture<'_, Outlook> {
+        self.reader.outlook()
+    }
+
+    fn known(&self, job: JobId, keys: Vec<String>) -> BoxFuture<'_, Vec<KnownItem>> {
+        self.reader.known(job, keys)
+    }
+
+    fn dead(&self, filter: DeadFilter, after: StageKey, limit: u32) -> BoxFuture<'_, Vec<DeadRow>> {
+        self.reader.dead(filter, after, limit)
+    }
+
+    fn count_dead(&self, filter: DeadFilter) -> BoxFuture<'_, u64> {
+        self.reader.count_dead(filter)
+    }
+
+    fn outdated(&self, stage: StageId, after: ItemId, limit: u32) -> BoxFuture<'_, Vec<ItemId>> {
+        self.reader.outdated(stage, after, limit)
+    }
+
+    fn operations(&self, job: Option<JobId>, limit: u32) -> BoxFuture<'_, Vec<OperationRow>> {
+        self.reader.operations(job, limit)
+    }
+
+    fn events(&self, filter: EventsFilter) -> BoxFuture<'_, Vec<EventRow>> {
+        self.reader.events(filter)
+    }
+
+    fn expired(&self, expired: Expired) -> BoxFuture<'_, ExpiredPage> {
+        self.reader.expired(expired)
+    }
+
+    fn examine(&self) -> BoxFuture<'_, Examination> {
+        self.reader.examine()
+    }
+
+    fn export(&self, table: &'static Table, after: Option<Row>, limit: u32) -> BoxFuture<'_, Vec<Row>> {
+        self.reader.export(table, after, limit)
+    }
+
+    fn sequences(&self) -> BoxFuture<'_, Sequences> {
+        self.reader.sequences()
     }
 }
 
@@ -103,7 +209,7 @@ impl Tracker for SqliteTracker {
         Box::pin(self.writer.submit(move |session| leases::register_host(session, &host)))
     }
 
-    fn heartbeat(&self, host: HostId, now: Timestamp) -> BoxFuture<'_, ()> {
+    fn heartbeat(&self, host: HostId, now: Timestamp) -> BoxFuture<'_, bool> {
         Box::pin(self.writer.submit(move |session| leases::heartbeat(session, host, now)))
     }
 
@@ -116,7 +222,7 @@ impl Tracker for SqliteTracker {
     }
 
     fn reconcile(&self, job: JobId, after: ItemId, limit: u32, now: Timestamp) -> BoxFuture<'_, Option<ItemId>> {
-        Box::pin(self.writer.submit(move |session| items::reconcile(session, job, after, limit, now)))
+        Box::pin(self.writer.submit(move |session| reconcile::reconcile(session, job, after, limit, now)))
     }
 
     fn upsert(&self, batch: Upsert) -> BoxFuture<'_, Upserted> {
@@ -137,5 +243,74 @@ impl Tracker for SqliteTracker {
 
     fn promote(&self, now: Timestamp, limit: u32) -> BoxFuture<'_, u64> {
         Box::pin(self.writer.submit(move |session| leases::promote(session, now, limit)))
+    }
+
+    fn cancel(&self, cancel: Cancel) -> BoxFuture<'_, Cancelled> {
+        Box::pin(self.writer.submit(move |session| cancel::cancel(session, &cancel)))
+    }
+
+    fn begin_redrive(&self, redrive: Redrive) -> BoxFuture<'_, OperationRow> {
+        Box::pin(self.writer.submit(move |session| operations::begin_redrive(session, &redrive)))
+    }
+
+    fn step_operation(&self, id: OperationId, limit: u32, now: Timestamp) -> BoxFuture<'_, OperationRow> {
+        Box::pin(self.writer.submit(move |session| operations::step(session, id, limit, now)))
+    }
+
+    fn set_operation(
+        &self,
+        id: OperationId,
+        to: OperationState,
+        actor: String,
+        now: Timestamp,
+    ) -> BoxFuture<'_, OperationRow> {
+        Box::pin(self.writer.submit(move |session| operations::set_operation(session, id, to, &actor, now)))
+    }
+
+    fn record_event(&self, event: NewEvent) -> BoxFuture<'_, ()> {
+        Box::pin(self.writer.submit(move |session| operations::record_event(session, &event)))
+    }
+
+    fn prune(&self, prune: Prune) -> BoxFuture<'_, u64> {
+        Box::pin(self.writer.submit(move |session| expired::prune(session, &prune)))
+    }
+
+    fn rebuild(&self, now: Timestamp) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            // An operator's command holds the lock for the moment, so that no host starts meanwhile.
+            let _lock = if self.lock.is_some() { None } else { Some(HostLock::take(&self.data).map_err(in_use)?) };
+            self.writer.submit(move |session| rebuild::rebuild(session, now)).await
+        })
+    }
+
+    fn import(&self, table: &'static Table, rows: Vec<Row>) -> BoxFuture<'_, ()> {
+        Box::pin(self.writer.submit(move |session| moving::import(session, table, &rows)))
+    }
+
+    fn set_sequences(&self, sequences: Sequences) -> BoxFuture<'_, ()> {
+        Box::pin(self.writer.submit(move |session| moving::set_sequences(session, sequences)))
+    }
+
+    fn changed_elsewhere(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let mut looks = tokio::time::interval(LOOK_EVERY);
+            looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                looks.tick().await;
+                match self.data_version().await {
+                    Ok(version) if self.seen_version.swap(version, Ordering::Relaxed) != version => return Ok(()),
+                    // Held by the one whose change is waited for: it is seen with the next look.
+                    Ok(_) | Err(Error::Busy) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        })
+    }
+}
+
+fn in_use(error: Error) -> Error {
+    match error {
+        Error::Locked { pid, .. } => Error::InUse(pid.map_or_else(String::new, |pid| format!("process {pid}"))),
+        other => other,
     }
 }

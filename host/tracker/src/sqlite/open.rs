@@ -8,22 +8,26 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gristmill_model::Timestamp;
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
+use super::blobs::failed;
 use super::{SqliteOptions, Synchronous};
 use crate::Error;
 
 /// "grml": says whose file this is.
 const APPLICATION_ID: i64 = 0x6772_6d6c;
 /// How long a statement waits for another process's transaction.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The database's name in the data folder.
-const FILE: &str = "tracker.db";
+pub(super) const FILE: &str = "tracker.db";
 /// The lock's name in the data folder.
 const LOCK: &str = "host.lock";
 
 /// Forward only, numbered from 1, each in one transaction. What has landed is never edited.
-const MIGRATIONS: [(&str, &str); 1] = [("first", include_str!("../../migrations/sqlite/0001_first.sql"))];
+pub(super) const MIGRATIONS: [(&str, &str); 2] = [
+    ("first", include_str!("../../migrations/sqlite/0001_first.sql")),
+    ("complete", include_str!("../../migrations/sqlite/0002_complete.sql")),
+];
 
 /// Where the database of a data folder is.
 pub(super) fn database(data: &Path) -> PathBuf {
@@ -33,9 +37,40 @@ pub(super) fn database(data: &Path) -> PathBuf {
 /// Opens the database for the host that holds the lock: makes it if it is not there, and migrates it.
 pub(super) fn open_for_writing(data: &Path, options: SqliteOptions, now: Timestamp) -> Result<Connection, Error> {
     let path = database(data);
-    let mut connection = Connection::open(&path)?;
+    let mut connection = Connection::open(&path).map_err(|error| cannot("make", &path, error))?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     check_owner(&connection, &path)?;
+    prepare(&connection, options).map_err(|error| cannot("write", &path, error))?;
+    migrate(&mut connection, &MIGRATIONS, now)?;
+    Ok(connection)
+}
+
+/// Opens the database beside a host: makes nothing, and migrates nothing unless there is no host.
+pub(super) fn open_beside(data: &Path, options: SqliteOptions, now: Timestamp) -> Result<Connection, Error> {
+    let path = database(data);
+    if !path.exists() {
+        return Err(Error::Missing(path));
+    }
+    let mut connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+        .map_err(|error| cannot("write", &path, error))?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    check_owner(&connection, &path)?;
+    let (found, known) = (schema(&connection)?, MIGRATIONS.len() as i64);
+    if found == 0 {
+        return Err(Error::Missing(path));
+    }
+    prepare(&connection, options).map_err(|error| cannot("write", &path, error))?;
+    if found < known {
+        let _lock = HostLock::take(data).map_err(|error| match error {
+            Error::Locked { .. } => Error::Older { found, known },
+            other => other,
+        })?;
+        migrate(&mut connection, &MIGRATIONS, now)?;
+    }
+    Ok(connection)
+}
+
+fn prepare(connection: &Connection, options: SqliteOptions) -> rusqlite::Result<()> {
     let synchronous = match options.synchronous {
         Synchronous::Full => "FULL",
         Synchronous::Normal => "NORMAL",
@@ -47,30 +82,92 @@ pub(super) fn open_for_writing(data: &Path, options: SqliteOptions, now: Timesta
          PRAGMA wal_autocheckpoint = 4000;
          PRAGMA cache_size = -65536;
          PRAGMA temp_store = MEMORY;"
-    ))?;
-    migrate(&mut connection, now)?;
-    Ok(connection)
+    ))
 }
 
 /// Opens the database for reading alone. A reader never makes, migrates or changes anything.
 pub(super) fn open_for_reading(data: &Path) -> Result<Connection, Error> {
     let path = database(data);
+    let connection = open_of_any_schema(&path)?;
+    let (found, known) = (schema(&connection)?, MIGRATIONS.len() as i64);
+    if found < known { Err(Error::Older { found, known }) } else { Ok(connection) }
+}
+
+/// Opens a database for reading, also one that an older gristmill made.
+pub(super) fn open_of_any_schema(path: &Path) -> Result<Connection, Error> {
     if !path.exists() {
-        return Err(Error::Missing(path));
+        return Err(Error::Missing(path.to_owned()));
     }
-    let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)
-        .or_else(|_| Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY))?;
+    let connection = open_readable(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    check_owner(&connection, &path)?;
+    check_owner(&connection, path)?;
     connection.pragma_update(None, "query_only", true)?;
     if schema(&connection)? == 0 {
-        return Err(Error::Missing(path));
+        return Err(Error::Missing(path.to_owned()));
     }
     Ok(connection)
 }
 
+/// Readers of a database that is written share memory with its writer, for which SQLite makes a file. Where it cannot,
+/// on a read-only mount for one, nobody writes, and the file can be read as it is; but not if a writer left a part of
+/// it in the log.
+fn open_readable(path: &Path) -> Result<Connection, Error> {
+    let mut failure = None;
+    for flags in [OpenFlags::SQLITE_OPEN_READ_WRITE, OpenFlags::SQLITE_OPEN_READ_ONLY] {
+        match Connection::open_with_flags(path, flags).and_then(readable) {
+            Ok(connection) => return Ok(connection),
+            Err(error) => failure = Some(error),
+        }
+    }
+    let unwritable = failure.filter(|error| {
+        matches!(
+            error.sqlite_error_code(),
+            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied)
+        )
+    });
+    match unwritable {
+        Some(error) if has_log(path) => Err(cannot("open", path, error)),
+        Some(_) => open_immutable(path).map_err(|error| cannot("open", path, error)),
+        // Whatever else is wrong is found again, and told, by who asked.
+        None => Ok(Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?),
+    }
+}
+
+/// Passes a connection on that can read. Opening alone touches nothing.
+fn readable(connection: Connection) -> rusqlite::Result<Connection> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    Ok(connection)
+}
+
+fn has_log(path: &Path) -> bool {
+    std::fs::metadata(with_suffix(path, "-wal")).is_ok_and(|log| log.len() > 0)
+}
+
+/// The path of a file that SQLite keeps beside a database.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+pub(super) fn open_immutable(path: &Path) -> rusqlite::Result<Connection> {
+    // What would end the path in a URI.
+    let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    Connection::open_with_flags(format!("file:{path}?immutable=1"), flags).and_then(readable)
+}
+
+/// Says what was tried, where the system refuses.
+fn cannot(what: &str, path: &Path, error: rusqlite::Error) -> Error {
+    match Error::from(error) {
+        Error::ReadOnly(text) => Error::ReadOnly(format!("cannot {what} {}: {text}", path.display())),
+        other => other,
+    }
+}
+
 /// Refuses a file that is not ours, or that a newer gristmill made.
-fn check_owner(connection: &Connection, path: &Path) -> Result<(), Error> {
+pub(super) fn check_owner(connection: &Connection, path: &Path) -> Result<(), Error> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let owner = pragma("application_id").map_err(|error| match Error::from(error) {
         Error::Damaged(_) => Error::Foreign(path.to_owned()),
@@ -85,13 +182,14 @@ fn check_owner(connection: &Connection, path: &Path) -> Result<(), Error> {
     if found > known { Err(Error::Newer { found, known }) } else { Ok(()) }
 }
 
-fn schema(connection: &Connection) -> Result<i64, Error> {
+pub(super) fn schema(connection: &Connection) -> Result<i64, Error> {
     Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
 }
 
-fn migrate(connection: &mut Connection, now: Timestamp) -> Result<(), Error> {
+/// Brings a database up to date. Each migration is whole or absent.
+pub(super) fn migrate(connection: &mut Connection, migrations: &[(&str, &str)], now: Timestamp) -> Result<(), Error> {
     let found = schema(connection)?;
-    for (number, (name, sql)) in (1i64..).zip(MIGRATIONS) {
+    for (number, (name, sql)) in (1i64..).zip(migrations) {
         if number <= found {
             continue;
         }
@@ -123,11 +221,10 @@ impl HostLock {
     /// Takes the lock, or says who holds it. Makes the data folder if it is not there.
     pub(super) fn take(data: &Path) -> Result<Self, Error> {
         let path = data.join(LOCK);
-        let failed = |path: &Path, source| Error::File { path: path.to_owned(), source };
-        std::fs::create_dir_all(data).map_err(|source| failed(data, source))?;
+        std::fs::create_dir_all(data).map_err(|source| failed("cannot make", data, source))?;
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).read(true).write(true);
-        let mut file = options.open(&path).map_err(|source| failed(&path, source))?;
+        let mut file = options.open(&path).map_err(|source| failed("cannot make", &path, source))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -135,12 +232,12 @@ impl HostLock {
                 let pid = file.read_to_string(&mut holder).ok().and_then(|_| holder.trim().parse().ok());
                 return Err(Error::Locked { data: data.to_owned(), pid });
             }
-            Err(TryLockError::Error(source)) => return Err(failed(&path, source)),
+            Err(TryLockError::Error(source)) => return Err(failed("cannot lock", &path, source)),
         }
         file.set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()))
-            .map_err(|source| failed(&path, source))?;
+            .map_err(|source| failed("cannot write", &path, source))?;
         Ok(Self { file })
     }
 }

@@ -1,17 +1,18 @@
 //! Settle and claim: the loop's one transaction.
 //!
-//! Owns the order of a round: settle, release, claim. Every write to leased work matches the fence. Never decides
-//! what an outcome leads to: a completion carries its disposition.
+//! Owns the order of a round: settle, release, claim; and what is settled. Every write to leased work matches the fence.
+//! Never decides what an outcome leads to: a completion carries its disposition.
 
 use gristmill_model::{
-    Bits, Counters, DeadReason, Digest, Disposition, Fence, HostId, ItemStatus, Masks, StageBit, StageId, StageKey,
-    State, Timestamp,
+    Bits, Counters, DeadReason, Disposition, Fence, HostId, ItemId, StageId, StageKey, State, Timestamp,
 };
 use rusqlite::OptionalExtension;
 
-use super::session::{ItemMasks, Session, Taken, claim_key};
+use super::claim::claim;
+use super::session::{ItemMasks, Session, claim_key, settled_state};
 use crate::Error;
-use crate::records::{Claim, ClaimRequest, Completion, Lease, Output, Round, RoundDone, Settlement, Upstream};
+use crate::advance;
+use crate::records::{Completion, Round, RoundDone, Settlement};
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
@@ -55,16 +56,26 @@ fn settle(
     end_lease(session, settlement.fence, applied)
 }
 
+/// What a queue row leaves behind when it is taken out.
+pub(super) struct Taken {
+    pub(super) stage: StageId,
+    pub(super) counters: Counters,
+    due_at: i64,
+    first_due_at: i64,
+    last_attempt: Option<i64>,
+    operation: Option<i64>,
+}
+
 /// Takes a leased stage out of the queue; none if its fence is another one by now.
 pub(super) fn take(session: &mut Session<'_>, key: StageKey, fence: Fence) -> Result<Option<Taken>, Error> {
     let taken = session.hot.leased.query_row((key.0, fence.0), |row| {
         Ok(Taken {
             stage: StageId(row.get(0)?),
             due_at: row.get(1)?,
-            attempts: row.get(2)?,
-            lost: row.get(3)?,
-            deferrals: row.get(4)?,
+            counters: Counters { attempts: row.get(2)?, lost: row.get(3)?, deferrals: row.get(4)? },
             last_attempt: row.get(5)?,
+            first_due_at: row.get(6)?,
+            operation: row.get(7)?,
         })
     });
     let taken = taken.optional()?;
@@ -93,37 +104,29 @@ pub(super) struct Attempt<'a> {
 
 /// Records an attempt whose queue row was taken out, and what it leads to. Returns how many stages became ready.
 pub(super) fn record(session: &mut Session<'_>, attempt: &Attempt<'_>, taken: &Taken) -> Result<u64, Error> {
-    let Completion { key, version, outcome, disposition, .. } = *attempt.completion;
+    let Completion { key, outcome, disposition, .. } = *attempt.completion;
     let id = insert_attempt(session, attempt, taken)?;
     session.tally.stage(taken.stage, State::Leased, -1);
-    let before = Counters { attempts: taken.attempts, lost: taken.lost, deferrals: taken.deferrals };
-    let counters = before.after(outcome);
+    let counters = taken.counters.after(outcome);
     let Some(item) = session.masks(key.item().0)? else {
         return Err(Error::Damaged(format!("item {} of a queue row is missing", key.item())));
     };
-    let bit = key.bit().mask();
-    let state = match disposition {
+    match disposition {
+        Disposition::Wait(_) if item.cancelled => leave_queue(session, key, item).map(|()| 0),
         Disposition::Wait(delay) => {
-            wait(session, key, taken, counters, id, (attempt.now + delay).0, item.priority)?;
-            return Ok(0);
+            wait(session, key, taken, counters, id, (attempt.now + delay).0, item.priority).map(|()| 0)
         }
-        Disposition::Done => State::Done,
-        Disposition::Skipped => State::Skipped,
-        Disposition::Dead(_) => State::Dead,
-    };
-    if (item.masks.done | item.masks.skipped | item.masks.dead) & bit != 0 {
-        forget_settled(session, key, taken.stage, item.masks, state)?;
+        Disposition::Done => settle_stage(session, attempt, item, (State::Done, None), counters, id),
+        Disposition::Skipped => settle_stage(session, attempt, item, (State::Skipped, None), counters, id),
+        Disposition::Dead(reason) => settle_stage(session, attempt, item, (State::Dead, Some(reason)), counters, id),
     }
-    if let Disposition::Dead(reason) = disposition {
-        store_death(session, attempt, reason, counters, id)?;
-    } else {
-        store_result(session, attempt, state, counters, id)?;
-    }
-    session.tally.stage(taken.stage, state, 1);
-    if state == State::Done {
-        session.tally.version(version.0, 1);
-    }
-    settle_masks(session, attempt.now, key, item, state)
+}
+
+/// Says that the queue row of a stage of a cancelled item is gone.
+pub(super) fn leave_queue(session: &mut Session<'_>, key: StageKey, item: ItemMasks) -> Result<(), Error> {
+    let mut masks = item.masks;
+    masks.live &= !key.bit().mask();
+    session.set_masks(key.item(), masks)
 }
 
 fn insert_attempt(session: &mut Session<'_>, attempt: &Attempt<'_>, taken: &Taken) -> Result<i64, Error> {
@@ -142,6 +145,8 @@ fn insert_attempt(session: &mut Session<'_>, attempt: &Attempt<'_>, taken: &Take
         ran.then_some(completion.version.0),
         ran.then_some(completion.memory_bytes_max as i64),
         ran.then_some(&completion.input_hash.0[..]),
+        session.spec(taken.stage.job()),
+        taken.operation,
         completion.error.as_deref(),
         completion.log.as_deref(),
     ))?;
@@ -157,65 +162,91 @@ fn insert_attempt(session: &mut Session<'_>, attempt: &Attempt<'_>, taken: &Take
                 "INSERT INTO cost_rollups (stage_id, meter, day, amount, n) VALUES (?1, ?2, ?3, ?4, 1)
                  ON CONFLICT (stage_id, meter, day) DO UPDATE SET amount = amount + excluded.amount, n = n + 1",
             )?
-            .execute((taken.stage.0, meter, completion.ended_at.0 / MICROS_PER_DAY, amount))?;
+            .execute((taken.stage.0, meter, completion.ended_at.0.div_euclid(MICROS_PER_DAY), amount))?;
     }
     Ok(id)
 }
 
-fn store_result(
+/// Writes a stage's outcome, and what follows from it for its item: dependents that may run now, that are skipped with
+/// it, or that are stale. Returns how many became ready.
+fn settle_stage(
     session: &mut Session<'_>,
     attempt: &Attempt<'_>,
+    item: ItemMasks,
+    (state, reason): (State, Option<DeadReason>),
+    counters: Counters,
+    id: i64,
+) -> Result<u64, Error> {
+    let Completion { key, version, .. } = *attempt.completion;
+    let changed = match settled_state(item.masks, key.bit()) {
+        Some(was) => replace(session, attempt.completion, item, was, state)?,
+        None => false,
+    };
+    store(session, attempt, (state, reason), counters, id)?;
+    session.tally.stage(StageId::new(item.job, key.bit()), state, 1);
+    if state == State::Done {
+        session.tally.version(version.0, 1);
+    }
+    let dag = session.dag(item.job)?;
+    let after = advance::settle(&dag, item.masks, item.cancelled, key.bit(), state, changed);
+    skip_along(session, attempt.now, key.item(), item, after.skipped)?;
+    session.enqueue(key.item(), item, after.masks, after.released, attempt.now)?;
+    session.set_masks(key.item(), after.masks)?;
+    session.tally.status(item.job, after.was, after.is);
+    Ok(u64::from(after.released.count_ones()))
+}
+
+/// Takes the outcome that is replaced out of the counters. Returns whether the new one is another. A dead stage keeps
+/// the output it had, and its count.
+fn replace(
+    session: &mut Session<'_>,
+    new: &Completion,
+    item: ItemMasks,
+    was: State,
     state: State,
+) -> Result<bool, Error> {
+    session.tally.stage(StageId::new(item.job, new.key.bit()), was, -1);
+    if state == State::Dead {
+        return Ok(false);
+    }
+    let old: Option<(Option<i64>, Option<[u8; 32]>)> = session
+        .connection
+        .prepare_cached("SELECT version_id, output_hash FROM item_stages WHERE key = ?1 AND output IS NOT NULL")?
+        .query_row([new.key.0], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let (version, hash) = old.unwrap_or_default();
+    if let Some(version) = version {
+        session.tally.version(version, -1);
+    }
+    Ok(was != state || hash != new.output.as_ref().map(|output| output.hash.0))
+}
+
+fn store(
+    session: &mut Session<'_>,
+    attempt: &Attempt<'_>,
+    (state, reason): (State, Option<DeadReason>),
     counters: Counters,
     id: i64,
 ) -> Result<(), Error> {
     let completion = attempt.completion;
+    let ran = state != State::Dead;
     let output = completion.output.as_ref();
-    session.hot.result.execute((
+    let text = output.map(|output| session.blobs.stored(output)).transpose()?;
+    session.hot.settled.execute((
         completion.key.0,
         state.code(),
+        reason.map(DeadReason::code),
         counters.attempts,
         counters.lost,
         counters.deferrals,
         attempt.now.0,
         id,
-        completion.version.0,
-        &completion.input_hash.0[..],
+        ran.then_some(completion.version.0),
+        ran.then_some(&completion.input_hash.0[..]),
         output.map(|output| &output.hash.0[..]),
-        output.map(|output| output.text.as_str()),
+        text,
         completion.error.as_deref(),
     ))?;
-    Ok(())
-}
-
-/// A dead stage keeps what it had: an older result stays readable.
-fn store_death(
-    session: &mut Session<'_>,
-    attempt: &Attempt<'_>,
-    reason: DeadReason,
-    counters: Counters,
-    id: i64,
-) -> Result<(), Error> {
-    session
-        .connection
-        .prepare_cached(
-            "INSERT INTO item_stages (key, state, reason, attempts, lost, deferrals, settled_at, last_attempt, error)
-             VALUES (?1, 6, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-             ON CONFLICT (key) DO UPDATE SET
-                state = 6, reason = excluded.reason, attempts = excluded.attempts, lost = excluded.lost,
-                deferrals = excluded.deferrals, settled_at = excluded.settled_at,
-                last_attempt = excluded.last_attempt, error = excluded.error",
-        )?
-        .execute((
-            attempt.completion.key.0,
-            reason.code(),
-            counters.attempts,
-            counters.lost,
-            counters.deferrals,
-            attempt.now.0,
-            id,
-            attempt.completion.error.as_deref(),
-        ))?;
     Ok(())
 }
 
@@ -231,8 +262,9 @@ fn wait(
     session
         .connection
         .prepare_cached(
-            "INSERT INTO queue (key, stage_id, state, claim_key, due_at, attempts, lost, deferrals, last_attempt)
-             VALUES (?1, ?2, 3, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO queue (key, stage_id, state, claim_key, due_at, attempts, lost, deferrals, last_attempt,
+                                first_due_at, operation_id)
+             VALUES (?1, ?2, 3, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .execute((
             key.0,
@@ -243,221 +275,43 @@ fn wait(
             counters.lost,
             counters.deferrals,
             last_attempt,
+            taken.first_due_at,
+            taken.operation,
         ))?;
     session.tally.stage(taken.stage, State::Waiting, 1);
     Ok(())
 }
 
-/// Takes an earlier outcome of the stage out of the counters. A dead stage keeps the result it had, and its count.
-fn forget_settled(
-    session: &mut Session<'_>,
-    key: StageKey,
-    stage: StageId,
-    masks: Masks,
-    now: State,
-) -> Result<(), Error> {
-    let bit = key.bit().mask();
-    for (mask, state) in [(masks.done, State::Done), (masks.skipped, State::Skipped), (masks.dead, State::Dead)] {
-        if mask & bit != 0 {
-            session.tally.stage(stage, state, -1);
-        }
-    }
-    let old: Option<Option<i64>> = session
-        .connection
-        .prepare_cached("SELECT version_id FROM item_stages WHERE key = ?1 AND output IS NOT NULL")?
-        .query_row([key.0], |row| row.get(0))
-        .optional()?;
-    if let Some(old) = old.flatten().filter(|_| now != State::Dead) {
-        session.tally.version(old, -1);
-    }
-    Ok(())
-}
-
-/// Writes an item's masks after a stage of it was settled, and what that released: dependents that may run now, and
-/// dependents that are skipped with it. Returns how many became ready.
-fn settle_masks(
+/// Writes that stages were skipped along, in place of the results that they had.
+pub(super) fn skip_along(
     session: &mut Session<'_>,
     now: Timestamp,
-    key: StageKey,
+    id: ItemId,
     item: ItemMasks,
-    state: State,
-) -> Result<u64, Error> {
-    let bit = key.bit().mask();
-    let mut masks = without(item.masks, bit);
-    match state {
-        State::Done => masks.done |= bit,
-        State::Skipped => masks.skipped |= bit,
-        _ => masks.dead |= bit,
-    }
-    let dag = session.dag(item.job)?;
-    let all = dag.all();
-    let skipped = if state == State::Skipped { dag.skipped_through(masks) } else { 0 };
-    masks.skipped |= skipped;
-    let candidates = Bits(skipped).fold(dag.dependents(key.bit()), |mask, bit| mask | dag.dependents(bit));
-    let released = if item.cancelled { 0 } else { dag.runnable_among(masks, candidates) };
-    masks.live |= released;
-    for bit in Bits(skipped) {
-        skip_through(session, now, key, bit, item)?;
-    }
-    for bit in Bits(released) {
-        let stage = StageId::new(item.job, bit);
-        session.enqueue(StageKey::new(key.item(), bit).0, stage, now, item.priority)?;
-    }
-    set_masks(session, key.item().0, masks)?;
-    let was = ItemStatus::of(item.masks, all, item.cancelled);
-    let is = ItemStatus::of(masks, all, item.cancelled);
-    if was != is {
-        session.tally.item(item.job, was, -1);
-        session.tally.item(item.job, is, 1);
-    }
-    Ok(u64::from(released.count_ones()))
-}
-
-/// The masks with a stage out of all of them.
-fn without(masks: Masks, bit: u64) -> Masks {
-    Masks {
-        done: masks.done & !bit,
-        skipped: masks.skipped & !bit,
-        dead: masks.dead & !bit,
-        live: masks.live & !bit,
-        stale: masks.stale & !bit,
-    }
-}
-
-pub(super) fn set_masks(session: &mut Session<'_>, item: i64, masks: Masks) -> Result<(), Error> {
-    let Masks { done, skipped, dead, live, stale } = masks;
-    session.hot.set_masks.execute((item, done as i64, skipped as i64, dead as i64, live as i64, stale as i64))?;
-    Ok(())
-}
-
-fn skip_through(
-    session: &mut Session<'_>,
-    now: Timestamp,
-    key: StageKey,
-    bit: StageBit,
-    item: ItemMasks,
+    stages: u64,
 ) -> Result<(), Error> {
-    session
-        .connection
-        .prepare_cached(
-            "INSERT INTO item_stages (key, state, attempts, lost, deferrals, settled_at, error)
-             VALUES (?1, 5, 0, 0, 0, ?2, 'a stage whose output it needs was skipped')
-             ON CONFLICT (key) DO NOTHING",
-        )?
-        .execute((StageKey::new(key.item(), bit).0, now.0))?;
-    session.tally.stage(StageId::new(item.job, bit), State::Skipped, 1);
+    for bit in Bits(stages) {
+        let (key, stage) = (StageKey::new(id, bit), StageId::new(item.job, bit));
+        let old: Option<(i64, Option<i64>)> = session
+            .connection
+            .prepare_cached("SELECT state, iif(output IS NULL, NULL, version_id) FROM item_stages WHERE key = ?1")?
+            .query_row([key.0], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        if let Some((state, version)) = old {
+            State::from_code(state).inspect(|state| session.tally.stage(stage, *state, -1));
+            version.inspect(|version| session.tally.version(*version, -1));
+        }
+        session
+            .connection
+            .prepare_cached(
+                "INSERT INTO item_stages (key, state, attempts, lost, deferrals, settled_at, error)
+                 VALUES (?1, 5, 0, 0, 0, ?2, 'a stage whose output it needs was skipped')
+                 ON CONFLICT (key) DO UPDATE SET
+                    state = 5, reason = NULL, attempts = 0, lost = 0, deferrals = 0, settled_at = excluded.settled_at,
+                    version_id = NULL, input_hash = NULL, output_hash = NULL, output = NULL, error = excluded.error",
+            )?
+            .execute((key.0, now.0))?;
+        session.tally.stage(stage, State::Skipped, 1);
+    }
     Ok(())
-}
-
-/// Claims up to `limit` stages, in leases of `chunk`. A stage that was lost before gets a lease of its own: it may
-/// have taken its host with it, and must not take others along a second time.
-fn claim(
-    session: &mut Session<'_>,
-    round: &Round,
-    request: &ClaimRequest,
-    leases: &mut Vec<Lease>,
-) -> Result<u32, Error> {
-    let chunk = request.chunk.max(1);
-    let needs = session.dag(request.stage.job())?.needs(request.stage.bit());
-    let mut claimed = 0;
-    while claimed < request.limit {
-        let wanted = chunk.min(request.limit - claimed);
-        let fence = open_lease(session, round, request)?;
-        let mut rows = claim_rows(session, request.stage, fence, wanted)?;
-        let got = rows.len() as u32;
-        claimed += got;
-        session.tally.stage(request.stage, State::Ready, -i64::from(got));
-        session.tally.stage(request.stage, State::Leased, i64::from(got));
-        let suspects: Vec<Row> = rows.extract_if(.., |row| row.counters.lost > 0).collect();
-        fill_lease(session, request, fence, &rows, needs, leases)?;
-        for suspect in suspects {
-            let alone = open_lease(session, round, request)?;
-            session
-                .connection
-                .prepare_cached("UPDATE queue SET fence = ?1 WHERE key = ?2")?
-                .execute((alone.0, suspect.key.0))?;
-            fill_lease(session, request, alone, &[suspect], needs, leases)?;
-        }
-        if got < wanted {
-            break;
-        }
-    }
-    Ok(claimed)
-}
-
-struct Row {
-    key: StageKey,
-    claim_key: i64,
-    ready_at: Timestamp,
-    counters: Counters,
-}
-
-fn claim_rows(session: &mut Session<'_>, stage: StageId, fence: Fence, limit: u32) -> Result<Vec<Row>, Error> {
-    let rows = session.hot.claim.query_map((fence.0, stage.0, limit), |row| {
-        Ok(Row {
-            key: StageKey(row.get(0)?),
-            claim_key: row.get(1)?,
-            ready_at: Timestamp(row.get(2)?),
-            counters: Counters { attempts: row.get(3)?, lost: row.get(4)?, deferrals: row.get(5)? },
-        })
-    })?;
-    let mut rows = rows.collect::<Result<Vec<_>, _>>()?;
-    // RETURNING promises no order.
-    rows.sort_unstable_by_key(|row| (row.claim_key, row.key));
-    Ok(rows)
-}
-
-fn open_lease(session: &mut Session<'_>, round: &Round, request: &ClaimRequest) -> Result<Fence, Error> {
-    let deadline = round.now + request.lease;
-    session.hot.lease.execute((round.host.0, round.now.0, deadline.0))?;
-    Ok(Fence(session.connection.last_insert_rowid()))
-}
-
-/// Writes a lease's members and reads what their attempts are given. A lease without members is dropped.
-fn fill_lease(
-    session: &mut Session<'_>,
-    request: &ClaimRequest,
-    fence: Fence,
-    rows: &[Row],
-    needs: u64,
-    leases: &mut Vec<Lease>,
-) -> Result<(), Error> {
-    if rows.is_empty() {
-        session.hot.end_lease.execute((fence.0, 0))?;
-        return Ok(());
-    }
-    let members: Vec<u8> = rows.iter().flat_map(|row| row.key.0.to_le_bytes()).collect();
-    session.connection.prepare_cached("UPDATE leases SET open = ?2, members = ?3 WHERE fence = ?1")?.execute((
-        fence.0,
-        rows.len() as i64,
-        members,
-    ))?;
-    let claims = rows.iter().map(|row| load(session, row, needs)).collect::<Result<_, _>>()?;
-    leases.push(Lease { fence, stage: request.stage, claims });
-    Ok(())
-}
-
-fn load(session: &mut Session<'_>, row: &Row, needs: u64) -> Result<Claim, Error> {
-    let item = row.key.item();
-    let mut claim = session.hot.item.query_row([item.0], |columns| {
-        Ok(Claim {
-            key: row.key,
-            counters: row.counters,
-            ready_at: row.ready_at,
-            item_key: columns.get(0)?,
-            data: columns.get(1)?,
-            data_hash: Digest(columns.get(2)?),
-            discovered_at: Timestamp(columns.get(3)?),
-            upstream: Vec::with_capacity(needs.count_ones() as usize),
-        })
-    })?;
-    for bit in Bits(needs) {
-        let output = session.hot.upstream.query_row([StageKey::new(item, bit).0], |columns| {
-            Ok(Output { text: columns.get(0)?, hash: Digest(columns.get(1)?) })
-        });
-        if let Some(output) = output.optional()? {
-            claim.upstream.push(Upstream { bit, output });
-        }
-    }
-    Ok(claim)
 }

@@ -1,13 +1,18 @@
 //! The writer's side of one connection.
 //!
-//! Owns the transaction, the hot statements, which are prepared once and held, the DAGs of the registered jobs, and
-//! the counters of the batch at hand, which are folded and written once at its end. Never runs outside the writer.
+//! Owns the transaction, the DAGs, the numbers of the registered specs, and the counters of the batch at hand, which
+//! are folded and written once at its end. Never runs outside the writer.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
-use gristmill_model::{Dag, ItemStatus, JobId, Masks, StageId, State, Timestamp};
+use gristmill_model::{
+    Bits, Dag, ItemId, ItemStatus, JobId, Masks, OperationId, StageBit, StageId, StageKey, State, Timestamp,
+};
 use rusqlite::{Connection, OptionalExtension, Row, Statement};
 
+use super::blobs::Blobs;
+use super::hot::Hot;
 use crate::Error;
 
 /// One step of priority weighs as much as a minute of waiting. With priority in the key, the oldest of any priority is
@@ -16,31 +21,19 @@ const PRIORITY_STEP_MICROS: i64 = 60_000_000;
 
 pub(super) struct Session<'c> {
     pub(super) connection: &'c Connection,
+    pub(super) blobs: Blobs,
     pub(super) hot: Hot<'c>,
     pub(super) tally: Tally,
-    dags: HashMap<JobId, Dag>,
+    /// Others write too: what is known of jobs is read anew in each transaction.
+    beside: bool,
+    dags: HashMap<JobId, Rc<Dag>>,
+    /// The specs that this session registered: attempts name them.
+    specs: HashMap<JobId, i64>,
+    /// Those of the batch at hand.
+    new_specs: Vec<(JobId, i64)>,
     begin: Statement<'c>,
     commit: Statement<'c>,
     rollback: Statement<'c>,
-}
-
-/// The statements of the loop, held: `prepare_cached` costs a tenth.
-pub(super) struct Hot<'c> {
-    pub(super) claim: Statement<'c>,
-    pub(super) lease: Statement<'c>,
-    pub(super) item: Statement<'c>,
-    pub(super) upstream: Statement<'c>,
-    pub(super) leased: Statement<'c>,
-    pub(super) dequeue: Statement<'c>,
-    pub(super) attempt: Statement<'c>,
-    pub(super) result: Statement<'c>,
-    pub(super) masks: Statement<'c>,
-    pub(super) set_masks: Statement<'c>,
-    pub(super) enqueue: Statement<'c>,
-    pub(super) known: Statement<'c>,
-    pub(super) insert: Statement<'c>,
-    pub(super) end_lease: Statement<'c>,
-    pub(super) shrink_lease: Statement<'c>,
 }
 
 /// Counter changes of the batch at hand.
@@ -56,8 +49,22 @@ impl Tally {
         *self.stages.entry((stage, state)).or_default() += change;
     }
 
+    /// A stage of an item is in another state.
+    pub(super) fn moved(&mut self, stage: StageId, from: State, to: State) {
+        self.stage(stage, from, -1);
+        self.stage(stage, to, 1);
+    }
+
     pub(super) fn item(&mut self, job: JobId, status: ItemStatus, change: i64) {
         *self.items.entry((job, status)).or_default() += change;
+    }
+
+    /// An item's status may be another.
+    pub(super) fn status(&mut self, job: JobId, was: ItemStatus, is: ItemStatus) {
+        if was != is {
+            self.item(job, was, -1);
+            self.item(job, is, 1);
+        }
     }
 
     pub(super) fn version(&mut self, version: i64, change: i64) {
@@ -87,23 +94,24 @@ impl ItemMasks {
     }
 }
 
-/// What a queue row leaves behind when it is taken out.
-pub(super) struct Taken {
-    pub(super) stage: StageId,
-    pub(super) due_at: i64,
-    pub(super) attempts: u32,
-    pub(super) lost: u32,
-    pub(super) deferrals: u32,
-    pub(super) last_attempt: Option<i64>,
+/// What a stage was settled as; none if it never was. One that is being redone is that as well.
+pub(super) fn settled_state(masks: Masks, bit: StageBit) -> Option<State> {
+    [(masks.dead, State::Dead), (masks.done, State::Done), (masks.skipped, State::Skipped)]
+        .into_iter()
+        .find_map(|(mask, state)| (mask & bit.mask() != 0).then_some(state))
 }
 
 impl<'c> Session<'c> {
-    pub(super) fn new(connection: &'c Connection) -> Result<Self, Error> {
+    pub(super) fn new(connection: &'c Connection, blobs: Blobs, beside: bool) -> Result<Self, Error> {
         Ok(Self {
             connection,
+            blobs,
             hot: Hot::prepare(connection)?,
             tally: Tally::default(),
+            beside,
             dags: HashMap::new(),
+            specs: HashMap::new(),
+            new_specs: Vec::new(),
             begin: connection.prepare("BEGIN IMMEDIATE")?,
             commit: connection.prepare("COMMIT")?,
             rollback: connection.prepare("ROLLBACK")?,
@@ -111,12 +119,23 @@ impl<'c> Session<'c> {
     }
 
     pub(super) fn begin(&mut self) -> Result<(), Error> {
+        if self.beside {
+            self.dags.clear();
+        }
         self.begin.execute([])?;
         Ok(())
     }
 
     /// Writes the counters and commits.
     pub(super) fn commit(&mut self) -> Result<(), Error> {
+        self.write_tally()?;
+        self.commit.execute([])?;
+        self.specs.extend(self.new_specs.drain(..));
+        Ok(())
+    }
+
+    /// Writes the counters, so that the statements that follow see them.
+    pub(super) fn write_tally(&mut self) -> Result<(), Error> {
         let Tally { stages, items, versions } = std::mem::take(&mut self.tally);
         let mut statement = self.connection.prepare_cached(
             "INSERT INTO stage_counts (stage_id, state, n) VALUES (?1, ?2, ?3)
@@ -139,22 +158,47 @@ impl<'c> Session<'c> {
         for (version, change) in versions.into_iter().filter(|(_, change)| *change != 0) {
             statement.execute((version, change))?;
         }
-        self.commit.execute([])?;
         Ok(())
     }
 
     pub(super) fn rollback(&mut self) {
         self.tally = Tally::default();
+        self.new_specs.clear();
+        // One of them may be of a registration that is undone.
+        self.dags.clear();
         // SQLite may have rolled back by itself, on a full disk for one. Then there is nothing left to undo.
         let _ = self.rollback.execute([]);
     }
 
-    pub(super) fn know(&mut self, job: JobId, dag: Dag) {
-        self.dags.insert(job, dag);
+    /// Notes what was registered.
+    pub(super) fn know(&mut self, job: JobId, dag: Dag, spec: i64) {
+        self.dags.insert(job, Rc::new(dag));
+        self.new_specs.push((job, spec));
     }
 
-    pub(super) fn dag(&self, job: JobId) -> Result<&Dag, Error> {
-        self.dags.get(&job).ok_or(Error::UnknownJob(job.0))
+    /// The number of the spec that this session registered for a job.
+    pub(super) fn spec(&self, job: JobId) -> Option<i64> {
+        let new = self.new_specs.iter().rev().find(|(other, _)| *other == job).map(|(_, number)| *number);
+        new.or_else(|| self.specs.get(&job).copied())
+    }
+
+    /// A job's DAG: as it was registered, or as the database has it.
+    pub(super) fn dag(&mut self, job: JobId) -> Result<Rc<Dag>, Error> {
+        if let Some(dag) = self.dags.get(&job) {
+            return Ok(Rc::clone(dag));
+        }
+        let dag = Rc::new(load_dag(self.connection, job)?.ok_or(Error::UnknownJob(job.0))?);
+        self.dags.insert(job, Rc::clone(&dag));
+        Ok(dag)
+    }
+
+    /// Whether an item is in its job's counters: an edited DAG has them counted anew, page by page.
+    pub(super) fn is_counted(&self, job: JobId, item: ItemId) -> Result<bool, Error> {
+        let reconciled: Option<i64> = self
+            .connection
+            .prepare_cached("SELECT reconciled FROM jobs WHERE id = ?1")?
+            .query_row([job.0], |row| row.get(0))?;
+        Ok(reconciled.is_none_or(|last| item.0 <= last))
     }
 
     /// Reads an item's masks; none if there is no such item.
@@ -162,90 +206,111 @@ impl<'c> Session<'c> {
         Ok(self.hot.masks.query_row([item], ItemMasks::read).optional()?)
     }
 
-    /// Puts a stage into the queue, ready since `now`.
-    pub(super) fn enqueue(&mut self, key: i64, stage: StageId, now: Timestamp, priority: i64) -> Result<(), Error> {
-        self.hot.enqueue.execute((key, stage.0, claim_key(now.0, priority), now.0))?;
-        self.tally.stage(stage, State::Ready, 1);
+    /// Writes an item's masks.
+    pub(super) fn set_masks(&mut self, item: ItemId, masks: Masks) -> Result<(), Error> {
+        let Masks { done, skipped, dead, live, stale } = masks;
+        self.hot.set_masks.execute((item.0, done as i64, skipped as i64, dead as i64, live as i64, stale as i64))?;
+        Ok(())
+    }
+
+    /// Puts stages into the queue, ready since `now`. Those that were settled before stay in line with their history.
+    /// `masks`: the item's, with these stages live or not.
+    pub(super) fn enqueue(
+        &mut self,
+        item: ItemId,
+        of: ItemMasks,
+        masks: Masks,
+        stages: u64,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        for bit in Bits(stages) {
+            let stage = StageId::new(of.job, bit);
+            let key = StageKey::new(item, bit);
+            let place = claim_key(now.0, of.priority);
+            if settled_state(masks, bit).is_some() {
+                self.connection.prepare_cached(super::hot::ENQUEUE_AGAIN)?.execute((key.0, stage.0, place, now.0))?;
+            } else {
+                self.hot.enqueue.execute((key.0, stage.0, place, now.0))?;
+            }
+            self.tally.stage(stage, State::Ready, 1);
+        }
         Ok(())
     }
 
     /// Notes an event.
-    pub(super) fn event(&self, at: Timestamp, kind: &str, job: Option<JobId>, data: &str) -> Result<(), Error> {
+    pub(super) fn event(&self, event: &Noted<'_>) -> Result<(), Error> {
         self.connection
-            .prepare_cached("INSERT INTO events (at, kind, job_id, data) VALUES (?1, ?2, ?3, ?4)")?
-            .execute((at.0, kind, job.map(|job| job.0), data))?;
+            .prepare_cached(
+                "INSERT INTO events (at, kind, job_id, item_id, operation_id, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute((
+                event.at.0,
+                event.kind,
+                event.job.map(|job| job.0),
+                event.item.map(|item| item.0),
+                event.operation.map(|operation| operation.0),
+                event.data.to_string(),
+            ))?;
         Ok(())
     }
 }
 
+/// An event to be noted.
+pub(super) struct Noted<'a> {
+    pub(super) at: Timestamp,
+    pub(super) kind: &'a str,
+    pub(super) job: Option<JobId>,
+    pub(super) item: Option<ItemId>,
+    pub(super) operation: Option<OperationId>,
+    pub(super) data: serde_json::Value,
+}
+
+impl<'a> Noted<'a> {
+    pub(super) fn new(at: Timestamp, kind: &'a str, data: serde_json::Value) -> Self {
+        Self { at, kind, job: None, item: None, operation: None, data }
+    }
+
+    pub(super) fn job(self, job: JobId) -> Self {
+        Self { job: Some(job), ..self }
+    }
+
+    pub(super) fn item(self, item: ItemId) -> Self {
+        Self { item: Some(item), ..self }
+    }
+
+    pub(super) fn operation(self, operation: OperationId) -> Self {
+        Self { operation: Some(operation), ..self }
+    }
+}
+
+/// The DAG of a job as the database has it; none if there is no such job.
+pub(super) fn load_dag(connection: &Connection, job: JobId) -> Result<Option<Dag>, Error> {
+    let known = connection.prepare_cached("SELECT 1 FROM jobs WHERE id = ?1")?.exists([job.0])?;
+    if !known {
+        return Ok(None);
+    }
+    let mut dag = Dag::default();
+    let mut statement = connection
+        .prepare_cached("SELECT id, needs, outputs FROM stages WHERE job_id = ?1 AND retired_at IS NULL ORDER BY id")?;
+    let mut rows = statement.query([job.0])?;
+    while let Some(row) = rows.next()? {
+        dag.add(StageId(row.get(0)?).bit(), row.get::<_, i64>(1)? as u64, row.get::<_, i64>(2)? as u64);
+    }
+    Ok(Some(dag))
+}
+
 /// Where a ready stage stands in line.
-pub(super) fn claim_key(due_at: i64, priority: i64) -> i64 {
+pub(crate) fn claim_key(due_at: i64, priority: i64) -> i64 {
     due_at.saturating_sub(priority.saturating_mul(PRIORITY_STEP_MICROS))
 }
 
 /// The number that `item_counts` stores for a status. Part of the schema: never changed.
-pub(super) fn status_code(status: ItemStatus) -> i64 {
+pub(crate) fn status_code(status: ItemStatus) -> i64 {
     match status {
         ItemStatus::Done => 1,
         ItemStatus::Active => 2,
         ItemStatus::Failed => 3,
         ItemStatus::Pending => 4,
         ItemStatus::Cancelled => 5,
-    }
-}
-
-impl<'c> Hot<'c> {
-    fn prepare(connection: &'c Connection) -> Result<Self, Error> {
-        let prepare = |sql| connection.prepare(sql);
-        Ok(Self {
-            // `state = 1` is a literal, since a partial index is not used for a bound parameter.
-            claim: prepare(
-                "UPDATE queue SET state = 2, fence = ?1
-                 WHERE key IN (SELECT key FROM queue WHERE state = 1 AND stage_id = ?2 ORDER BY claim_key LIMIT ?3)
-                 RETURNING key, claim_key, due_at, attempts, lost, deferrals",
-            )?,
-            lease: prepare(
-                "INSERT INTO leases (host_id, claimed_at, deadline, open, members) VALUES (?1, ?2, ?3, 0, x'')",
-            )?,
-            item: prepare("SELECT key, data, data_hash, discovered_at FROM items WHERE id = ?1")?,
-            upstream: prepare("SELECT output, output_hash FROM item_stages WHERE key = ?1 AND state = 4")?,
-            // Two statements, and not DELETE RETURNING: that opens a table of its own each time, a sixth of the writer.
-            leased: prepare(
-                "SELECT stage_id, due_at, attempts, lost, deferrals, last_attempt
-                 FROM queue WHERE key = ?1 AND state = 2 AND fence = ?2",
-            )?,
-            dequeue: prepare("DELETE FROM queue WHERE key = ?1")?,
-            attempt: prepare(
-                "INSERT INTO attempts (key, stage_id, prev, outcome, host_id, fence, queued_at, started_at, ended_at,
-                                       version_id, memory_bytes_max, input_hash, error, log)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
-            )?,
-            result: prepare(
-                "INSERT INTO item_stages (key, state, attempts, lost, deferrals, settled_at, last_attempt,
-                                          version_id, input_hash, output_hash, output, error)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
-                 ON CONFLICT (key) DO UPDATE SET
-                    state = excluded.state, reason = NULL, attempts = excluded.attempts, lost = excluded.lost,
-                    deferrals = excluded.deferrals, settled_at = excluded.settled_at,
-                    last_attempt = excluded.last_attempt, version_id = excluded.version_id,
-                    input_hash = excluded.input_hash, output_hash = excluded.output_hash, output = excluded.output,
-                    error = excluded.error",
-            )?,
-            masks: prepare(
-                "SELECT job_id, done, skipped, dead, live, stale, priority, cancelled_at IS NOT NULL
-                 FROM items WHERE id = ?1",
-            )?,
-            set_masks: prepare(
-                "UPDATE items SET done = ?2, skipped = ?3, dead = ?4, live = ?5, stale = ?6 WHERE id = ?1",
-            )?,
-            enqueue: prepare("INSERT INTO queue (key, stage_id, state, claim_key, due_at) VALUES (?1, ?2, 1, ?3, ?4)")?,
-            known: prepare("SELECT id, data_hash FROM items WHERE job_id = ?1 AND key = ?2")?,
-            insert: prepare(
-                "INSERT INTO items (job_id, live, priority, discovered_at, changed_at, key, data_hash, data)
-                 VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6, ?7)",
-            )?,
-            end_lease: prepare("DELETE FROM leases WHERE fence = ?1 AND open <= ?2")?,
-            shrink_lease: prepare("UPDATE leases SET open = open - ?2 WHERE fence = ?1")?,
-        })
     }
 }

@@ -29,38 +29,12 @@ mod sqlite {
 }
 use sqlite::Place;
 
-conformance!(sqlite:
-    queue {
-        a_discovered_item_is_ready_once,
-        changed_data_is_given_to_the_next_attempt,
-        nothing_is_claimed_twice,
-        a_claim_that_gets_less_than_it_wants_says_so,
-        higher_priority_goes_first_until_the_other_is_old,
-        items_and_their_cursor_come_together,
-        a_bad_operation_fails_alone,
-        lists_are_filtered_and_bounded,
-    }
-    attempts {
-        a_diamond_runs_each_stage_once,
-        both_sides_of_a_fan_in_in_one_round_release_it_once,
-        a_completion_under_another_fence_is_late,
-        waiting_work_comes_back_when_it_is_due,
-        a_dead_stage_blocks_its_descendants_only,
-        a_skipped_stage_takes_along_who_needs_its_output,
-        released_work_is_not_charged,
-        work_of_a_vanished_host_is_charged_and_comes_back,
-        a_live_host_keeps_its_work_until_its_deadline,
-        a_fence_never_comes_back,
-        charges_add_up,
-    }
-    edits {
-        a_new_stage_is_released_for_items_that_were_done,
-        a_retired_stage_gives_up_its_queue_and_keeps_its_results,
-        another_version_leaves_results_and_counts_them,
-        a_stage_keeps_its_bit_whatever_its_place,
-        the_lost_work_of_a_job_that_nobody_runs_now_waits_for_its_host,
-    }
-);
+conformance!(sqlite);
+
+mod faults;
+mod folder;
+mod migrations;
+mod plans;
 
 fn open(place: &Place) -> Result<SqliteTracker, Error> {
     SqliteTracker::open(place.path(), SqliteOptions::default(), NOW)
@@ -108,7 +82,7 @@ fn the_status_is_the_same_in_rust_and_in_sql() {
     drop(open(&place).expect("a tracker"));
     let db = Connection::open_in_memory().expect("a database");
     db.execute_batch("CREATE TABLE items (done, skipped, dead, live, stale, cancelled_at)").expect("a table");
-    let sql = format!("SELECT {} FROM items WHERE ?1", super::reader::STATUS_CASE);
+    let sql = format!("SELECT {} FROM items WHERE ?1", super::lists::STATUS_CASE);
     let mut seen = std::collections::HashSet::new();
     for packed in 0..1u64 << 11 {
         let field = |place: u32| packed >> (2 * place) & 3;
@@ -133,27 +107,6 @@ fn the_status_is_the_same_in_rust_and_in_sql() {
 }
 
 #[test]
-fn the_statements_of_the_loop_use_their_indexes_and_never_sort() {
-    let place = Place::new();
-    drop(open(&place).expect("a tracker"));
-    let db = Connection::open(place.path().join("tracker.db")).expect("a database");
-    let plan = |sql: &str| -> String {
-        let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("a statement");
-        let rows = statement.query_map([], |row| row.get::<_, String>(3)).expect("a plan");
-        rows.collect::<Result<Vec<_>, _>>().expect("a plan").join("\n")
-    };
-    for (sql, index) in [
-        ("SELECT key FROM queue WHERE state = 1 AND stage_id = 64 ORDER BY claim_key LIMIT 64", "queue_ready"),
-        ("SELECT key FROM queue WHERE state = 3 AND due_at <= 1 ORDER BY due_at LIMIT 64", "queue_waiting"),
-        ("SELECT min(due_at) FROM queue WHERE state = 3", "queue_waiting"),
-        ("SELECT id, data_hash FROM items WHERE job_id = 1 AND key = 'a'", "items_key"),
-    ] {
-        let plan = plan(sql);
-        assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{sql}\n{plan}");
-    }
-}
-
-#[test]
 fn a_reader_sees_what_was_committed_while_a_host_writes() {
     let place = Place::new();
     let tracker = open(&place).expect("a tracker");
@@ -162,6 +115,6 @@ fn a_reader_sees_what_was_committed_while_a_host_writes() {
         assert!(reader.jobs().await.expect("a read").is_empty());
         tracker.register_job(crate::conformance::registration(Vec::new())).await.expect("a job");
         assert_eq!(reader.jobs().await.expect("a read").len(), 1);
-        assert_eq!(tracker.next_due().await.expect("a read"), None::<Timestamp>);
+        assert_eq!(tracker.outlook().await.expect("a read").next_due, None::<Timestamp>);
     });
 }

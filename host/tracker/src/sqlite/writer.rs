@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use super::blobs::Blobs;
 use super::session::Session;
 use crate::Error;
 
@@ -55,17 +56,20 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection) -> Result<Self, Error> {
+    /// `beside`: a host may be writing too.
+    pub(super) fn start(connection: Connection, blobs: Blobs, beside: bool) -> Result<Self, Error> {
         let (sender, receiver) = sync_channel(QUEUE_MAX);
         let (ready, started) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("tracker-writer".to_owned())
-            .spawn(move || match Session::new(&connection) {
+            .spawn(move || match Session::new(&connection, blobs, beside) {
                 Ok(session) => {
                     let _ = ready.send(Ok(()));
                     write_all(session, &receiver);
-                    // A checkpoint at the end leaves one whole file behind; without it nothing is lost either.
-                    let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+                    if !beside {
+                        // A checkpoint at the end leaves one whole file behind; without it nothing is lost either.
+                        let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+                    }
                 }
                 Err(error) => {
                     let _ = ready.send(Err(error));
@@ -130,12 +134,14 @@ fn write_batch(session: &mut Session<'_>, mut batch: Vec<Box<dyn Operation>>) {
 }
 
 fn in_transaction(session: &mut Session<'_>, operations: &mut [Box<dyn Operation>]) -> Result<(), Error> {
-    session.begin()?;
     // A panic in here is a bug; the transaction is undone, and the one who asked is told, as with any other failure.
+    let write = || {
+        session.begin()?;
+        operations.iter_mut().try_for_each(|operation| operation.run(session))?;
+        session.commit()
+    };
     let result =
-        catch_unwind(AssertUnwindSafe(|| operations.iter_mut().try_for_each(|operation| operation.run(session))))
-            .unwrap_or_else(|panic| Err(Error::Sql(panic_text(panic.as_ref()))))
-            .and_then(|()| session.commit());
+        catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(|panic| Err(Error::Sql(panic_text(panic.as_ref()))));
     if result.is_err() {
         session.rollback();
     }

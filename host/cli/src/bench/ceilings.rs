@@ -1,0 +1,74 @@
+//! What this machine could do at most: the writes alone, and the sandbox alone.
+//!
+//! Owns what a ceiling leaves out. Never runs a host.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use gristmill_model::Digest;
+use gristmill_sandbox::{AttemptContext, Handler, Work};
+use gristmill_scheduler::{Error, LoadedJob};
+use gristmill_tracker::{Ceiling, SqliteOptions};
+
+use super::bed::{Bed, OUTPUT_BYTES, STAGES, rate};
+
+/// Ceiling (a): the same writes to the same schema by bare statements, in batches as large as the host's.
+pub(crate) fn writes_ceiling(bed: &Bed, batch: u64) -> Result<f64, Error> {
+    let (plan, clock) = (&bed.plan, bed.clock.as_ref());
+    let ceiling = Ceiling {
+        items: plan.items,
+        stages: STAGES.len() as u8,
+        batch: u32::try_from(batch).unwrap_or(u32::MAX),
+        output_bytes: OUTPUT_BYTES,
+    };
+    let options = SqliteOptions { synchronous: plan.synchronous };
+    let took = ceiling.run(&plan.folder.join("ceiling"), options, clock)?;
+    Ok(rate(u64::from(plan.items) * STAGES.len() as u64, took))
+}
+
+/// Ceiling (b): the same component called as often, a fresh instance each, on as many threads, with no tracker.
+pub(crate) fn sandbox_ceiling(bed: &Bed) -> Result<f64, Error> {
+    let (plan, clock) = (&bed.plan, bed.clock.as_ref());
+    let loaded = bed.job(false)?;
+    let calls = plan.items as usize * STAGES.len();
+    let next = AtomicUsize::new(0);
+    let began = clock.now();
+    std::thread::scope(|scope| {
+        for _ in 0..plan.workers {
+            scope.spawn(|| {
+                loop {
+                    let call = next.fetch_add(1, Ordering::Relaxed);
+                    if call >= calls {
+                        return;
+                    }
+                    let stage = call / plan.items as usize;
+                    attempt(&loaded, stage, call % plan.items as usize);
+                }
+            });
+        }
+    });
+    Ok(rate(calls as u64, clock.now().since(began)))
+}
+
+fn attempt(loaded: &LoadedJob, stage: usize, item: usize) {
+    let handler: &Handler = &loaded.stages[stage].handler;
+    let output = "x".repeat(OUTPUT_BYTES);
+    let upstream = [("before", output.as_str())];
+    let work = Work {
+        job: "bench",
+        stage: STAGES[stage],
+        item_key: &format!("item-{item:08}"),
+        data: "1",
+        upstream: if stage == 0 { &[] } else { &upstream },
+        attempt: 1,
+        idempotency_key: Digest([0; 32]),
+    };
+    let context = AttemptContext {
+        limits: loaded.job.tuning.stages[stage].limits,
+        grants: &loaded.stages[stage].grants,
+        params: &loaded.params,
+        frozen_at: gristmill_model::Timestamp::default(),
+        seed: Digest([0; 32]),
+    };
+    // What it returns is dropped: the call is what is measured.
+    drop(handler.run(&work, &context));
+}

@@ -1,0 +1,56 @@
+//! What a long history costs: the same work on an empty tracker, and on one with many finished items.
+//!
+//! Owns the comparison. The history is of the same job, and made of bare rows: it is not what is measured.
+
+use gristmill_scheduler::{Error, Host, Store};
+use gristmill_tracker::{History, SqliteOptions, SqliteTracker};
+use serde::Serialize;
+
+use super::bed::{Bed, OUTPUT_BYTES, rate, runtime};
+
+/// One tracker. Times in seconds, sizes in bytes.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Grown {
+    pub(crate) history: u32,
+    pub(crate) executions_per_second: f64,
+    pub(crate) discovered_per_second: f64,
+    pub(crate) rediscovered_per_second: f64,
+    pub(crate) claim_micros: f64,
+    pub(crate) database_bytes: u64,
+}
+
+/// Measures on a tracker with `history` finished items.
+pub(crate) fn grown(bed: &Bed, history: u32) -> Result<Grown, Error> {
+    let (plan, clock, runtime) = (&bed.plan, &bed.clock, runtime()?);
+    let (data, synchronous) = (plan.folder.join(format!("history-{history}")), plan.synchronous);
+    let options = SqliteOptions { synchronous };
+    let job = {
+        let tracker = SqliteTracker::open(&data, options, clock.now())?;
+        runtime.block_on(bed.register(&tracker))?
+    };
+    History { items: history, output_bytes: OUTPUT_BYTES }.write(&data, &job, clock.as_ref())?;
+    let (new, known, claim) = {
+        let tracker = SqliteTracker::open(&data, options, clock.now())?;
+        runtime.block_on(async {
+            let new = bed.discover(&tracker).await?;
+            let known = bed.discover(&tracker).await?;
+            Ok::<_, Error>((new, known, bed.claim_time(&tracker).await?))
+        })?
+    };
+    let store = Store::Sqlite { data: data.clone(), synchronous };
+    let host = Host::open(bed.options(store, plan.workers))?;
+    let jobs = vec![bed.job(false)?];
+    let began = clock.now();
+    let summary = runtime.block_on(host.run(jobs, std::future::pending()))?;
+    let elapsed = clock.now().since(began);
+    let database_bytes = std::fs::metadata(data.join("tracker.db")).map_or(0, |file| file.len());
+    std::fs::remove_dir_all(&data).ok();
+    Ok(Grown {
+        history,
+        executions_per_second: rate(summary.attempts(), elapsed),
+        discovered_per_second: rate(u64::from(plan.items), new),
+        rediscovered_per_second: rate(u64::from(plan.items), known),
+        claim_micros: claim.as_secs_f64() * 1e6,
+        database_bytes,
+    })
+}

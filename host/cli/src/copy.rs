@@ -1,0 +1,103 @@
+//! `gristmill tracker copy`: everything that is known, to another backend.
+//!
+//! Owns the question whether anybody is at work on either side. The copy and its proof are the tracker's.
+
+use std::time::Duration;
+
+use clap::Subcommand;
+use gristmill_tracker::{CopyProgress, Reader, copy as copy_all, refuse_hosts_at_work};
+use serde::Serialize;
+
+use crate::context::{Context, wait};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::format::{count, plural};
+use crate::place::{Place, URL_HELP};
+
+/// A host of a shared database that was silent for so long is not at work.
+pub(crate) const HOST_SILENCE: Duration = Duration::from_secs(60);
+const TEMPLATE: &str = "[{bar:28}] {wide_msg}";
+
+/// Move everything that is known from one tracker to another
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  gristmill tracker copy --from sqlite:.gristmill --to postgres://ann@db.example.org/mill")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: TrackerCommand,
+}
+
+#[derive(Subcommand)]
+enum TrackerCommand {
+    Copy(CopyArgs),
+}
+
+/// Copy a tracker into an empty one, and verify every row
+///
+/// Items, results, the queue and all of history go from a data folder to a Postgres database, or back. Both sides are
+/// read again in the end, and compared row by row. No host may be at work on either of them.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  gristmill tracker copy --from sqlite:.gristmill --to postgres://ann@db.example.org/mill
+
+With --json, one object: from, to, rows_total, tables (rows by name).")]
+struct CopyArgs {
+    #[arg(long, value_name = "URL", help = format!("Where it is: {URL_HELP}"))]
+    from: String,
+
+    #[arg(long, value_name = "URL", help = format!("Where it goes, an empty place: {URL_HELP}"))]
+    to: String,
+}
+
+#[derive(Serialize)]
+struct Record {
+    from: String,
+    to: String,
+    rows_total: u64,
+    tables: serde_json::Map<String, serde_json::Value>,
+}
+
+pub(crate) fn tracker(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let TrackerCommand::Copy(args) = &args.command;
+    wait(copy(args, context))
+}
+
+async fn copy(args: &CopyArgs, context: &Context) -> Result<Exit, Failure> {
+    let (from, to) = (Place::parse(&args.from)?, Place::parse(&args.to)?);
+    if from == to {
+        return Err(Failure::new(Exit::Usage, "--from and --to are the same place").hint("name two trackers"));
+    }
+    // What is not there is not to be made by looking for it.
+    drop(from.read(context)?);
+    let source = from.hold(context)?;
+    let target = to.hold(context)?;
+    for (place, held) in [(&from, &source), (&to, &target)] {
+        if place.folder().is_none() {
+            let reader: &dyn Reader = held.tracker();
+            refuse_hosts_at_work(reader, context.clock.now(), HOST_SILENCE).await?;
+        }
+    }
+    let bar = context.out.start_bar(TEMPLATE);
+    let mut show = |progress: CopyProgress| {
+        let Some(bar) = &bar else { return };
+        let what = if progress.verifying { "verifying" } else { "copying" };
+        let tables = gristmill_tracker::tables::TABLES.len();
+        bar.set_length(2 * tables as u64);
+        bar.set_position((progress.place + if progress.verifying { tables } else { 0 }) as u64);
+        bar.set_message(format!("{what} {}: {}", progress.table, plural(progress.rows, "row")));
+    };
+    let source: &dyn Reader = source.tracker();
+    let copied = copy_all(source, target.tracker(), &to.to_string(), &mut show).await;
+    context.out.end_bar();
+    let copied = copied?;
+    let rows_total = copied.tables.iter().map(|(_, rows)| rows).sum();
+    if context.out.json {
+        let tables = copied.tables.iter().map(|(name, rows)| ((*name).to_owned(), (*rows).into())).collect();
+        context.out.document(&Record { from: from.to_string(), to: to.to_string(), rows_total, tables })?;
+        return Ok(Exit::Ok);
+    }
+    let (rows, tables) = (count(rows_total), copied.tables.len());
+    context.out.line(format_args!("{rows} rows of {tables} tables copied from {from} to {to}, and verified"))?;
+    context.out.note(format_args!("from here on: --tracker, or the variable GRISTMILL_TRACKER; {from} is as it was"));
+    Ok(Exit::Ok)
+}

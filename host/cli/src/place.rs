@@ -1,0 +1,165 @@
+//! Where a tracker is, and how it is opened.
+//!
+//! Owns the search for it (the command line, the environment, the job file's folder), and the ways to open it: to
+//! read, to operate beside a host, or in a host's place. Never shows a password.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use gristmill_tracker::{
+    Access, PostgresOptions, PostgresTracker, Reader, SqliteOptions, SqliteReader, SqliteTracker, Tracker,
+};
+
+use crate::context::Context;
+use crate::data;
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// The environment's say in where the tracker is.
+const VARIABLE: &str = "GRISTMILL_TRACKER";
+const SQLITE: &str = "sqlite:";
+const POSTGRES: [&str; 2] = ["postgres://", "postgresql://"];
+/// How long a command goes on trying when the server is gone. A person can try again.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How `--help` says it.
+pub(crate) const URL_HELP: &str = "`sqlite:FOLDER`, or `postgres://USER@HOST/DATABASE`";
+
+/// Where a tracker is.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In a data folder.
+    Folder(PathBuf),
+    /// In a Postgres database, by its URL.
+    Postgres(String),
+}
+
+impl Place {
+    /// What a person calls it.
+    pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
+        if POSTGRES.iter().any(|scheme| text.starts_with(scheme)) {
+            return Ok(Self::Postgres(text.to_owned()));
+        }
+        match text.strip_prefix(SQLITE) {
+            Some(folder) if !folder.is_empty() => Ok(Self::Folder(PathBuf::from(folder))),
+            // What it is instead may hold a password.
+            _ => Err(Failure::new(Exit::Usage, "that is not where a tracker can be")
+                .hint(format!("it is written {URL_HELP}"))),
+        }
+    }
+
+    /// The tracker of a command line: what `--tracker` says, else `--data`, else the environment, else the data folder
+    /// beside the job's file or in the current folder.
+    pub(crate) fn of(context: &Context, job_file: Option<&Path>) -> Result<Self, Failure> {
+        if let Some(text) = &context.tracker {
+            return Self::parse(text);
+        }
+        let by_environment = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
+        match by_environment.filter(|_| context.data.is_none()) {
+            Some(text) => Self::parse(&text),
+            None => Ok(Self::Folder(data::folder(context, job_file))),
+        }
+    }
+
+    /// Opens it to read.
+    pub(crate) fn read(&self, context: &Context) -> Result<Box<dyn Reader>, Failure> {
+        Ok(match self {
+            Self::Folder(folder) => Box::new(SqliteReader::open(folder)?),
+            Self::Postgres(url) => connect(url, Access::Operator, context)?,
+        })
+    }
+
+    /// Opens it to change something, whether a host is at work or not. It has to be there.
+    pub(crate) fn operate(&self, context: &Context) -> Result<Operated, Failure> {
+        Ok(match self {
+            Self::Folder(folder) => {
+                Operated::Sqlite(SqliteTracker::open_beside(folder, SqliteOptions::default(), context.clock.now())?)
+            }
+            Self::Postgres(url) => Operated::Postgres(connect(url, Access::Operator, context)?),
+        })
+    }
+
+    /// Opens it as a host does, so that no other host is at work meanwhile; on Postgres, where hosts share a database,
+    /// that is the caller's to see to. What is not there is made.
+    pub(crate) fn hold(&self, context: &Context) -> Result<Operated, Failure> {
+        Ok(match self {
+            Self::Folder(folder) => {
+                Operated::Sqlite(SqliteTracker::open(folder, SqliteOptions::default(), context.clock.now())?)
+            }
+            Self::Postgres(url) => Operated::Postgres(connect(url, Access::Host, context)?),
+        })
+    }
+
+    /// The data folder, for what only that can do.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Folder(folder) => Some(folder),
+            Self::Postgres(_) => None,
+        }
+    }
+}
+
+fn connect(url: &str, access: Access, context: &Context) -> Result<Box<dyn Tracker>, Failure> {
+    let options = PostgresOptions { access, patience: PATIENCE, ..PostgresOptions::default() };
+    Ok(Box::new(PostgresTracker::connect(url, options, context.clock.now())?))
+}
+
+/// A tracker that can be changed.
+pub(crate) enum Operated {
+    /// A data folder's.
+    Sqlite(SqliteTracker),
+    /// A database's.
+    Postgres(Box<dyn Tracker>),
+}
+
+impl Operated {
+    pub(crate) fn tracker(&self) -> &dyn Tracker {
+        match self {
+            Self::Sqlite(tracker) => tracker,
+            Self::Postgres(tracker) => tracker.as_ref(),
+        }
+    }
+}
+
+/// For people, and without what is secret.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(folder) => folder.display().fmt(f),
+            Self::Postgres(url) => f.write_str(&without_password(url)),
+        }
+    }
+}
+
+/// `postgres://host/database`: user, password and options are left out.
+fn without_password(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("postgres", url));
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    // A password may hold a `/` or an `@` itself: whatever stands before the last `@` is left out.
+    let place = rest.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{place}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_a_folder_or_a_database() {
+        assert!(matches!(Place::parse("sqlite:a/b"), Ok(Place::Folder(folder)) if folder == Path::new("a/b")));
+        assert!(matches!(Place::parse("postgres://h/d"), Ok(Place::Postgres(url)) if url == "postgres://h/d"));
+        assert!(matches!(Place::parse("postgresql:///d"), Ok(Place::Postgres(_))));
+        for wrong in ["", "a/b", "sqlite:", "mysql://h/d", "postgres:h"] {
+            assert_eq!(Place::parse(wrong).err().map(|failure| failure.exit()), Some(Exit::Usage), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn no_password_is_shown() {
+        let shown = |url: &str| Place::Postgres(url.to_owned()).to_string();
+        assert_eq!(shown("postgres://ann:secret@db:5432/grist?sslmode=require"), "postgres://db:5432/grist");
+        assert_eq!(shown("postgres://ann:se@cret@db/grist"), "postgres://db/grist");
+        assert_eq!(shown("postgres://ann:se/cret@db/grist"), "postgres://db/grist");
+        assert_eq!(shown("postgres:///grist?password=secret"), "postgres:///grist");
+    }
+}

@@ -1,0 +1,137 @@
+//! `gristmill prune`: what a job keeps no longer.
+//!
+//! Owns the account of it. What is old, and the order of archive and deletion, are the tracker's.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use gristmill_model::{Expiring, Job};
+use gristmill_tracker::{JobRow, Pruned, Pruning, PruningPosition, SqliteTracker, count_expired, prune as prune_all};
+use serde::Serialize;
+
+use crate::context::{Context, wait};
+use crate::data::Known;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::format::{bytes, count, plural};
+use crate::jobs::{self, Source};
+use crate::place::Operated;
+use crate::table::{Column, Table};
+
+/// A large output's file that is younger may belong to a result that is just being recorded.
+const BLOB_AGE_MIN: Duration = Duration::from_mins(1);
+/// How many files are looked at in a transaction.
+const SWEEP_FILES_MAX: u32 = 1000;
+
+/// Delete what a job keeps no longer, as the `retention` of its file says
+///
+/// A running host does so by itself, a little at a time. What is to be archived is on the disk before it is deleted.
+/// The newest attempt, event and item stay, however old. In a data folder, the files of large outputs that no result
+/// names any more go too.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  gristmill prune jobs/audit.yaml --dry-run
+
+With --json, an object a job: job, dry_run, deleted (by kind), archived (files), blobs_removed, blob_bytes_removed.")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    source: Source,
+
+    /// Count what would be deleted, and delete nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Default, Serialize)]
+struct Record {
+    job: String,
+    dry_run: bool,
+    deleted: BTreeMap<&'static str, u64>,
+    archived: Vec<String>,
+    blobs_removed: u64,
+    blob_bytes_removed: u64,
+}
+
+pub(crate) fn prune(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    wait(async {
+        for file in &args.source.files {
+            let job = args.source.read(file).map_err(|report| {
+                context.out.note(format_args!("{report}\n"));
+                Failure::new(Exit::Job, jobs::refusal(report.problems.len(), 1))
+            })?;
+            let argument = file.display().to_string();
+            let known = Known::open(context, Some(&argument)).await?;
+            let row = known.job(&job.spec.name)?;
+            let record = if args.dry_run {
+                dry(&known, &job, row, context).await?
+            } else {
+                really(&known, &job, row, context).await?
+            };
+            show(&record, context)?;
+        }
+        Ok(Exit::Ok)
+    })
+}
+
+fn pruning<'j>(job: &'j Job, row: &'j JobRow, context: &Context) -> Pruning<'j> {
+    let (retention, now) = (&job.tuning.retention, context.clock.now());
+    Pruning { job: row.id, name: &row.name, retention, now, rows_max: u64::MAX }
+}
+
+fn by_name(counts: BTreeMap<Expiring, u64>) -> BTreeMap<&'static str, u64> {
+    counts.into_iter().map(|(what, number)| (what.name(), number)).collect()
+}
+
+async fn dry(known: &Known, job: &Job, row: &JobRow, context: &Context) -> Result<Record, Failure> {
+    let counts = count_expired(known.reader.as_ref(), pruning(job, row, context)).await?;
+    Ok(Record { job: row.name.clone(), dry_run: true, deleted: by_name(counts), ..Record::default() })
+}
+
+async fn really(known: &Known, job: &Job, row: &JobRow, context: &Context) -> Result<Record, Failure> {
+    let operated = known.place.operate(context)?;
+    let mut position = PruningPosition::default();
+    let Pruned { deleted, archived, .. } =
+        prune_all(operated.tracker(), pruning(job, row, context), &mut position).await?;
+    let archived = archived.iter().map(|path| path.display().to_string()).collect();
+    let mut record = Record { job: row.name.clone(), deleted: by_name(deleted), archived, ..Record::default() };
+    if let Operated::Sqlite(tracker) = &operated {
+        (record.blobs_removed, record.blob_bytes_removed) = sweep(tracker, context).await?;
+    }
+    Ok(record)
+}
+
+/// How many files were removed, and what they held.
+async fn sweep(tracker: &SqliteTracker, context: &Context) -> Result<(u64, u64), Failure> {
+    let before = context.clock.now() - BLOB_AGE_MIN;
+    let (mut files, mut bytes, mut position) = (0, 0, Some(0));
+    while let Some(from) = position {
+        let swept = tracker.sweep_blobs(from, SWEEP_FILES_MAX, before).await?;
+        (files, bytes, position) = (files + swept.removed, bytes + swept.bytes, swept.next);
+    }
+    Ok((files, bytes))
+}
+
+fn show(record: &Record, context: &Context) -> Result<(), Failure> {
+    if context.out.json {
+        return context.out.records([record]);
+    }
+    if record.deleted.is_empty() {
+        context.out.line(format_args!("{}: its file has no `retention`: everything is kept", record.job))?;
+    } else {
+        let verb = if record.dry_run { "would be deleted" } else { "deleted" };
+        context.out.line(format_args!("{}: {verb}", record.job))?;
+        let mut table = Table::new([("kind", Column::Word), ("number", Column::Number)]);
+        for (kind, number) in &record.deleted {
+            table.row([*kind, &count(*number)]);
+        }
+        context.out.line(table.render())?;
+    }
+    for path in &record.archived {
+        context.out.note(format_args!("archived in {path}"));
+    }
+    if record.blobs_removed > 0 {
+        let (files, size) = (plural(record.blobs_removed, "large output"), bytes(record.blob_bytes_removed));
+        context.out.note(format_args!("{files} that no result named: {size} removed"));
+    }
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! The host: from options to a run.
+//!
+//! Owns the order in which a run begins: the tracker, the host's name in it, the jobs, what earlier hosts left behind.
+//! What happens then is the driver's.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gristmill_model::{Clock, HostId};
+use gristmill_tracker::{
+    HostInfo, Lost, PostgresOptions, PostgresTracker, Reap, SqliteOptions, SqliteTracker, Synchronous, Tracker,
+};
+use tokio::sync::mpsc;
+
+use crate::Error;
+use crate::discover::{Discoverer, Known};
+use crate::dispatcher::{Dispatcher, Event};
+use crate::driver::{ANSWERS_MAX, Loop, Parts, REAP_MAX};
+use crate::load::{LoadedJob, StageContext};
+use crate::summary::Summary;
+use crate::trace::Trace;
+use crate::vitals::Vitals;
+use crate::workers::Workers;
+
+/// How many items are brought in line with an edited DAG at once.
+const RECONCILE_MAX: u32 = 2000;
+
+/// Where everything is recorded.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// A data folder, of which this is the one host.
+    Sqlite {
+        /// The folder.
+        data: PathBuf,
+        /// How safe a commit is from a power cut.
+        synchronous: Synchronous,
+    },
+    /// A Postgres database, which hosts share.
+    Postgres {
+        /// Where, `postgres://user:password@host/database`.
+        url: String,
+    },
+}
+
+/// How a host runs.
+pub struct HostOptions {
+    /// Where everything is recorded.
+    pub store: Store,
+    /// How many attempts run at once.
+    pub workers: usize,
+    /// Stay when everything is done, and discover again when a job says so.
+    pub watch: bool,
+    /// How long running attempts may take to finish once the host is asked to stop.
+    pub grace: Duration,
+    /// How long after its last sign of life another host has vanished, and its work is taken over.
+    pub takeover_after: Duration,
+    /// How many bytes stay free on the disk of a data folder.
+    pub min_free_bytes: u64,
+    /// A file that gets a line before each attempt.
+    pub trace_file: Option<PathBuf>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A host that has its tracker.
+pub struct Host {
+    options: HostOptions,
+    tracker: Arc<dyn Tracker>,
+}
+
+impl Host {
+    /// Opens the tracker, and migrates it. Of a data folder it takes the lock.
+    ///
+    /// # Errors
+    /// If another host holds the folder, or the tracker cannot be used.
+    pub fn open(options: HostOptions) -> Result<Self, Error> {
+        let now = options.clock.now();
+        let tracker: Arc<dyn Tracker> = match &options.store {
+            Store::Sqlite { data, synchronous } => {
+                Arc::new(SqliteTracker::open(data, SqliteOptions { synchronous: *synchronous }, now)?)
+            }
+            Store::Postgres { url } => Arc::new(PostgresTracker::connect(url, PostgresOptions::default(), now)?),
+        };
+        Ok(Self { options, tracker })
+    }
+
+    /// The tracker, to look at while the host runs.
+    pub fn tracker(&self) -> Arc<dyn Tracker> {
+        Arc::clone(&self.tracker)
+    }
+
+    /// Runs jobs until nothing is left, or `shutdown` resolves and what was running is finished or given back.
+    ///
+    /// # Errors
+    /// If the tracker fails. What was claimed is then taken from this host by the next one, and charged as lost.
+    pub async fn run(self, jobs: Vec<LoadedJob>, shutdown: impl Future<Output = ()>) -> Result<Summary, Error> {
+        let clock = Arc::clone(&self.options.clock);
+        let started = clock.now();
+        let trace = self.options.trace_file.as_deref().map(Trace::open).transpose()?.map(Arc::new);
+        let host = self.register().await?;
+        let (mut dispatcher, parts) = self.prepare(host, jobs).await?;
+        let lost = self.reap_vanished(host, &parts).await?;
+        let (finished, finished_events) = mpsc::channel(ANSWERS_MAX);
+        let (pages, page_events) = mpsc::channel(ANSWERS_MAX);
+        let known = Known { tracker: self.tracker(), runtime: tokio::runtime::Handle::current() };
+        let workers =
+            Workers::start(self.options.workers, &clock, trace.as_ref().map(|trace| (host, trace)), &finished)?;
+        let discoverer = Discoverer::start(parts.jobs.len(), Arc::clone(&clock), known, pages)?;
+        let vitals = Vitals::new(self.options.takeover_after, dispatcher.longest_lease(), clock.now());
+        let mut running = Loop::new(
+            host,
+            &self.options,
+            self.tracker.as_ref(),
+            (finished_events, page_events),
+            (workers, discoverer),
+            parts,
+            vitals,
+        );
+        // Attempts that died with an earlier host are part of this run's account.
+        let first = Event::Reaped(lost);
+        let ended_in_time = running.run(&mut dispatcher, first, shutdown).await?;
+        running.end(&dispatcher, ended_in_time).await?;
+        self.tracker.retire_host(host, clock.now()).await?;
+        dispatcher.summary.elapsed = clock.now().since(started);
+        Ok(dispatcher.summary)
+    }
+
+    async fn register(&self) -> Result<HostId, Error> {
+        let info = HostInfo {
+            name: std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned(),
+            pid: std::process::id(),
+            app_version: env!("CARGO_PKG_VERSION").to_owned(),
+            now: self.options.clock.now(),
+        };
+        Ok(self.tracker.register_host(info).await?)
+    }
+
+    /// Makes the jobs known, and brings their items in line where a DAG was edited.
+    async fn prepare(&self, host: HostId, jobs: Vec<LoadedJob>) -> Result<(Dispatcher, Parts), Error> {
+        let clock = &self.options.clock;
+        let mut dispatcher = Dispatcher::new(host, self.options.workers, self.options.watch);
+        let mut parts = Parts { jobs: HashMap::new(), stages: HashMap::new() };
+        for loaded in jobs {
+            let registered = self.tracker.register_job(loaded.registration(clock.now())).await?;
+            let mut position = registered.reconcile;
+            while let Some(after) = position {
+                position = self.tracker.reconcile(registered.id, after, RECONCILE_MAX, clock.now()).await?;
+            }
+            let loaded = Arc::new(loaded);
+            for (place, stage) in registered.stages.iter().enumerate() {
+                let context = StageContext::new(&loaded, &registered, place);
+                dispatcher.add_stage(stage.id, &context.spec().name, context.tuning().limits.timeout);
+                parts.stages.insert(stage.id, Arc::new(context));
+            }
+            if loaded.discover.is_some() {
+                let (name, tuning) = (&loaded.job.spec.name, loaded.job.tuning.discover.clone());
+                dispatcher.add_source(registered.id, name, tuning, registered.cursor, clock.now());
+            }
+            parts.jobs.insert(registered.id, loaded);
+        }
+        Ok((dispatcher, parts))
+    }
+
+    /// Takes what vanished hosts held. Of a data folder this is the one host, so that all others have vanished; hosts
+    /// that share a database are given their time.
+    async fn reap_vanished(&self, host: HostId, parts: &Parts) -> Result<Lost, Error> {
+        let now = self.options.clock.now();
+        let heartbeat_before = match self.options.store {
+            Store::Sqlite { .. } => now + Duration::from_micros(1),
+            Store::Postgres { .. } => now - self.options.takeover_after,
+        };
+        let mut total = Lost::default();
+        loop {
+            let reap = Reap { host, now, heartbeat_before, leases_max: REAP_MAX, policies: parts.policies() };
+            let lost = self.tracker.reap(reap).await?;
+            total.leases += lost.leases;
+            total.attempts += lost.attempts;
+            total.dead += lost.dead;
+            if lost.leases < u64::from(REAP_MAX) {
+                break;
+            }
+        }
+        if total.attempts > 0 {
+            tracing::warn!(attempts = total.attempts, "an earlier host vanished: its attempts are charged as lost");
+        }
+        Ok(total)
+    }
+}

@@ -1,0 +1,118 @@
+//! Whether this host, its clock and its tracker are well.
+//!
+//! Owns the rhythm of heartbeats, which no jump of the wall clock disturbs, and the decision whether this host may judge
+//! others now. Never asks the time.
+
+use std::time::Duration;
+
+use gristmill_model::Timestamp;
+
+/// The longest time between two heartbeats.
+const BEAT_MAX: Duration = Duration::from_secs(5);
+/// How many heartbeats a host may miss before its work is given to others.
+const MISSES: u32 = 6;
+/// A difference between the wall clock and the steady one that is a jump, and not their drift.
+const JUMP: Duration = Duration::from_secs(2);
+
+/// See the module. Times of the steady clock are given as what has passed since the host began.
+pub(crate) struct Vitals {
+    beat: Duration,
+    next: Duration,
+    last: (Timestamp, Duration),
+    /// Leases that were claimed before the wall clock jumped ahead may all seem overdue until then.
+    trusted_from: Duration,
+    longest_lease: Duration,
+}
+
+/// What a heartbeat comes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Beat {
+    /// Leases and hosts may be judged.
+    pub(crate) may_reap: bool,
+    /// How far the wall clock jumped since the one before, and whether ahead.
+    pub(crate) jump: Option<(Duration, bool)>,
+}
+
+impl Vitals {
+    /// `takeover_after`: how long after its last heartbeat a host has vanished. `longest_lease`: no lease lasts longer.
+    pub(crate) fn new(takeover_after: Duration, longest_lease: Duration, now: Timestamp) -> Self {
+        let beat = (takeover_after / MISSES).min(BEAT_MAX);
+        let steady = Duration::ZERO;
+        Self { beat, next: beat, last: (now, steady), trusted_from: steady, longest_lease }
+    }
+
+    /// When the next heartbeat is due.
+    pub(crate) fn next(&self) -> Duration {
+        self.next
+    }
+
+    /// Takes in the two clocks at a heartbeat.
+    pub(crate) fn beat(&mut self, wall: Timestamp, steady: Duration) -> Beat {
+        let passed = steady.saturating_sub(self.last.1);
+        let expected = self.last.0 + passed;
+        let (ahead, back) = (wall.since(expected), expected.since(wall));
+        let jump = if ahead > JUMP {
+            self.trusted_from = steady + self.longest_lease;
+            Some((ahead, true))
+        } else if back > JUMP {
+            Some((back, false))
+        } else {
+            None
+        };
+        // A host that was asleep itself for some beats knows nothing of the others: it looks at them a beat later.
+        let was_asleep = passed > self.beat * 3;
+        self.last = (wall, steady);
+        self.next = steady + self.beat;
+        Beat { may_reap: !was_asleep && steady >= self.trusted_from, jump }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(100);
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn seconds(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    #[test]
+    fn a_quick_takeover_means_quick_heartbeats() {
+        assert_eq!(Vitals::new(seconds(30), LEASE, Timestamp(0)).next(), seconds(5));
+        assert_eq!(Vitals::new(seconds(600), LEASE, Timestamp(0)).next(), seconds(5));
+        assert_eq!(Vitals::new(seconds(3), LEASE, Timestamp(0)).next(), Duration::from_millis(500));
+    }
+
+    #[test]
+    fn a_clock_that_jumps_ahead_makes_nobody_lose_his_work() {
+        let begin = Timestamp(0);
+        let mut vitals = Vitals::new(seconds(30), LEASE, begin);
+        assert_eq!(vitals.beat(begin + seconds(5), seconds(5)), Beat { may_reap: true, jump: None });
+        let jumped = vitals.beat(begin + HOUR + seconds(10), seconds(10));
+        assert_eq!(jumped, Beat { may_reap: false, jump: Some((HOUR, true)) });
+        assert!(!vitals.beat(begin + HOUR + seconds(15), seconds(15)).may_reap, "leases from before are still held");
+        for beat in 4..22 {
+            vitals.beat(begin + HOUR + seconds(5 * beat), seconds(5 * beat));
+        }
+        assert!(vitals.beat(begin + HOUR + seconds(110), seconds(110)).may_reap);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_back_does_not_delay_a_heartbeat() {
+        let begin = Timestamp(0) + HOUR * 2;
+        let mut vitals = Vitals::new(seconds(30), LEASE, begin);
+        let jumped = vitals.beat(begin + seconds(5) - HOUR, seconds(5));
+        assert_eq!(jumped, Beat { may_reap: true, jump: Some((HOUR, false)) });
+        assert_eq!(vitals.next(), seconds(10));
+    }
+
+    #[test]
+    fn a_host_that_was_asleep_does_not_judge_at_once() {
+        let begin = Timestamp(0);
+        let mut vitals = Vitals::new(seconds(30), LEASE, begin);
+        assert!(!vitals.beat(begin + seconds(60), seconds(60)).may_reap);
+        assert!(vitals.beat(begin + seconds(65), seconds(65)).may_reap);
+    }
+}

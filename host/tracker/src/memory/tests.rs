@@ -1,0 +1,6 @@
+//! The model keeps its own contract.
+
+use crate::conformance::conformance;
+use crate::memory;
+
+conformance!(memory);

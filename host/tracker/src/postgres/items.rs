@@ -1,0 +1,353 @@
+//! Items: discovered, and found again.
+//!
+//! Owns the upsert: what is known and unchanged costs one index look-up and no write, not even a lock. A batch is
+//! folded in memory, item by item in its order, and each table is then written by one statement.
+
+use std::collections::HashMap;
+
+use gristmill_model::{
+    Bits, Dag, Digest, ItemId, ItemStatus, JobId, Masks, Merge, OnUpdate, Rediscovery, StageBit, Timestamp,
+};
+use tokio_postgres::Row;
+
+use super::fail::Fail;
+use super::record::{ItemState, set_masks_alone};
+use super::tx::{Lock, Tx};
+use super::write::Enqueued;
+use crate::Error;
+use crate::records::{NewItem, Source, Upsert, Upserted};
+
+const SEEN: &str = "SELECT key, coalesce(seen_hash, data_hash) FROM items WHERE job_id = $1 AND key = ANY ($2)";
+const LOCK: &str = "SELECT id, job_id, done, skipped, dead, live, stale, priority, cancelled_at IS NOT NULL,
+        key, data, data_hash, coalesce(seen_hash, data_hash)
+    FROM items WHERE job_id = $1 AND key = ANY ($2) ORDER BY id FOR UPDATE";
+const SIGHTINGS: &str = "SELECT item_id, data_hash, at FROM sightings WHERE item_id = ANY ($1)";
+const INSERT: &str =
+    "INSERT INTO items (job_id, live, priority, discovered_at, changed_at, key, data_hash, seen_hash, data)
+    SELECT $1, $2, priority, $3, $3, k, hash, seen, data
+    FROM unnest($4::bigint[], $5::text[], $6::bytea[], $7::bytea[], $8::text[])
+        WITH ORDINALITY AS u (priority, k, hash, seen, data, place) ORDER BY place
+    ON CONFLICT (job_id, key) DO NOTHING RETURNING id, key";
+const UPDATE: &str = "UPDATE items SET priority = u.priority, data_hash = hash, seen_hash = seen, data = u.data,
+        changed_at = CASE WHEN data_hash = hash THEN changed_at ELSE $6 END
+    FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[], $5::text[])
+        AS u (item, priority, hash, seen, data) WHERE id = item";
+const SEE: &str = "INSERT INTO sightings (item_id, data_hash, at, source, cursor)
+    SELECT item, hash, $3, $4, $5 FROM unnest($1::bigint[], $2::bytea[]) AS u (item, hash)
+    ON CONFLICT (item_id, data_hash) DO UPDATE SET at = excluded.at, source = excluded.source, cursor = excluded.cursor";
+const FORGET: &str = "DELETE FROM sightings USING unnest($1::bigint[], $2::bytea[]) AS u (item, hash)
+    WHERE item_id = item AND data_hash = hash";
+const CURSOR: &str = "INSERT INTO cursors (job_id, cursor, updated_at) VALUES ($1, $2, $3)
+    ON CONFLICT (job_id) DO UPDATE SET cursor = excluded.cursor, updated_at = excluded.updated_at";
+const CURSOR_IS: &str = "SELECT cursor FROM cursors WHERE job_id = $1";
+
+/// An item of the batch that is written.
+struct Known {
+    /// None: it is new.
+    id: Option<ItemId>,
+    key: String,
+    data: String,
+    data_hash: Digest,
+    seen: Digest,
+    priority: i64,
+    /// The priority that it had when its stages were enqueued: a later one of the batch does not move them.
+    in_line: i64,
+    before: Masks,
+    masks: Masks,
+    cancelled: bool,
+    redo: u64,
+    /// The hash of what was seen, and when.
+    sightings: Vec<(Digest, Timestamp)>,
+    seen_now: Vec<Digest>,
+    dropped: Vec<Digest>,
+    is_changed: bool,
+}
+
+pub(super) async fn upsert(tx: &Tx<'_>, batch: &Upsert) -> Result<Upserted, Fail> {
+    tx.begin(Lock::Shared, batch.now).await?;
+    let dag = tx.dag(batch.job)?;
+    let mut done = Upserted::default();
+    let seen = known_as_they_are(tx, batch).await?;
+    let mut known = load(tx, batch, &seen).await?;
+    let mut places: HashMap<String, usize> =
+        known.iter().enumerate().map(|(place, item)| (item.key.clone(), place)).collect();
+    for item in &batch.items {
+        let Some(place) = places.get(&item.key).copied() else {
+            if seen.contains_key(&item.key) {
+                // All of its sightings in this batch are as the last one was.
+                done.unchanged += 1;
+                continue;
+            }
+            places.insert(item.key.clone(), known.len());
+            known.push(Known::new(item, batch.rediscovery.sightings_max, tx.now()));
+            done.new += 1;
+            continue;
+        };
+        let changed = known[place].see(item, &batch.rediscovery, &dag, tx.now())?;
+        done.changed += u64::from(changed);
+        done.unchanged += u64::from(!changed);
+    }
+    write(tx, batch, &dag, known).await?;
+    write_cursor(tx, batch).await?;
+    Ok(done)
+}
+
+/// The keys that are known, with the hash of what they were last seen with.
+async fn known_as_they_are(tx: &Tx<'_>, batch: &Upsert) -> Result<HashMap<String, Digest>, Fail> {
+    let mut keys: Vec<&str> = batch.items.iter().map(|item| item.key.as_str()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let rows = tx.query(SEEN, &[&batch.job.0, &keys]).await?;
+    rows.iter().map(|row| Ok((row.get(0), digest(row.get(1))?))).collect()
+}
+
+/// Locks and reads the items that are known and found with other data.
+async fn load(tx: &Tx<'_>, batch: &Upsert, seen: &HashMap<String, Digest>) -> Result<Vec<Known>, Fail> {
+    let differs = |item: &&NewItem| seen.get(&item.key).is_some_and(|seen| *seen != item.data_hash);
+    let mut keys: Vec<&str> = batch.items.iter().filter(differs).map(|item| item.key.as_str()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = tx.take(&tx.prepare(LOCK).await?, &[&batch.job.0, &keys]).await?;
+    let mut known = rows.iter().map(Known::read).collect::<Result<Vec<_>, Fail>>()?;
+    let ids: Vec<i64> = known.iter().filter_map(|item| item.id).map(|id| id.0).collect();
+    let mut sightings: HashMap<i64, Vec<(Digest, Timestamp)>> = HashMap::new();
+    for row in tx.query(SIGHTINGS, &[&ids]).await? {
+        sightings.entry(row.get(0)).or_default().push((digest(row.get(1))?, Timestamp(row.get(2))));
+    }
+    for item in &mut known {
+        item.sightings = item.id.and_then(|id| sightings.remove(&id.0)).unwrap_or_default();
+    }
+    Ok(known)
+}
+
+pub(super) fn digest(bytes: &[u8]) -> Result<Digest, Fail> {
+    Digest::from_slice(bytes).ok_or_else(|| Fail::Refused(Error::Damaged("a hash is not 32 bytes long".to_owned())))
+}
+
+impl Known {
+    fn new(item: &NewItem, sightings_max: u32, now: Timestamp) -> Self {
+        let mut known = Self {
+            id: None,
+            key: item.key.clone(),
+            data: item.data.clone(),
+            data_hash: item.data_hash,
+            seen: item.data_hash,
+            priority: i64::from(item.priority),
+            in_line: i64::from(item.priority),
+            before: Masks::default(),
+            masks: Masks::default(),
+            cancelled: false,
+            redo: 0,
+            sightings: Vec::new(),
+            seen_now: Vec::new(),
+            dropped: Vec::new(),
+            is_changed: true,
+        };
+        known.remember(item.data_hash, sightings_max, now);
+        known
+    }
+
+    fn read(row: &Row) -> Result<Self, Fail> {
+        let state = ItemState::read(row);
+        Ok(Self {
+            id: Some(state.id),
+            key: row.get(9),
+            data: row.get(10),
+            data_hash: digest(row.get(11))?,
+            seen: digest(row.get(12))?,
+            priority: state.priority,
+            in_line: state.priority,
+            before: state.masks,
+            masks: state.masks,
+            cancelled: state.cancelled,
+            redo: 0,
+            sightings: Vec::new(),
+            seen_now: Vec::new(),
+            dropped: Vec::new(),
+            is_changed: false,
+        })
+    }
+
+    /// A sighting of what is known. Returns whether its data is another one now.
+    fn see(&mut self, item: &NewItem, rediscovery: &Rediscovery, dag: &Dag, now: Timestamp) -> Result<bool, Fail> {
+        if self.seen == item.data_hash {
+            return Ok(false);
+        }
+        let (data, hash) = self.merge(item, rediscovery)?;
+        self.is_changed = true;
+        self.seen = item.data_hash;
+        self.priority = i64::from(item.priority);
+        self.remember(item.data_hash, rediscovery.sightings_max, now);
+        if hash == self.data_hash {
+            return Ok(false);
+        }
+        self.data = data;
+        self.data_hash = hash;
+        if rediscovery.on_update == OnUpdate::Reprocess && !self.cancelled {
+            let roots = Bits(dag.all()).filter(|bit| dag.needs(*bit) == 0).map(StageBit::mask).fold(0, |a, b| a | b);
+            let redo = roots & (self.masks.done | self.masks.skipped) & !self.masks.live;
+            if redo != 0 {
+                self.in_line = self.priority;
+            }
+            self.masks.stale |= redo;
+            self.masks.live |= redo;
+            self.redo |= redo;
+        }
+        Ok(true)
+    }
+
+    fn merge(&self, item: &NewItem, rediscovery: &Rediscovery) -> Result<(String, Digest), Fail> {
+        match &rediscovery.merge {
+            Merge::Replace => Ok((item.data.clone(), item.data_hash)),
+            Merge::Fields(policy) => {
+                let again = self.sightings.iter().any(|(hash, _)| *hash == item.data_hash);
+                let merged = policy.merge(&self.data, &item.data, again);
+                Ok(merged.map_or_else(
+                    || (self.data.clone(), self.data_hash),
+                    |data| {
+                        let hash = Digest::of(data.as_bytes());
+                        (data, hash)
+                    },
+                ))
+            }
+            Merge::Handler => match &item.merged {
+                Some(merged) if merged.replaces == self.data_hash => {
+                    Ok((merged.data.clone(), Digest::of(merged.data.as_bytes())))
+                }
+                _ => Err(Error::Overtaken(item.key.clone()).into()),
+            },
+        }
+    }
+
+    /// Remembers a sighting, and forgets the oldest where there are too many.
+    fn remember(&mut self, hash: Digest, most: u32, now: Timestamp) {
+        if most == 0 && self.sightings.is_empty() {
+            return;
+        }
+        self.sightings.retain(|(known, _)| *known != hash);
+        self.sightings.push((hash, now));
+        self.dropped.retain(|dropped| *dropped != hash);
+        if !self.seen_now.contains(&hash) {
+            self.seen_now.push(hash);
+        }
+        self.sightings.sort_unstable_by_key(|(hash, at)| (*at, *hash));
+        while self.sightings.len() > most as usize {
+            let (oldest, _) = self.sightings.remove(0);
+            self.seen_now.retain(|seen| *seen != oldest);
+            self.dropped.push(oldest);
+        }
+    }
+
+    fn state(&self, job: JobId, id: ItemId) -> ItemState {
+        ItemState { id, job, masks: self.before, priority: self.in_line, cancelled: self.cancelled }
+    }
+}
+
+async fn write(tx: &Tx<'_>, batch: &Upsert, dag: &Dag, items: Vec<Known>) -> Result<(), Fail> {
+    let (known, mut new): (Vec<Known>, Vec<Known>) =
+        items.into_iter().filter(|item| item.is_changed).partition(|item| item.id.is_some());
+    let mut enqueued = Enqueued::default();
+    insert(tx, batch, dag, &mut new, &mut enqueued).await?;
+    update(tx, batch.job, dag, &known, &mut enqueued).await?;
+    enqueued.write_alone(tx).await?;
+    let all = || known.iter().chain(&new).filter_map(|item| Some((item, item.id?.0)));
+    let flat = |pick: fn(&Known) -> &Vec<Digest>| -> (Vec<i64>, Vec<Vec<u8>>) {
+        all().flat_map(|(item, id)| pick(item).iter().map(move |hash| (id, hash.0.to_vec()))).unzip()
+    };
+    let (ids, hashes) = flat(|item| &item.seen_now);
+    if !ids.is_empty() {
+        let parameters: super::tx::Parameters<'_> =
+            &[&ids, &hashes, &tx.now().0, &batch.source.name(), &batch.source.cursor()];
+        tx.execute(SEE, parameters).await?;
+    }
+    let (ids, hashes) = flat(|item| &item.dropped);
+    if !ids.is_empty() {
+        tx.execute(FORGET, &[&ids, &hashes]).await?;
+    }
+    Ok(())
+}
+
+async fn insert(
+    tx: &Tx<'_>,
+    batch: &Upsert,
+    dag: &Dag,
+    new: &mut [Known],
+    enqueued: &mut Enqueued,
+) -> Result<(), Fail> {
+    if new.is_empty() {
+        return Ok(());
+    }
+    let roots = dag.runnable(Masks::default());
+    let Columns { priorities, hashes, seen, data } = Columns::of(new);
+    let keys: Vec<&str> = new.iter().map(|item| item.key.as_str()).collect();
+    let parameters: super::tx::Parameters<'_> =
+        &[&batch.job.0, &(roots as i64), &tx.now().0, &priorities, &keys, &hashes, &seen, &data];
+    let rows = tx.query_writing(INSERT, parameters).await?;
+    if rows.len() < new.len() {
+        return Err(Fail::Again("another host found the same item at the same time".to_owned()));
+    }
+    let ids: HashMap<String, i64> = rows.iter().map(|row| (row.get(1), row.get(0))).collect();
+    let status = ItemStatus::of(Masks { live: roots, ..Masks::default() }, dag.all(), false);
+    for item in new {
+        let id = ids.get(&item.key).copied().map(ItemId);
+        let id = id.ok_or_else(|| Error::Damaged("an item was not inserted".to_owned()))?;
+        item.id = Some(id);
+        for bit in Bits(roots) {
+            enqueued.push(tx, &item.state(batch.job, id), bit, None);
+        }
+        tx.count_item(batch.job, id, None, Some(status));
+    }
+    Ok(())
+}
+
+/// New data of known items. Their results stay: they name the data they were made from, and are stale by that.
+async fn update(tx: &Tx<'_>, job: JobId, dag: &Dag, known: &[Known], enqueued: &mut Enqueued) -> Result<(), Fail> {
+    if known.is_empty() {
+        return Ok(());
+    }
+    let Columns { priorities, hashes, seen, data } = Columns::of(known);
+    let ids: Vec<i64> = known.iter().filter_map(|item| item.id).map(|id| id.0).collect();
+    tx.execute(UPDATE, &[&ids, &priorities, &hashes, &seen, &data, &tx.now().0]).await?;
+    let mut redone = Vec::new();
+    for item in known.iter().filter(|item| item.redo != 0) {
+        let Some(id) = item.id else { continue };
+        for bit in Bits(item.redo) {
+            enqueued.push(tx, &item.state(job, id), bit, None);
+        }
+        let status = |masks| ItemStatus::of(masks, dag.all(), item.cancelled);
+        tx.count_item(job, id, Some(status(item.before)), Some(status(item.masks)));
+        redone.push(ItemState { masks: item.masks, ..item.state(job, id) });
+    }
+    set_masks_alone(tx, &redone.iter().collect::<Vec<_>>()).await
+}
+
+struct Columns<'a> {
+    priorities: Vec<i64>,
+    hashes: Vec<&'a [u8]>,
+    seen: Vec<Option<&'a [u8]>>,
+    data: Vec<&'a str>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(items: &'a [Known]) -> Self {
+        Self {
+            priorities: items.iter().map(|item| item.priority).collect(),
+            hashes: items.iter().map(|item| &item.data_hash.0[..]).collect(),
+            seen: items.iter().map(|item| (item.seen != item.data_hash).then_some(&item.seen.0[..])).collect(),
+            data: items.iter().map(|item| item.data.as_str()).collect(),
+        }
+    }
+}
+
+/// Where the next page of discovery starts, written only where it differs.
+async fn write_cursor(tx: &Tx<'_>, batch: &Upsert) -> Result<(), Fail> {
+    let Source::Page { next, .. } = &batch.source else { return Ok(()) };
+    let is: Option<Option<String>> = tx.query_opt(CURSOR_IS, &[&batch.job.0]).await?.map(|row| row.get(0));
+    if is.as_ref() != Some(next) {
+        tx.execute(CURSOR, &[&batch.job.0, next, &tx.now().0]).await?;
+    }
+    Ok(())
+}

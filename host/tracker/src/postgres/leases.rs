@@ -1,0 +1,206 @@
+//! Hosts and what they hold.
+//!
+//! Owns heartbeats, giving work back, taking it from vanished hosts, and promoting what waited. A lease that is taken
+//! away is charged; one that is given back is not.
+
+use std::collections::{BTreeMap, HashMap};
+
+use gristmill_model::{
+    Counters, DeadReason, Digest, Disposition, Fence, HostId, Outcome, RetryPolicy, StageId, StageKey, State,
+    Timestamp, VersionId, decide_lost,
+};
+use serde_json::json;
+
+use super::fail::Fail;
+use super::record::{ATTEMPT_IDS, Attempt, Batch, ItemState, LOCK_ITEMS, TAKE, Taken, set_masks_alone, shrink_leases};
+use super::tx::{Lock, Tx};
+use crate::records::{Completion, HostInfo, Lost, Reap, Release};
+
+/// The row of a server process is kept for a day after its last commit.
+const FORGET_COMMITS: &str =
+    "DELETE FROM commits WHERE at < (extract(epoch FROM clock_timestamp() - interval '1 day') * 1000000)::bigint";
+const REGISTER: &str = "INSERT INTO hosts (name, pid, app_version, started_at, heartbeat_at)
+    VALUES ($1, $2, $3, $4, $4) RETURNING id";
+const BEAT: &str = "UPDATE hosts SET heartbeat_at = $2, ended_at = NULL
+    FROM (SELECT id, ended_at FROM hosts WHERE id = $1 FOR UPDATE) AS before
+    WHERE hosts.id = before.id RETURNING before.ended_at IS NOT NULL";
+const RETIRE: &str = "UPDATE hosts SET heartbeat_at = $2, ended_at = $2 WHERE id = $1 AND ended_at IS NULL";
+const GIVE_BACK: &str = "UPDATE queue SET state = 1, fence = NULL FROM unnest($1::bigint[], $2::bigint[]) AS u (k, f)
+    WHERE key = k AND state = 2 AND fence = f RETURNING key, f, stage_id, claim_key";
+const GIVE_UP: &str = "DELETE FROM queue USING unnest($1::bigint[], $2::bigint[]) AS u (k, f)
+    WHERE key = k AND state = 2 AND fence = f RETURNING key, f, stage_id";
+pub(super) const OVERDUE: &str = "SELECT fence, host_id, members FROM leases JOIN hosts ON hosts.id = leases.host_id
+    WHERE (host_id <> $1 AND heartbeat_at < $2) OR deadline < $3 ORDER BY fence LIMIT $4";
+const BURY: &str =
+    "UPDATE hosts SET ended_at = $3 WHERE ended_at IS NULL AND heartbeat_at < $2 AND id <> $1 RETURNING id";
+pub(super) const PROMOTE: &str = "WITH due AS MATERIALIZED (
+        SELECT key FROM queue WHERE state = 3 AND due_at <= $1 ORDER BY due_at, key LIMIT $2 FOR UPDATE SKIP LOCKED
+    ) UPDATE queue SET state = 1 FROM due WHERE queue.key = due.key RETURNING stage_id, claim_key";
+
+pub(super) async fn register_host(tx: &Tx<'_>, host: &HostInfo) -> Result<HostId, Fail> {
+    tx.begin(Lock::Shared, host.now).await?;
+    let now = tx.now().0;
+    tx.execute(FORGET_COMMITS, &[]).await?;
+    let rows = tx.query_writing(REGISTER, &[&host.name, &i64::from(host.pid), &host.app_version, &now]).await?;
+    let id = HostId(rows.first().map_or(0, |row| row.get(0)));
+    let data = json!({ "host": id.0, "name": host.name, "pid": host.pid, "version": host.app_version });
+    tx.event("host.started", None, &data).await?;
+    tx.core.slot.set(id.0 % i64::from(super::SLOTS));
+    Ok(id)
+}
+
+pub(super) async fn heartbeat(tx: &Tx<'_>, host: HostId, now: Timestamp) -> Result<bool, Fail> {
+    tx.begin(Lock::Shared, now).await?;
+    let rows = tx.query_writing(BEAT, &[&host.0, &tx.now().0]).await?;
+    let was_buried: Option<bool> = rows.first().map(|row| row.get(0));
+    if was_buried == Some(true) {
+        tx.event("host.back", None, &json!({ "host": host.0 })).await?;
+    }
+    Ok(was_buried == Some(false))
+}
+
+pub(super) async fn retire_host(tx: &Tx<'_>, host: HostId, now: Timestamp) -> Result<(), Fail> {
+    tx.begin(Lock::Shared, now).await?;
+    tx.execute(RETIRE, &[&host.0, &tx.now().0]).await?;
+    tx.event("host.ended", None, &json!({ "host": host.0 })).await
+}
+
+/// Gives leased work back: ready again where it stood in line, and uncharged. Of a cancelled item it leaves the queue.
+pub(super) async fn release(tx: &Tx<'_>, releases: &[Release]) -> Result<u64, Fail> {
+    tx.begin(Lock::Shared, None).await?;
+    let pairs = releases.iter().flat_map(|Release { fence, keys }| keys.iter().map(|key| (*key, fence.0)));
+    let mut items: Vec<i64> = pairs.clone().map(|(key, _)| key.item().0).collect();
+    items.sort_unstable();
+    items.dedup();
+    let rows = tx.query_writing(LOCK_ITEMS, &[&items]).await?;
+    let items: HashMap<_, ItemState> = rows.iter().map(ItemState::read).map(|item| (item.id, item)).collect();
+    let is_cancelled = |key: &StageKey| items.get(&key.item()).is_some_and(|item| item.cancelled);
+    let (given_up, given_back): (Vec<_>, Vec<_>) = pairs.partition(|(key, _)| is_cancelled(key));
+    let mut settled: BTreeMap<i64, i64> = BTreeMap::new();
+    let mut released = 0;
+    let mut left: BTreeMap<i64, ItemState> = BTreeMap::new();
+    for (sql, pairs) in [(GIVE_BACK, given_back), (GIVE_UP, given_up)] {
+        let (keys, fences): (Vec<i64>, Vec<i64>) = pairs.into_iter().map(|(key, fence)| (key.0, fence)).unzip();
+        if keys.is_empty() {
+            continue;
+        }
+        for row in tx.query_writing(sql, &[&keys, &fences]).await? {
+            let (key, stage) = (StageKey(row.get(0)), StageId(row.get(2)));
+            tx.count_stage(stage, State::Leased, -1);
+            *settled.entry(row.get(1)).or_default() += 1;
+            released += 1;
+            if sql == GIVE_BACK {
+                tx.core.marks.lower(stage, row.get(3));
+                tx.count_stage(stage, State::Ready, 1);
+            } else if let Some(item) = items.get(&key.item()) {
+                left.entry(item.id.0).or_insert(*item).masks.live &= !key.bit().mask();
+            }
+        }
+    }
+    set_masks_alone(tx, &left.values().collect::<Vec<_>>()).await?;
+    shrink_leases(tx, &settled).await?;
+    Ok(released)
+}
+
+struct Held {
+    fence: Fence,
+    host: HostId,
+    members: Vec<StageKey>,
+}
+
+/// Takes leases from hosts that have vanished, and leases that are past their deadline.
+pub(super) async fn reap(tx: &Tx<'_>, reap: &Reap) -> Result<Lost, Fail> {
+    tx.begin(Lock::Shared, reap.now).await?;
+    let (now, before) = (tx.now(), tx.shifted(reap.heartbeat_before));
+    let overdue = tx.query(OVERDUE, &[&reap.host.0, &before.0, &now.0, &i64::from(reap.leases_max)]).await?;
+    let held: Vec<Held> = overdue
+        .iter()
+        .map(|row| Held {
+            fence: Fence(row.get(0)),
+            host: HostId(row.get(1)),
+            members: row.get::<_, Vec<i64>>(2).into_iter().map(StageKey).collect(),
+        })
+        .collect();
+    let mut lost = Lost { leases: held.len() as u64, ..Lost::default() };
+    if !held.is_empty() {
+        Box::pin(take_away(tx, reap, &held, &mut lost)).await?;
+    }
+    if lost.leases < u64::from(reap.leases_max) {
+        for row in tx.query_writing(BURY, &[&reap.host.0, &before.0, &now.0]).await? {
+            tx.event("host.lost", None, &json!({ "host": row.get::<_, i64>(0) })).await?;
+        }
+    }
+    Ok(lost)
+}
+
+async fn take_away(tx: &Tx<'_>, reap: &Reap, held: &[Held], lost: &mut Lost) -> Result<(), Fail> {
+    let hosts: HashMap<Fence, HostId> = held.iter().map(|lease| (lease.fence, lease.host)).collect();
+    let members = held.iter().flat_map(|lease| lease.members.iter().map(|key| (key.0, lease.fence.0)));
+    let (keys, fences): (Vec<i64>, Vec<i64>) = members.unzip();
+    let mut items: Vec<i64> = keys.iter().map(|key| StageKey(*key).item().0).collect();
+    items.sort_unstable();
+    items.dedup();
+    let items = tx.query_writing(LOCK_ITEMS, &[&items]).await?;
+    let mut taken: Vec<Taken> = tx.query_writing(TAKE, &[&keys, &fences]).await?.iter().map(Taken::read).collect();
+    // As the leases name them.
+    let place: HashMap<(i64, i64), usize> =
+        keys.iter().copied().zip(fences.iter().copied()).enumerate().map(|(place, pair)| (pair, place)).collect();
+    taken.sort_by_key(|taken| place.get(&(taken.key.0, taken.fence.0)).copied());
+    let ids = tx.query(ATTEMPT_IDS, &[&(taken.len() as i64)]).await?;
+    let completions: Vec<Completion> = taken.iter().map(|taken| vanished(taken, reap, tx.now())).collect();
+    let attempts: Vec<Attempt<'_>> = taken
+        .into_iter()
+        .zip(&completions)
+        .map(|(taken, completion)| Attempt {
+            host: hosts.get(&taken.fence).copied().unwrap_or(HostId(0)),
+            started_at: None,
+            completion,
+            taken,
+        })
+        .collect();
+    lost.attempts = attempts.len() as u64;
+    let is_dead = |completion: &&Completion| completion.disposition == Disposition::Dead(DeadReason::Poison);
+    lost.dead = completions.iter().filter(is_dead).count() as u64;
+    let mut batch = Batch::new(&items, &ids);
+    batch.record(tx, &attempts).await?;
+    batch.prepare(tx).await?.write(tx).await?;
+    let fences: Vec<i64> = held.iter().map(|lease| lease.fence.0).collect();
+    tx.execute("DELETE FROM leases WHERE fence = ANY ($1)", &[&fences]).await?;
+    Ok(())
+}
+
+/// What is known of an attempt whose host has vanished: next to nothing.
+fn vanished(taken: &Taken, reap: &Reap, now: Timestamp) -> Completion {
+    // A stage that this host does not run: the loss is charged, and whoever runs it decides on its death.
+    let unknown = RetryPolicy { max_lost: u32::MAX, ..RetryPolicy::default() };
+    let policy = reap.policies.get(&taken.stage).unwrap_or(&unknown);
+    let before: Counters = taken.counters;
+    Completion {
+        key: taken.key,
+        version: VersionId(0),
+        outcome: Outcome::Lost,
+        disposition: decide_lost(before, policy, taken.key),
+        output: None,
+        input_hash: Digest([0; 32]),
+        error: Some("its host vanished".to_owned()),
+        log: None,
+        ready_at: now,
+        started_at: now,
+        ended_at: now,
+        memory_bytes_max: 0,
+        charges: Vec::new(),
+    }
+}
+
+/// Makes waiting work ready whose time has come. Its place in line is by the time it was due.
+pub(super) async fn promote(tx: &Tx<'_>, now: Timestamp, limit: u32) -> Result<u64, Fail> {
+    tx.begin(Lock::Shared, now).await?;
+    let rows = tx.query_writing(PROMOTE, &[&tx.now().0, &i64::from(limit)]).await?;
+    for row in &rows {
+        let stage = StageId(row.get(0));
+        tx.core.marks.lower(stage, row.get(1));
+        tx.count_stage(stage, State::Waiting, -1);
+        tx.count_stage(stage, State::Ready, 1);
+    }
+    Ok(rows.len() as u64)
+}

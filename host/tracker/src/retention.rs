@@ -1,0 +1,173 @@
+//! Deleting what is old enough.
+//!
+//! Owns the loop over what `Reader::expired` finds, and the order that makes it safe: what is to be archived is on the
+//! disk before the first row of it is deleted. A crash in between leaves rows that are archived once more. Never
+//! decides what is old: the backends say what counts as the age of a row.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use gristmill_model::{Expiring, JobId, Retention, Timestamp};
+
+use crate::archive::Archive;
+use crate::records::{Expired, ExpiredPage, Prune};
+use crate::{Error, Reader, Tracker};
+
+/// How many rows are looked at in a transaction.
+const PAGE_ROWS: u32 = 1000;
+/// How many rows an archive's file holds at most, and are deleted once it is there.
+const FILE_ROWS_MAX: usize = 100_000;
+
+/// What is to be deleted of a job.
+#[derive(Clone, Copy, Debug)]
+pub struct Pruning<'a> {
+    /// The job.
+    pub job: JobId,
+    /// Its name: part of the names of archived files.
+    pub name: &'a str,
+    /// How long its data is kept.
+    pub retention: &'a Retention,
+    /// When.
+    pub now: Timestamp,
+    /// How many rows of each kind are looked at, at most.
+    pub rows_max: u64,
+}
+
+/// Where pruning goes on. A kind that came to its end starts from the beginning.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PruningPosition(BTreeMap<Expiring, i64>);
+
+/// What pruning did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// How many rows of each kind were deleted: of those that are not kept for ever.
+    pub deleted: BTreeMap<Expiring, u64>,
+    /// The archive's files.
+    pub archived: Vec<PathBuf>,
+    /// There may be more: `rows_max` was reached.
+    pub more: bool,
+}
+
+/// Deletes what is old enough, and archives it before if the job says so. Goes on from `position`, and leaves there
+/// where to go on.
+///
+/// # Errors
+/// If the tracker fails, or the archive cannot be written. What was not archived is not deleted.
+pub async fn prune(
+    tracker: &dyn Tracker,
+    pruning: Pruning<'_>,
+    position: &mut PruningPosition,
+) -> Result<Pruned, Error> {
+    let mut pruned = Pruned::default();
+    for what in pruning.retention.keep.keys().copied() {
+        let deleted = prune_kind(tracker, pruning, what, position, &mut pruned).await?;
+        pruned.deleted.insert(what, deleted);
+    }
+    Ok(pruned)
+}
+
+/// How many rows of each kind `prune` would delete now.
+pub async fn count_expired(reader: &dyn Reader, pruning: Pruning<'_>) -> Result<BTreeMap<Expiring, u64>, Error> {
+    let mut counts = BTreeMap::new();
+    for what in pruning.retention.keep.keys().copied() {
+        let (mut count, mut pages) = (0, Pages::new(pruning, what, 0));
+        while let Some(page) = pages.next(reader).await? {
+            count += page.numbers.len() as u64;
+        }
+        counts.insert(what, count);
+    }
+    Ok(counts)
+}
+
+async fn prune_kind(
+    tracker: &dyn Tracker,
+    pruning: Pruning<'_>,
+    what: Expiring,
+    position: &mut PruningPosition,
+    pruned: &mut Pruned,
+) -> Result<u64, Error> {
+    let mut pages = Pages::new(pruning, what, position.0.remove(&what).unwrap_or(0));
+    let mut deleted = 0;
+    loop {
+        let batch = gather(tracker, &mut pages, pruning, what).await?;
+        let Some(batch) = batch else { break };
+        pruned.archived.extend(batch.archived);
+        for numbers in batch.pages {
+            let prune = Prune { job: pruning.job, what, before: pages.before, numbers };
+            deleted += tracker.prune(prune).await?;
+        }
+    }
+    if let Some(after) = pages.after {
+        position.0.insert(what, after);
+        pruned.more = true;
+    }
+    Ok(deleted)
+}
+
+/// Rows that may be deleted now.
+struct Batch {
+    pages: Vec<Vec<i64>>,
+    archived: Option<PathBuf>,
+}
+
+/// The next rows, in the archive's file if there is to be one; none: there are no more.
+async fn gather(
+    tracker: &dyn Tracker,
+    pages: &mut Pages,
+    pruning: Pruning<'_>,
+    what: Expiring,
+) -> Result<Option<Batch>, Error> {
+    let Some(folder) = &pruning.retention.archive else {
+        let page = pages.next(tracker).await?;
+        return Ok(page.map(|page| Batch { pages: vec![page.numbers], archived: None }));
+    };
+    let (mut numbers, mut rows, mut archive) = (Vec::new(), 0, None);
+    while rows < FILE_ROWS_MAX {
+        let Some(page) = pages.next(tracker).await? else { break };
+        if page.numbers.is_empty() {
+            continue;
+        }
+        rows += page.numbers.len();
+        numbers.push(page.numbers);
+        let folder = folder.clone();
+        archive = Some(blocking(move || Archive::append(archive, &folder, &page.rows)).await?);
+    }
+    let Some(archive) = archive else { return Ok(None) };
+    let (name, now) = (pruning.name.to_owned(), pruning.now);
+    let path = blocking(move || archive.finish(&name, what, now)).await?;
+    Ok(Some(Batch { pages: numbers, archived: Some(path) }))
+}
+
+/// Files are written beside the event loop.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(Error::Stopped))
+}
+
+/// The pages of one kind.
+struct Pages {
+    job: JobId,
+    what: Expiring,
+    before: Timestamp,
+    /// Where to go on; none: that was all.
+    after: Option<i64>,
+    rows_left: u64,
+}
+
+impl Pages {
+    fn new(pruning: Pruning<'_>, what: Expiring, after: i64) -> Self {
+        let keep = pruning.retention.keep.get(&what).copied().unwrap_or_default();
+        let (job, before) = (pruning.job, pruning.now - keep);
+        Self { job, what, before, after: Some(after), rows_left: pruning.rows_max }
+    }
+
+    /// The next page, which may be empty; none: that was all, or as much as is allowed.
+    async fn next(&mut self, reader: &(impl Reader + ?Sized)) -> Result<Option<ExpiredPage>, Error> {
+        let limit = self.rows_left.min(PAGE_ROWS.into()) as u32;
+        let Some(after) = self.after.filter(|_| limit > 0) else { return Ok(None) };
+        let expired = Expired { job: self.job, what: self.what, before: self.before, after, limit };
+        let page = reader.expired(expired).await?;
+        self.rows_left -= u64::from(limit);
+        self.after = page.next;
+        Ok(Some(page))
+    }
+}

@@ -1,0 +1,125 @@
+//! Random operations, on the model and on a backend, compared after each.
+//!
+//! Owns the loop over seeds, and what a failure prints. A seed makes the same sequence each time:
+//! `GRISTMILL_SEED=<seed> GRISTMILL_SEQUENCES=1` replays one, and `GRISTMILL_SEQUENCES=10000` is the long form.
+
+mod drive;
+mod observe;
+mod operations;
+
+use std::hash::{BuildHasher, RandomState};
+
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+
+use self::drive::Side;
+use self::operations::{Op, sequence};
+use crate::conformance::{NOW, block_on};
+use crate::{Tracker, memory};
+
+/// How many sequences are run where nobody says how many.
+const SEQUENCES: u64 = 1000;
+/// How often a failing sequence is made smaller.
+const SHRINK_MAX: u32 = 5000;
+
+/// Where a tracker is kept.
+pub(crate) trait Home {
+    fn open(&self) -> Box<dyn Tracker>;
+}
+
+impl Home for memory::Place {
+    fn open(&self) -> Box<dyn Tracker> {
+        Self::open(self)
+    }
+}
+
+/// Makes an empty tracker.
+pub(crate) type Fresh<'a> = &'a dyn Fn() -> Box<dyn Home>;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().expect("a number"))
+}
+
+/// Runs its share of the sequences on a backend and on the model.
+pub(crate) fn compare_with_model(backend: &'static str, fresh: Fresh<'_>, share: u64) {
+    let first = number("GRISTMILL_SEED").unwrap_or_else(|| RandomState::new().hash_one(backend) >> 16);
+    let count = number("GRISTMILL_SEQUENCES").map_or(SEQUENCES / share, |count| count.div_ceil(share));
+    for seed in first..first + count {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        let config = Config { cases: 1, failure_persistence: None, max_shrink_iters: SHRINK_MAX, ..Config::default() };
+        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+        let result = TestRunner::new_with_rng(config, rng)
+            .run(&sequence(), |ops| block_on(run(backend, fresh, &ops)).map_err(TestCaseError::fail));
+        match result {
+            Ok(()) => {}
+            Err(TestError::Fail(reason, ops)) => {
+                let ops: Vec<String> = ops.iter().map(|op| format!("    {op:?}")).collect();
+                panic!(
+                    "{backend} differs from the model: {reason}\nafter\n{}\nReplay with \
+                     GRISTMILL_SEED={seed} GRISTMILL_SEQUENCES=1",
+                    ops.join("\n")
+                );
+            }
+            Err(TestError::Abort(reason)) => panic!("seed {seed}: {reason}"),
+        }
+    }
+}
+
+/// Runs one sequence. The error says where the two differ.
+async fn run(backend: &'static str, fresh: Fresh<'_>, ops: &[Op]) -> Result<(), String> {
+    let mut model = Side::new(&|| Box::new(memory::Place::new())).await;
+    let mut other = Side::new(fresh).await;
+    for (place, op) in ops.iter().enumerate() {
+        let step = |what: &str, expected: &str, found: &str| {
+            format!("step {place}, {op:?}: {what}\n{}", difference(expected, backend, found))
+        };
+        let (expected, found) = (model.apply(op).await, other.apply(op).await);
+        if expected != found {
+            return Err(step("the answers differ", &expected, &found));
+        }
+        let (expected, found) = (model.observe().await, other.observe().await);
+        if expected != found {
+            return Err(step("what is seen differs", &expected, &found));
+        }
+        model.examine().await.map_err(|text| step("the model itself is wrong", "", &text))?;
+    }
+    other.examine().await.map_err(|text| format!("at the end: {text}"))
+}
+
+/// The first lines that differ.
+fn difference(expected: &str, backend: &str, found: &str) -> String {
+    let mut lines = Vec::new();
+    let (mut expected, mut found) = (expected.lines(), found.lines());
+    loop {
+        match (expected.next(), found.next()) {
+            (None, None) => return lines.join("\n"),
+            (one, other) if one == other => {}
+            (one, other) => {
+                lines.push(format!("  model: {}\n  {backend}: {}", one.unwrap_or("-"), other.unwrap_or("-")));
+            }
+        }
+    }
+}
+
+/// SQLite, in memory where there is a file system for that: it is not power cuts that are tested here.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let shm = std::path::Path::new("/dev/shm");
+        let folder = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() };
+        Self(folder.expect("a folder"))
+    }
+}
+
+impl Home for Folder {
+    fn open(&self) -> Box<dyn Tracker> {
+        let options = crate::SqliteOptions { synchronous: crate::Synchronous::Normal };
+        Box::new(crate::SqliteTracker::open(self.0.path(), options, NOW).expect("a tracker"))
+    }
+}
+
+#[test]
+fn sqlite_does_what_the_model_does() {
+    compare_with_model("sqlite", &|| Box::new(Folder::new()), 1);
+}

@@ -1,0 +1,122 @@
+//! Backup and restore of a data folder.
+//!
+//! Owns a copy that is whole: the database as it is at one moment, and every large output that it names. A host may run
+//! meanwhile. Never leaves half a copy behind that could be taken for a whole one.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use gristmill_model::Digest;
+use rusqlite::Connection;
+use rusqlite::backup::{Backup, StepResult};
+
+use super::blobs::{Blobs, failed, sync_folder};
+use super::open::{BUSY_TIMEOUT, FILE, HostLock, database, open_of_any_schema, with_suffix};
+use crate::Error;
+
+/// How many pages are copied at a time.
+const STEP_PAGES: i32 = 1024;
+/// How often a copy is begun: once more if a blob was replaced and swept while it was made.
+const TRIES_MAX: u32 = 2;
+/// How a database is named until it is whole.
+const UNFINISHED: &str = "tracker.db.unfinished";
+
+/// Copies the tracker of a data folder, large outputs included, into a folder that is not there or is empty. A host may
+/// run meanwhile.
+///
+/// # Errors
+/// If there is no tracker, the target holds something, a file cannot be written, or a large output is missing.
+pub fn backup(data: &Path, target: &Path) -> Result<(), Error> {
+    make_empty(target)?;
+    for attempt in 1..=TRIES_MAX {
+        let result = copy(&database(data), &Blobs::of(data), target);
+        match result {
+            Err(Error::Blob(_)) if attempt < TRIES_MAX => {}
+            result => return result,
+        }
+    }
+    unreachable!("the last try returns")
+}
+
+/// Makes a data folder out of a backup.
+///
+/// # Errors
+/// If the backup is damaged or lacks a large output, the data folder holds a tracker, or a host is starting there.
+pub fn restore(from: &Path, data: &Path) -> Result<(), Error> {
+    let source = database(from);
+    {
+        let connection = open_of_any_schema(&source)?;
+        let verdict: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+        if verdict != "ok" {
+            return Err(Error::Damaged(verdict));
+        }
+        let blobs = Blobs::of(from);
+        each_blob(&connection, |hash| blobs.read(&hash).map(drop))?;
+    }
+    let _lock = HostLock::take(data)?;
+    if database(data).exists() {
+        return Err(Error::NotEmpty(data.display().to_string()));
+    }
+    copy(&source, &Blobs::of(from), data)
+}
+
+/// Copies a database and what it names. The database gets its name last, when all the rest is on the disk.
+fn copy(source: &Path, blobs: &Blobs, target: &Path) -> Result<(), Error> {
+    let unfinished = target.join(UNFINISHED);
+    for leftover in [unfinished.clone(), with_suffix(&unfinished, "-journal"), with_suffix(&unfinished, "-wal")] {
+        match fs::remove_file(&leftover) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(failed("cannot remove", &leftover, source));
+            }
+            _ => {}
+        }
+    }
+    let copied = copy_database(source, &unfinished)?;
+    let to = Blobs::of(target);
+    each_blob(&copied, |hash| to.write(&hash, blobs.read(&hash)?.as_bytes()))?;
+    drop(copied);
+    let named = target.join(FILE);
+    File::open(&unfinished)
+        .and_then(|file| file.sync_all())
+        .and_then(|()| fs::rename(&unfinished, &named))
+        .and_then(|()| sync_folder(target))
+        .map_err(|source| failed("cannot write", &named, source))
+}
+
+fn copy_database(source: &Path, target: &Path) -> Result<Connection, Error> {
+    let from = open_of_any_schema(source)?;
+    // A read transaction holds the moment. Without it each commit of the host would have the copy begin anew.
+    let moment = from.unchecked_transaction()?;
+    moment.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    let mut to = Connection::open(target)?;
+    to.busy_timeout(BUSY_TIMEOUT)?;
+    {
+        let backup = Backup::new(&from, &mut to)?;
+        loop {
+            match backup.step(STEP_PAGES)? {
+                StepResult::Done => break,
+                StepResult::More => {}
+                _ => return Err(Error::Busy),
+            }
+        }
+    }
+    // One file, and no log beside it.
+    to.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(()))?;
+    Ok(to)
+}
+
+fn each_blob(connection: &Connection, mut each: impl FnMut(Digest) -> Result<(), Error>) -> Result<(), Error> {
+    let mut statement = connection
+        .prepare("SELECT DISTINCT output_hash FROM item_stages WHERE output = '' AND output_hash IS NOT NULL")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        each(Digest(row.get(0)?))?;
+    }
+    Ok(())
+}
+
+fn make_empty(target: &Path) -> Result<(), Error> {
+    fs::create_dir_all(target).map_err(|source| failed("cannot make", target, source))?;
+    let mut entries = fs::read_dir(target).map_err(|source| failed("cannot list", target, source))?;
+    if entries.next().is_some() { Err(Error::NotEmpty(target.display().to_string())) } else { Ok(()) }
+}

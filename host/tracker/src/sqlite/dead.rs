@@ -1,0 +1,103 @@
+//! Dead stages.
+//!
+//! Owns finding them: through the small index of items that have one, or through the items that are named. Never
+//! changes one.
+
+use gristmill_model::{Counters, DeadReason, StageKey, Timestamp};
+use rusqlite::{Connection, Row, ToSql};
+
+use crate::Error;
+use crate::records::{DeadFilter, DeadRow};
+
+macro_rules! dead {
+    ($columns:literal, $items:literal, $named:literal, $order:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM items INDEXED BY ",
+            $items,
+            " CROSS JOIN item_stages AS settled ON settled.key BETWEEN items.id << 6 AND items.id << 6 | 63
+              CROSS JOIN stages ON stages.id = ?1 << 6 | (settled.key & 63)
+             WHERE items.job_id = ?1 AND items.dead <> 0 AND items.id >= ?2 >> 6 AND settled.key > ?2
+                AND settled.state = 6 AND (?3 IS NULL OR stages.id = ?3) AND (?4 IS NULL OR settled.reason = ?4)
+                AND (?5 IS NULL OR instr(settled.error, ?5) > 0) AND (?6 IS NULL OR settled.settled_at < ?6)
+                AND ",
+            $named,
+            " ",
+            $order
+        )
+    };
+}
+
+const COUNT: &str = dead!("count(*)", "items_dead", "?7 IS NULL", "");
+const COUNT_NAMED: &str = dead!("count(*)", "items_key", "items.key IN (SELECT value FROM json_each(?7))", "");
+/// In the order of the index, without a sort.
+pub(super) const DEAD: &str = dead!(
+    "settled.key, items.key, stages.name, reason, attempts, lost, deferrals, settled_at, error",
+    "items_dead",
+    "?7 IS NULL",
+    "ORDER BY items.id, settled.key LIMIT ?8"
+);
+/// Of a few items that are named: those are sorted.
+const DEAD_NAMED: &str = dead!(
+    "settled.key, items.key, stages.name, reason, attempts, lost, deferrals, settled_at, error",
+    "items_key",
+    "items.key IN (SELECT value FROM json_each(?7))",
+    "ORDER BY settled.key LIMIT ?8"
+);
+
+fn read(row: &Row<'_>) -> rusqlite::Result<DeadRow> {
+    Ok(DeadRow {
+        key: StageKey(row.get(0)?),
+        item_key: row.get(1)?,
+        stage: row.get(2)?,
+        reason: row.get::<_, Option<i64>>(3)?.and_then(DeadReason::from_code).unwrap_or(DeadReason::Permanent),
+        counters: Counters { attempts: row.get(4)?, lost: row.get(5)?, deferrals: row.get(6)? },
+        settled_at: Timestamp(row.get(7)?),
+        error: row.get(8)?,
+    })
+}
+
+/// What a filter binds, from the third parameter on.
+struct Bound {
+    stage: Option<i64>,
+    reason: Option<i64>,
+    before: Option<i64>,
+    keys: Option<String>,
+}
+
+impl Bound {
+    fn of(filter: &DeadFilter) -> Self {
+        Self {
+            stage: filter.stage.map(|stage| stage.0),
+            reason: filter.reason.map(DeadReason::code),
+            before: filter.before.map(|before| before.0),
+            keys: filter.keys.as_ref().map(|keys| serde_json::json!(keys).to_string()),
+        }
+    }
+}
+
+/// Dead stages of a job, by key.
+pub(super) fn dead(
+    connection: &Connection,
+    filter: &DeadFilter,
+    after: StageKey,
+    limit: u32,
+) -> Result<Vec<DeadRow>, Error> {
+    let bound = Bound::of(filter);
+    let sql = if bound.keys.is_some() { DEAD_NAMED } else { DEAD };
+    let parameters: [&dyn ToSql; 8] =
+        [&filter.job.0, &after.0, &bound.stage, &bound.reason, &filter.error, &bound.before, &bound.keys, &limit];
+    let rows = connection.prepare_cached(sql)?.query_map(&parameters[..], read)?.collect::<Result<_, _>>()?;
+    Ok(rows)
+}
+
+/// How many dead stages there are.
+pub(super) fn count(connection: &Connection, filter: &DeadFilter) -> Result<u64, Error> {
+    let bound = Bound::of(filter);
+    let sql = if bound.keys.is_some() { COUNT_NAMED } else { COUNT };
+    let parameters: [&dyn ToSql; 7] =
+        [&filter.job.0, &-1, &bound.stage, &bound.reason, &filter.error, &bound.before, &bound.keys];
+    let n: i64 = connection.prepare_cached(sql)?.query_row(&parameters[..], |row| row.get(0))?;
+    Ok(n as u64)
+}

@@ -1,0 +1,105 @@
+//! A database that an older gristmill made.
+
+use std::path::Path;
+use std::time::Duration;
+
+use gristmill_model::{HostId, ItemId, ItemStatus, Outcome, State, Timestamp};
+use rusqlite::Connection;
+
+use super::super::open::{MIGRATIONS, migrate, schema};
+use super::{Place, open};
+use crate::conformance::{NOW, block_on};
+use crate::records::{AttemptsFilter, ClaimRequest, HostInfo, Reap, Round};
+use crate::{Error, Reader, SqliteOptions, SqliteReader, SqliteTracker, Tracker};
+
+const FIRST: &str = include_str!("../../../../../tests/fixtures/tracker-schema-1.sql");
+
+fn make_first(folder: &Path) -> Connection {
+    let connection = Connection::open(folder.join("tracker.db")).expect("a database");
+    connection.execute_batch(FIRST).expect("the first schema");
+    connection
+}
+
+#[test]
+fn a_database_of_the_first_schema_is_migrated_and_its_work_goes_on() {
+    let place = Place::new();
+    drop(make_first(place.path()));
+    assert!(
+        matches!(SqliteReader::open(place.path()), Err(Error::Older { found: 1, .. })),
+        "a reader migrates nothing"
+    );
+    let tracker = open(&place).expect("a migrated tracker");
+    block_on(async {
+        assert_eq!(tracker.examine().await.expect("an examination").differences, []);
+        let jobs = tracker.jobs().await.expect("jobs");
+        assert_eq!(jobs.iter().map(|job| job.name.as_str()).collect::<Vec<_>>(), ["links", "prices"]);
+        let info = HostInfo { name: "new".to_owned(), pid: 8, app_version: "1".to_owned(), now: NOW };
+        let host = tracker.register_host(info).await.expect("a host");
+        assert_eq!(host, HostId(2), "a host's number never comes back");
+        let reap = Reap {
+            host,
+            now: Timestamp(NOW.0 + 1000),
+            heartbeat_before: Timestamp(NOW.0 + 1000),
+            leases_max: 9,
+            policies: std::collections::HashMap::new(),
+        };
+        assert_eq!(tracker.reap(reap).await.expect("a reaping").attempts, 2, "what the old host held");
+        for job in jobs {
+            for (stage, _) in &job.stages {
+                let results = tracker.results(*stage, ItemId(0), 9).await.expect("results");
+                let outputs: Vec<&str> = results.iter().map(|row| row.output.as_str()).collect();
+                assert_eq!(outputs, ["{\"of\":\"done\"}"], "{stage:?}");
+            }
+            let stats = tracker.stats(job.id).await.expect("counters");
+            assert_eq!((stats.items[&ItemStatus::Done], stats.items[&ItemStatus::Failed]), (1, 1));
+            assert_eq!(stats.charges, [("tokens".to_owned(), 15.0)]);
+            let filter = AttemptsFilter { job: job.id, stage: None, outcome: Some(Outcome::Lost), limit: 99 };
+            assert_eq!(tracker.attempts(filter).await.expect("attempts").len(), 1);
+            let waiting = tracker.item(job.id, "waiting").await.expect("a read").expect("the item");
+            assert_eq!(waiting.stages[0].state, State::Waiting);
+            let claim = ClaimRequest { stage: job.stages[0].0, limit: 9, chunk: 9, lease: Duration::from_secs(60) };
+            let round = Round { host, now: NOW, settlements: Vec::new(), claims: vec![claim] };
+            let done = tracker.round(round).await.expect("a round");
+            let keys: Vec<&str> =
+                done.leases.iter().flat_map(|lease| &lease.claims).map(|claim| claim.item_key.as_str()).collect();
+            assert_eq!(keys, ["ready"], "it is claimed as before");
+        }
+        assert_eq!(tracker.examine().await.expect("an examination").differences, []);
+    });
+}
+
+#[test]
+fn a_command_beside_no_host_migrates_and_one_beside_an_older_host_does_not() {
+    let place = Place::new();
+    drop(make_first(place.path()));
+    let lock = super::super::open::HostLock::take(place.path()).expect("the lock");
+    let beside = || SqliteTracker::open_beside(place.path(), SqliteOptions::default(), NOW);
+    assert!(matches!(beside(), Err(Error::Older { found: 1, .. })));
+    drop(lock);
+    drop(beside().expect("a migrated tracker"));
+    assert!(open(&place).is_ok(), "it holds no lock");
+}
+
+#[test]
+fn a_migration_that_fails_half_way_leaves_the_old_schema() {
+    let place = Place::new();
+    let mut connection = make_first(place.path());
+    let dump = |connection: &Connection| -> Vec<String> {
+        let mut statement =
+            connection.prepare("SELECT name || coalesce(sql, '') FROM sqlite_schema").expect("a schema");
+        let rows = statement.query_map([], |row| row.get(0)).expect("a schema");
+        rows.collect::<Result<_, _>>().expect("a schema")
+    };
+    let before = dump(&connection);
+    let broken = format!("{}; INSERT INTO nowhere VALUES (1);", MIGRATIONS[1].1);
+    let migrations = [MIGRATIONS[0], ("broken", broken.as_str())];
+    assert!(migrate(&mut connection, &migrations, NOW).is_err());
+    assert_eq!(dump(&connection), before);
+    // A process that dies in the middle: its connection is gone, and nobody rolled back.
+    connection.execute_batch(&format!("BEGIN IMMEDIATE; {}", MIGRATIONS[1].1)).expect("half a migration");
+    drop(connection);
+    let mut connection = Connection::open(place.path().join("tracker.db")).expect("a database");
+    assert_eq!((dump(&connection), schema(&connection).expect("a schema")), (before, 1));
+    migrate(&mut connection, &MIGRATIONS, NOW).expect("a migration");
+    assert_eq!(schema(&connection).expect("a schema"), MIGRATIONS.len() as i64);
+}

@@ -30,6 +30,7 @@ macro_rules! dead {
 }
 
 const COUNT: &str = dead!("count(*)", "");
+const LAST: &str = dead!("coalesce(max(settled.key), $2)", "");
 /// In the order of the index.
 pub(super) const DEAD: &str = dead!(
     "settled.key, items.key, stages.name, reason, attempts, lost, deferrals, settled_at, error",
@@ -81,4 +82,13 @@ pub(super) async fn count(tx: &Tx<'_>, filter: &DeadFilter) -> Result<u64, Fail>
         &[&filter.job.0, &-1i64, &stage, &reason, &filter.error, &before, &filter.keys, &true];
     let n: i64 = tx.query_one(COUNT, parameters).await?.get(0);
     Ok(n as u64)
+}
+
+/// The key of the last dead stage behind `after`, also of a cancelled item; `after` itself if there is none.
+pub(super) async fn last(tx: &Tx<'_>, filter: &DeadFilter, after: StageKey) -> Result<StageKey, Fail> {
+    let (stage, reason) = (filter.stage.map(|stage| stage.0), filter.reason.map(DeadReason::code));
+    let before = filter.before.map(|before| before.0);
+    let parameters: super::tx::Parameters<'_> =
+        &[&filter.job.0, &after.0, &stage, &reason, &filter.error, &before, &filter.keys, &true];
+    Ok(StageKey(tx.query_one(LAST, parameters).await?.get(0)))
 }

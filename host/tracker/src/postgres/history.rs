@@ -35,11 +35,11 @@ macro_rules! attempts {
     ($before:literal, $from:literal, $rest:literal) => {
         concat!(
             $before,
-            " SELECT attempts.id, coalesce(items.key, ''), stages.name, outcome, host_id, queued_at, started_at, ended_at,
+            " SELECT attempts.id, items.key, stages.name, outcome, host_id, queued_at, started_at, ended_at,
                 digest, memory_bytes_max, error, log, attempts.key, fence
               FROM ",
             $from,
-            " LEFT JOIN items ON items.id = attempts.key >> 6 JOIN stages ON stages.id = attempts.stage_id
+            " JOIN items ON items.id = attempts.key >> 6 JOIN stages ON stages.id = attempts.stage_id
               LEFT JOIN versions ON versions.id = attempts.version_id ",
             $rest
         )

@@ -29,9 +29,9 @@ const INSERT: &str =
         WITH ORDINALITY AS u (priority, k, hash, seen, data, place) ORDER BY place
     ON CONFLICT (job_id, key) DO NOTHING RETURNING id, key";
 const UPDATE: &str = "UPDATE items SET priority = u.priority, data_hash = hash, seen_hash = seen, data = u.data,
-        changed_at = CASE WHEN data_hash = hash THEN changed_at ELSE $6 END
-    FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[], $5::text[])
-        AS u (item, priority, hash, seen, data) WHERE id = item";
+        changed_at = CASE WHEN is_new THEN $7 ELSE changed_at END
+    FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[], $5::text[], $6::bool[])
+        AS u (item, priority, hash, seen, data, is_new) WHERE id = item";
 const SEE: &str = "INSERT INTO sightings (item_id, data_hash, at, source, cursor)
     SELECT item, hash, $3, $4, $5 FROM unnest($1::bigint[], $2::bytea[]) AS u (item, hash)
     ON CONFLICT (item_id, data_hash) DO UPDATE SET at = excluded.at, source = excluded.source, cursor = excluded.cursor";
@@ -60,7 +60,10 @@ struct Known {
     sightings: Vec<(Digest, Timestamp)>,
     seen_now: Vec<Digest>,
     dropped: Vec<Digest>,
+    /// It is written.
     is_changed: bool,
+    /// Its data is another one, or was in between.
+    has_new_data: bool,
 }
 
 pub(super) async fn upsert(tx: &Tx<'_>, batch: &Upsert) -> Result<Upserted, Fail> {
@@ -145,6 +148,7 @@ impl Known {
             seen_now: Vec::new(),
             dropped: Vec::new(),
             is_changed: true,
+            has_new_data: true,
         };
         known.remember(item.data_hash, sightings_max, now);
         known
@@ -168,6 +172,7 @@ impl Known {
             seen_now: Vec::new(),
             dropped: Vec::new(),
             is_changed: false,
+            has_new_data: false,
         })
     }
 
@@ -186,6 +191,7 @@ impl Known {
         }
         self.data = data;
         self.data_hash = hash;
+        self.has_new_data = true;
         if rediscovery.on_update == OnUpdate::Reprocess && !self.cancelled {
             let roots = Bits(dag.all()).filter(|bit| dag.needs(*bit) == 0).map(StageBit::mask).fold(0, |a, b| a | b);
             let redo = roots & (self.masks.done | self.masks.skipped) & !self.masks.live;
@@ -310,7 +316,8 @@ async fn update(tx: &Tx<'_>, job: JobId, dag: &Dag, known: &[Known], enqueued: &
     }
     let Columns { priorities, hashes, seen, data } = Columns::of(known);
     let ids: Vec<i64> = known.iter().filter_map(|item| item.id).map(|id| id.0).collect();
-    tx.execute(UPDATE, &[&ids, &priorities, &hashes, &seen, &data, &tx.now().0]).await?;
+    let new: Vec<bool> = known.iter().map(|item| item.has_new_data).collect();
+    tx.execute(UPDATE, &[&ids, &priorities, &hashes, &seen, &data, &new, &tx.now().0]).await?;
     let mut redone = Vec::new();
     for item in known.iter().filter(|item| item.redo != 0) {
         let Some(id) = item.id else { continue };

@@ -10,10 +10,11 @@ use gristmill_model::{
 };
 
 use super::fail::Fail;
-use super::record::{ItemState, set_masks_alone};
+use super::record::{ItemState, Skips, set_masks_alone};
 use super::tx::{Lock, Tx};
 use super::write::Enqueued;
 use crate::Error;
+use crate::advance;
 use crate::records::{JobRegistration, RegisteredJob, RegisteredStage, StageRegistration};
 
 pub(super) async fn register(tx: &Tx<'_>, job: &JobRegistration) -> Result<RegisteredJob, Fail> {
@@ -167,10 +168,14 @@ pub(super) async fn reconcile(
         }
     }
     let mut enqueued = Enqueued::default();
+    let mut skips = Skips::default();
     let mut changed = Vec::new();
     for item in &mut items {
         let before = item.masks;
         item.masks.live &= !gone.get(&item.id).copied().unwrap_or(0);
+        let before_skips = *item;
+        let (skipped, replaced) = advance::skip_along(&dag, &mut item.masks);
+        skips.push(tx, &before_skips, skipped, replaced, |_| None);
         let released = if item.cancelled { 0 } else { dag.runnable(item.masks) };
         for bit in Bits(released) {
             enqueued.push(tx, item, bit, None);
@@ -182,6 +187,7 @@ pub(super) async fn reconcile(
         // The status is recounted as a whole when the DAG changes, because `all` is in it.
         tx.count_reconciled(job, ItemStatus::of(item.masks, dag.all(), item.cancelled));
     }
+    skips.write_alone(tx).await?;
     enqueued.write_alone(tx).await?;
     set_masks_alone(tx, &changed.iter().collect::<Vec<_>>()).await?;
     let next = items.last().map(|item| item.id).filter(|_| items.len() == limit as usize);

@@ -9,7 +9,7 @@ use gristmill_model::{ItemId, ItemStatus, JobId, OperationId, StageId, StageKey,
 use serde_json::{Value, json};
 use tokio_postgres::Row;
 
-use super::dead::{count, dead};
+use super::dead::{count, dead, last};
 use super::events::Noted;
 use super::fail::Fail;
 use super::record::{ItemState, LOCK_ITEMS, set_masks_alone};
@@ -151,14 +151,20 @@ pub(super) async fn step(tx: &Tx<'_>, id: OperationId, limit: u32, now: Timestam
     let which = filter::from_json(job, &operation.filter)?;
     let found = dead(tx, &which, operation.position, wanted, false).await?;
     let redriven = redrive(tx, id, job, &found).await?;
-    operation.position = found.last().map_or(operation.position, |row| row.key);
+    let is_short = found.len() < wanted as usize;
+    operation.position = if is_short {
+        // All was looked at, what belongs to cancelled items too.
+        last(tx, &which, operation.position).await?.max(found.last().map_or(operation.position, |row| row.key))
+    } else {
+        found.last().map_or(operation.position, |row| row.key)
+    };
     operation.row.done += redriven;
     if let Some(rate) = rate.filter(|_| redriven > 0) {
         let pause = (redriven as f64 / rate * MICROS_PER_SECOND) as i64;
         operation.row.next_at = Timestamp(now.0.max(next_at.0).saturating_add(pause));
     }
     operation.row.updated_at = now;
-    if found.len() < wanted as usize || operation.row.done >= most {
+    if is_short || operation.row.done >= most {
         operation.row.state = OperationState::Done;
         note(tx, &operation.row, "operation.done", &json!({ "done": operation.row.done })).await?;
     }

@@ -129,8 +129,9 @@ pub(super) struct Batch<'a> {
     outcomes: Outcomes<'a>,
     waits: Waits,
     enqueued: Enqueued,
-    skipped: Vec<i64>,
-    replaced: Vec<i64>,
+    skips: Skips,
+    /// The versions of the results that this batch writes.
+    versions: HashMap<i64, i64>,
     settled: BTreeMap<i64, i64>,
     /// How many stages became ready.
     pub(super) released: u64,
@@ -214,6 +215,7 @@ impl<'a> Batch<'a> {
         tx.count_stage(taken.stage, state, 1);
         if state == State::Done {
             tx.count_version(completion.version.0, 1);
+            self.versions.insert(key.0, completion.version.0);
         }
         let changed = old.is_some_and(|old| is_change(old, completion, state));
         self.settle(tx, key, item, state, changed)
@@ -230,16 +232,8 @@ impl<'a> Batch<'a> {
     ) -> Result<(), Fail> {
         let dag = tx.dag(item.job)?;
         let advance = advance::settle(&dag, item.masks, item.cancelled, key.bit(), state, changed);
-        for bit in Bits(advance.skipped) {
-            self.skipped.push(StageKey::new(item.id, bit).0);
-            let stage = StageId::new(item.job, bit);
-            let was_skipped = item.masks.skipped & bit.mask() != 0;
-            if advance.replaced & bit.mask() != 0 {
-                self.replaced.push(StageKey::new(item.id, bit).0);
-                tx.count_stage(stage, State::Done, -1);
-            }
-            tx.count_stage(stage, State::Skipped, i64::from(!was_skipped));
-        }
+        let new = |key: StageKey| self.versions.get(&key.0).copied();
+        self.skips.push(tx, &item, advance.skipped, advance.replaced, new);
         for bit in Bits(advance.released) {
             let after = ItemState { masks: advance.masks, ..item };
             self.enqueued.push(tx, &after, bit, None);
@@ -248,20 +242,6 @@ impl<'a> Batch<'a> {
         tx.count_item(item.job, item.id, Some(advance.was), Some(advance.is));
         item.masks = advance.masks;
         self.set(item);
-        Ok(())
-    }
-
-    /// Results that give way to being skipped along leave the counters. Those written by this very batch were counted
-    /// with it.
-    async fn forget_replaced(&self, tx: &Tx<'_>) -> Result<(), Fail> {
-        if self.replaced.is_empty() {
-            return Ok(());
-        }
-        for row in tx.query(OLD_RESULTS, &[&self.replaced]).await? {
-            if let (Some(version), true) = (row.get::<_, Option<i64>>(2), row.get::<_, bool>(4)) {
-                tx.count_version(version, -1);
-            }
-        }
         Ok(())
     }
 
@@ -274,7 +254,7 @@ impl<'a> Batch<'a> {
 
     /// Prepares what is to be written.
     pub(super) async fn prepare(mut self, tx: &Tx<'_>) -> Result<Ready<'a>, Fail> {
-        self.forget_replaced(tx).await?;
+        self.skips.forget_replaced(tx).await?;
         self.changed.sort_unstable();
         self.changed.dedup();
         let statements = tx.prepare_all([SET_MASKS, SKIP_THROUGH, END_LEASES, SHRINK_LEASES]).await?;
@@ -298,7 +278,7 @@ impl Ready<'_> {
             batch.attempts.write(tx, &rows.attempts),
             batch.costs.write(tx, &rows.costs),
             batch.outcomes.write(tx, rows),
-            batch.write_skipped(tx, skip),
+            batch.skips.write(tx, skip),
             batch.waits.write(tx, &rows.waits),
             batch.enqueued.write(tx, &rows.enqueue),
             batch.write_masks(tx, masks),
@@ -317,13 +297,6 @@ impl Batch<'_> {
         set_masks(tx, statement, &items).await
     }
 
-    async fn write_skipped(&self, tx: &Tx<'_>, statement: &Statement) -> Result<(), Fail> {
-        if !self.skipped.is_empty() {
-            tx.run(statement, &[&self.skipped, &tx.now().0]).await?;
-        }
-        Ok(())
-    }
-
     /// Counts members of leases as settled, and ends a lease with its last one.
     async fn write_leases(&self, tx: &Tx<'_>, end: &Statement, shrink: &Statement) -> Result<(), Fail> {
         let (fences, n): (Vec<i64>, Vec<i64>) = self.settled.iter().unzip();
@@ -333,6 +306,66 @@ impl Batch<'_> {
         let parameters: super::tx::Parameters<'_> = &[&fences, &n];
         try_join!(tx.run(end, parameters), tx.run(shrink, parameters))?;
         Ok(())
+    }
+}
+
+/// Stages that are skipped along, in place of the results that they had.
+#[derive(Default)]
+pub(super) struct Skips {
+    keys: Vec<i64>,
+    replaced: Vec<i64>,
+}
+
+impl Skips {
+    /// Skips stages of an item along, of which some had a result. `new`: the version of one that is not written yet.
+    pub(super) fn push(
+        &mut self,
+        tx: &Tx<'_>,
+        item: &ItemState,
+        skipped: u64,
+        replaced: u64,
+        new: impl Fn(StageKey) -> Option<i64>,
+    ) {
+        for bit in Bits(skipped) {
+            let (key, stage) = (StageKey::new(item.id, bit), StageId::new(item.job, bit));
+            self.keys.push(key.0);
+            if replaced & bit.mask() != 0 {
+                tx.count_stage(stage, State::Done, -1);
+                match new(key) {
+                    Some(version) => tx.count_version(version, -1),
+                    None => self.replaced.push(key.0),
+                }
+            }
+            let was_skipped = item.masks.skipped & bit.mask() != 0;
+            tx.count_stage(stage, State::Skipped, i64::from(!was_skipped));
+        }
+    }
+
+    /// Takes the results that give way out of the counters.
+    pub(super) async fn forget_replaced(&self, tx: &Tx<'_>) -> Result<(), Fail> {
+        if self.replaced.is_empty() {
+            return Ok(());
+        }
+        for row in tx.query(OLD_RESULTS, &[&self.replaced]).await? {
+            if let (Some(version), true) = (row.get::<_, Option<i64>>(2), row.get::<_, bool>(4)) {
+                tx.count_version(version, -1);
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&self, tx: &Tx<'_>, statement: &Statement) -> Result<(), Fail> {
+        if !self.keys.is_empty() {
+            tx.run(statement, &[&self.keys, &tx.now().0]).await?;
+        }
+        Ok(())
+    }
+
+    /// As `write`, for what is not sent together with anything.
+    pub(super) async fn write_alone(&self, tx: &Tx<'_>) -> Result<(), Fail> {
+        self.forget_replaced(tx).await?;
+        let statement = tx.prepare(SKIP_THROUGH).await?;
+        self.write(tx, &statement).await
     }
 }
 

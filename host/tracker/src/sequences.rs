@@ -9,6 +9,8 @@ mod operations;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::available_parallelism;
 
 use gristmill_test_postgres::{Database, Server};
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
@@ -37,35 +39,55 @@ impl Home for memory::Place {
 }
 
 /// Makes an empty tracker.
-pub(crate) type Fresh<'a> = &'a dyn Fn() -> Box<dyn Home>;
+pub(crate) type Fresh<'a> = &'a (dyn Fn() -> Box<dyn Home> + Sync);
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect("a number"))
 }
 
-/// Runs its share of the sequences on a backend and on the model.
-pub(crate) fn compare_with_model(backend: &'static str, fresh: Fresh<'_>, share: u64) {
+/// Runs the sequences on a backend and on the model, on every core.
+pub(crate) fn compare_with_model(backend: &'static str, fresh: Fresh<'_>) {
     let first = number("GRISTMILL_SEED").unwrap_or_else(|| RandomState::new().hash_one(backend) >> 16);
-    let count = number("GRISTMILL_SEQUENCES").map_or(SEQUENCES / share, |count| count.div_ceil(share));
-    for seed in first..first + count {
-        let mut bytes = [0; 32];
-        bytes[..8].copy_from_slice(&seed.to_le_bytes());
-        let config = Config { cases: 1, failure_persistence: None, max_shrink_iters: SHRINK_MAX, ..Config::default() };
-        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-        let result = TestRunner::new_with_rng(config, rng)
-            .run(&sequence(), |ops| block_on(run(backend, fresh, &ops)).map_err(TestCaseError::fail));
-        match result {
-            Ok(()) => {}
-            Err(TestError::Fail(reason, ops)) => {
-                let ops: Vec<String> = ops.iter().map(|op| format!("    {op:?}")).collect();
-                panic!(
-                    "{backend} differs from the model: {reason}\nafter\n{}\nReplay with \
-                     GRISTMILL_SEED={seed} GRISTMILL_SEQUENCES=1",
-                    ops.join("\n")
-                );
+    let end = first + number("GRISTMILL_SEQUENCES").unwrap_or(SEQUENCES);
+    let next = AtomicU64::new(first);
+    let work = || {
+        while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < end) {
+            if let Err(difference) = compare_one(backend, fresh, seed) {
+                // The others need not go on.
+                next.store(end, Ordering::Relaxed);
+                return Err(difference);
             }
-            Err(TestError::Abort(reason)) => panic!("seed {seed}: {reason}"),
         }
+        Ok(())
+    };
+    let workers = available_parallelism().map_or(1, usize::from);
+    let results: Vec<Result<(), String>> = std::thread::scope(|scope| {
+        let started: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        started.into_iter().map(|worker| worker.join().expect("no panic")).collect()
+    });
+    let differences: Vec<String> = results.into_iter().filter_map(Result::err).collect();
+    assert!(differences.is_empty(), "{}", differences.join("\n\n"));
+}
+
+/// Runs the sequence of a seed, and makes it smaller if the two differ. The error is that smaller one.
+fn compare_one(backend: &'static str, fresh: Fresh<'_>, seed: u64) -> Result<(), String> {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let config = Config { cases: 1, failure_persistence: None, max_shrink_iters: SHRINK_MAX, ..Config::default() };
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let result = TestRunner::new_with_rng(config, rng)
+        .run(&sequence(), |ops| block_on(run(backend, fresh, &ops)).map_err(TestCaseError::fail));
+    match result {
+        Ok(()) => Ok(()),
+        Err(TestError::Fail(reason, ops)) => {
+            let ops: Vec<String> = ops.iter().map(|op| format!("    {op:?}")).collect();
+            Err(format!(
+                "{backend} differs from the model: {reason}\nafter\n{}\nReplay with GRISTMILL_SEED={seed} \
+                 GRISTMILL_SEQUENCES=1",
+                ops.join("\n")
+            ))
+        }
+        Err(TestError::Abort(reason)) => Err(format!("seed {seed}: {reason}")),
     }
 }
 
@@ -125,7 +147,7 @@ impl Home for Folder {
 
 #[test]
 fn sqlite_does_what_the_model_does() {
-    compare_with_model("sqlite", &|| Box::new(Folder::new()), 1);
+    compare_with_model("sqlite", &|| Box::new(Folder::new()));
 }
 
 /// Postgres, in databases that are emptied and used again: to make one takes longer than a sequence.
@@ -163,5 +185,5 @@ impl Home for Emptied {
 
 #[test]
 fn postgres_does_what_the_model_does() {
-    compare_with_model("postgres", &|| Box::new(Emptied::new()), 5);
+    compare_with_model("postgres", &|| Box::new(Emptied::new()));
 }

@@ -106,7 +106,8 @@ impl World {
         let mut result = self.results.remove(&key).expect("a dead stage");
         let history = result.last_attempt;
         if result.output.is_some() {
-            (result.state, result.stale, result.reason) = (State::Done, true, None);
+            (result.state, result.stale) = (State::Done, true);
+            (result.reason, result.error) = (None, None);
             self.results.insert(key, result);
         }
         if self.may_run(item, dead.key.bit()) {

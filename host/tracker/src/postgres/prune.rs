@@ -30,7 +30,7 @@ const ITEMS: &str = "SELECT id, job_id = $1 AND live = 0
         AND id < (SELECT max(id) FROM items), false
     FROM items WHERE id > $3 ORDER BY id LIMIT $4";
 const RESULTS: &str = "SELECT settled.key, job_id = $1 AND settled_at < $2
-        AND EXISTS (SELECT FROM stages WHERE stages.id = (job_id << 6) | (settled.key & 63) AND retired_at IS NOT NULL),
+        AND EXISTS (SELECT FROM stages WHERE stages.id = (items.job_id << 6) | (settled.key & 63) AND retired_at IS NOT NULL),
         false
     FROM item_stages AS settled JOIN items ON items.id = settled.key >> 6
     WHERE settled.key > $3 ORDER BY settled.key LIMIT $4";
@@ -219,7 +219,7 @@ async fn prune_results(tx: &Tx<'_>, prune: &Prune) -> Result<u64, Fail> {
     const FORGET: &str = "DELETE FROM item_stages USING items WHERE items.id = item_stages.key >> 6
         AND item_stages.key = ANY ($1) AND job_id = $2 AND settled_at < $3
         AND EXISTS (SELECT FROM stages
-            WHERE stages.id = (job_id << 6) | (item_stages.key & 63) AND retired_at IS NOT NULL)
+            WHERE stages.id = (items.job_id << 6) | (item_stages.key & 63) AND retired_at IS NOT NULL)
         RETURNING item_stages.key, state, CASE WHEN output IS NOT NULL THEN version_id END";
     let mut ids: Vec<i64> = prune.numbers.iter().map(|key| StageKey(*key).item().0).collect();
     ids.sort_unstable();

@@ -6,21 +6,26 @@
 mod bed;
 mod ceilings;
 mod history;
+mod hosts;
 mod measure;
+mod report;
 
 use std::path::PathBuf;
 use std::thread::available_parallelism;
 
-use gristmill_tracker::Synchronous;
+use gristmill_tracker::{Error, Scratch, Synchronous};
+use serde::Serialize;
 
 use self::bed::{Bed, Plan};
-use self::history::{Grown, grown};
-use self::measure::{Measured, measure};
+use self::history::grown;
+use self::hosts::shared;
+use self::measure::measure;
+use self::report::{medians, ratios};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::format::{bytes, count};
-use crate::table::{Column, Table};
+use crate::format::count;
+use crate::place::Place;
 
 /// Measure how fast this machine runs jobs, beside what it could do at most
 ///
@@ -28,18 +33,22 @@ use crate::table::{Column, Table};
 /// settled with a result of 100 bytes. Beside it, in the same process, the two ceilings: (a) the same writes to the
 /// same schema by bare statements, in batches as large as the host's, and nothing run; (b) the same component called as
 /// often, and nothing written. Compare ratios: machines differ, and drift.
+///
+/// With --tracker postgres://... several hosts share that database, which must have no tracker yet and has none
+/// afterwards; (a) is then one connection that writes batches of 256. Whatever else the server's machine does counts.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   gristmill bench
   gristmill bench --items 100000 --runs 5
   gristmill bench --history 1000000
+  gristmill bench --tracker postgres://me@localhost/empty --hosts 2
 
 With --json, one line a run: executions_per_second, discovered_per_second, cpu_micros_per_execution, latency_p50_ms, \
                         latency_p99_ms (from ready to settled), mean_batch, memory_bytes_max, database_bytes, \
                         writes_ceiling_per_second (a), sandbox_ceiling_per_second (b), ratio_to_writes, \
                         ratio_to_sandbox; with --history two lines a run, of the empty tracker and the grown one: history, \
                         executions_per_second, discovered_per_second, rediscovered_per_second, claim_micros, \
-                        database_bytes.")]
+                        database_bytes; on Postgres: hosts, and what is measured there.")]
 pub(crate) struct Args {
     /// How many items
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
@@ -49,11 +58,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     history: Option<u32>,
 
+    /// How many hosts share a Postgres database
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
+    hosts: u8,
+
     /// How often to measure: the difference between runs is the noise of this machine
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
 
-    /// How many attempts run at once [default: one a core]
+    /// How many attempts run at once, of all hosts together [default: one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
 
@@ -68,7 +81,51 @@ pub(crate) struct Args {
 
 pub(crate) fn bench(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let workers = args.workers.map_or_else(|| available_parallelism().map_or(1, usize::from), usize::from);
-    let (mut runs, mut pairs) = (Vec::new(), Vec::new());
+    let work = format!("{} items, 3 stages, {workers} threads", count(u64::from(args.items)));
+    // Only what the command line names: the environment names where people work.
+    let place = context.tracker.as_deref().map(Place::parse).transpose()?;
+    match (place, args.history) {
+        (Some(Place::Folder(_)), _) => Err(Failure::new(Exit::Usage, "a data folder cannot be measured")
+            .hint("leave `--tracker` out: the bench makes data folders of its own, in `--folder`")),
+        (Some(Place::Postgres(_)), Some(_)) => {
+            Err(Failure::new(Exit::Usage, "a history is made on SQLite alone")
+                .hint("leave `--history` or `--tracker` out"))
+        }
+        (Some(Place::Postgres(url)), None) => {
+            let scratch = Scratch::take(&url).map_err(not_empty)?;
+            let hosts = usize::from(args.hosts);
+            let runs = measured(args, workers, context, |bed| Ok([shared(bed, &scratch, hosts)?]))?;
+            let title = format!("{work}, {hosts} hosts on one Postgres");
+            report(context, &title, || medians(&hosts::LINES, &runs))
+        }
+        (None, Some(history)) => {
+            let pairs = measured(args, workers, context, |bed| Ok([grown(bed, 0)?, grown(bed, history)?]))?;
+            let past = count(u64::from(history));
+            let title = format!("{work}, synchronous=FULL; with {past} finished items before");
+            report(context, &title, || ratios(["empty", "grown"], &history::LINES, &pairs))
+        }
+        (None, None) => {
+            let runs = measured(args, workers, context, |bed| Ok([measure(bed)?]))?;
+            report(context, &format!("{work}, synchronous=FULL"), || medians(&measure::LINES, &runs))
+        }
+    }
+}
+
+fn not_empty(error: Error) -> Failure {
+    match error {
+        Error::NotEmpty(_) => Failure::from(error).hint("name a database without a tracker: what is in it would be deleted; if a bench was killed there, `DROP SCHEMA gristmill CASCADE`"),
+        other => other.into(),
+    }
+}
+
+/// Measures as often as it is asked for, each time in a folder of its own.
+fn measured<T: Serialize, const N: usize>(
+    args: &Args,
+    workers: usize,
+    context: &Context,
+    measure: impl Fn(&Bed) -> Result<[T; N], gristmill_scheduler::Error>,
+) -> Result<Vec<[T; N]>, Failure> {
+    let mut runs = Vec::new();
     for _ in 0..args.runs {
         let parent = args.folder.clone().unwrap_or_else(std::env::temp_dir);
         let folder = tempfile::tempdir_in(&parent).map_err(|error| {
@@ -82,118 +139,18 @@ pub(crate) fn bench(args: &Args, context: &Context) -> Result<Exit, Failure> {
             synchronous: Synchronous::Full,
             folder: folder.path().to_owned(),
         };
-        let bed = Bed::new(plan)?;
-        if let Some(items) = args.history {
-            let pair = (grown(&bed, 0)?, grown(&bed, items)?);
-            if context.out.json {
-                context.out.records([&pair.0, &pair.1])?;
-            }
-            pairs.push(pair);
-            continue;
-        }
-        let measured = measure(&bed)?;
+        let measured = measure(&Bed::new(plan)?)?;
         if context.out.json {
-            context.out.records([&measured])?;
+            context.out.records(&measured)?;
         }
         runs.push(measured);
     }
-    match args.history {
-        _ if context.out.json => {}
-        Some(history) => context.out.line(describe_history(history, args.items, workers, &pairs))?,
-        None => context.out.line(describe(args.items, workers, &runs))?,
+    Ok(runs)
+}
+
+fn report(context: &Context, title: &str, table: impl FnOnce() -> String) -> Result<Exit, Failure> {
+    if !context.out.json {
+        context.out.line(format!("{title}\n\n{}", table()))?;
     }
     Ok(Exit::Ok)
-}
-
-/// What is measured, how it is read off a run, and how it is shown.
-type Line = (&'static str, fn(&Measured) -> f64, fn(f64) -> String);
-
-const LINES: [Line; 12] = [
-    ("stage executions/s", |run| run.executions_per_second, whole),
-    ("  (a) the writes alone", |run| run.writes_ceiling_per_second, whole),
-    ("  (b) the sandbox alone", |run| run.sandbox_ceiling_per_second, whole),
-    ("  ratio to (a)", |run| run.ratio_to_writes, hundredths),
-    ("  ratio to (b)", |run| run.ratio_to_sandbox, hundredths),
-    ("CPU a stage execution, µs", |run| run.cpu_micros_per_execution, tenths),
-    ("discovered items/s", |run| run.discovered_per_second, whole),
-    ("ready to settled, p50, ms", |run| run.latency_p50_ms, tenths),
-    ("ready to settled, p99, ms", |run| run.latency_p99_ms, tenths),
-    ("mean batch", |run| run.mean_batch as f64, whole),
-    ("peak memory of the process", |run| run.memory_bytes_max as f64, size),
-    ("database", |run| run.database_bytes as f64, size),
-];
-
-fn describe(items: u32, workers: usize, runs: &[Measured]) -> String {
-    let title = format!("{} items, 3 stages, {workers} threads, synchronous=FULL", count(u64::from(items)));
-    let names: Vec<String> = (1..=runs.len()).map(|run| format!("run {run}")).collect();
-    let columns = names.iter().map(|name| (name.as_str(), Column::Number));
-    let mut table = Table::new([("", Column::Word), ("median", Column::Number)].into_iter().chain(columns));
-    for (name, value, show) in LINES {
-        let values: Vec<f64> = runs.iter().map(value).collect();
-        let shown = values.iter().map(|value| show(*value));
-        table.row([name.to_owned(), show(median(&values))].into_iter().chain(shown));
-    }
-    format!("{title}\n\n{}", table.render())
-}
-
-type GrownLine = (&'static str, fn(&Grown) -> f64, fn(f64) -> String);
-
-const GROWN_LINES: [GrownLine; 5] = [
-    ("stage executions/s", |run| run.executions_per_second, whole),
-    ("discovered items/s, new", |run| run.discovered_per_second, whole),
-    ("discovered items/s, unchanged", |run| run.rediscovered_per_second, whole),
-    ("a claim of 64, µs", |run| run.claim_micros, whole),
-    ("database", |run| run.database_bytes as f64, size),
-];
-
-/// The medians of both trackers, and the ratio in each run.
-fn describe_history(history: u32, items: u32, workers: usize, pairs: &[(Grown, Grown)]) -> String {
-    let (items, past) = (count(u64::from(items)), count(u64::from(history)));
-    let title =
-        format!("{items} items, 3 stages, {workers} threads, synchronous=FULL; with {past} finished items before");
-    let names: Vec<String> = (1..=pairs.len()).map(|run| format!("ratio {run}")).collect();
-    let columns = [("empty", Column::Number), ("grown", Column::Number)];
-    let ratios = names.iter().map(|name| (name.as_str(), Column::Number));
-    let mut table = Table::new([("", Column::Word)].into_iter().chain(columns).chain(ratios));
-    for (name, value, show) in GROWN_LINES {
-        let (empty, grown): (Vec<f64>, Vec<f64>) =
-            pairs.iter().map(|(empty, grown)| (value(empty), value(grown))).unzip();
-        let ratios = empty.iter().zip(&grown).map(|(empty, grown)| hundredths(grown / empty));
-        let medians = [name.to_owned(), show(median(&empty)), show(median(&grown))];
-        table.row(medians.into_iter().chain(ratios));
-    }
-    format!("{title}\n\n{}", table.render())
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
-}
-
-fn whole(value: f64) -> String {
-    count(value as u64)
-}
-
-fn tenths(value: f64) -> String {
-    format!("{value:.1}")
-}
-
-fn hundredths(value: f64) -> String {
-    format!("{value:.2}")
-}
-
-fn size(value: f64) -> String {
-    bytes(value as u64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_median_is_the_one_in_the_middle() {
-        assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
-        assert!((median(&[7.0]) - 7.0).abs() < f64::EPSILON);
-    }
 }

@@ -6,6 +6,7 @@
 
 mod advance;
 mod archive;
+mod ceiling;
 #[cfg(test)]
 mod conformance;
 mod copy;
@@ -22,9 +23,10 @@ mod sqlite;
 pub mod tables;
 mod tracker;
 
+pub use ceiling::Ceiling;
 pub use copy::{Copied, CopyProgress, copy, refuse_hosts_at_work};
 pub use error::Error;
-pub use postgres::{Access, PostgresCeiling, PostgresOptions, PostgresTracker, Time};
+pub use postgres::{Access, PostgresOptions, PostgresTracker, Scratch, Time};
 pub use records::{
     AttemptRow, AttemptsFilter, Cancel, Cancelled, Claim, ClaimRequest, Completion, DIFFERENCES_MAX, DeadFilter,
     DeadRow, Difference, EventRow, EventsFilter, Examination, Expired, ExpiredPage, HostInfo, ItemDetail, ItemRow,
@@ -34,5 +36,5 @@ pub use records::{
     Upstream,
 };
 pub use retention::{Pruned, Pruning, PruningPosition, count_expired, prune};
-pub use sqlite::{Ceiling, History, SqliteOptions, SqliteReader, SqliteTracker, Swept, Synchronous, backup, restore};
+pub use sqlite::{History, SqliteOptions, SqliteReader, SqliteTracker, Swept, Synchronous, backup, restore};
 pub use tracker::{BoxFuture, Reader, Tracker};

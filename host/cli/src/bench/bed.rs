@@ -56,6 +56,11 @@ impl Bed {
         Ok(Self { plan, sandbox: Sandbox::new(settings)?, clock })
     }
 
+    /// How many stage executions it takes until everything is done.
+    pub(crate) fn executions(&self) -> u64 {
+        u64::from(self.plan.items) * STAGES.len() as u64
+    }
+
     /// How a host of this bench runs.
     pub(crate) fn options(&self, store: Store, workers: usize) -> HostOptions {
         HostOptions {

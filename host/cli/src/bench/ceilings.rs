@@ -11,18 +11,22 @@ use gristmill_tracker::{Ceiling, SqliteOptions};
 
 use super::bed::{Bed, OUTPUT_BYTES, STAGES, rate};
 
-/// Ceiling (a): the same writes to the same schema by bare statements, in batches as large as the host's.
-pub(crate) fn writes_ceiling(bed: &Bed, batch: u64) -> Result<f64, Error> {
-    let (plan, clock) = (&bed.plan, bed.clock.as_ref());
-    let ceiling = Ceiling {
-        items: plan.items,
+/// How many bare writes are made, `batch` stage executions a transaction.
+pub(crate) fn ceiling(bed: &Bed, batch: u64) -> Ceiling {
+    Ceiling {
+        items: bed.plan.items,
         stages: STAGES.len() as u8,
         batch: u32::try_from(batch).unwrap_or(u32::MAX),
         output_bytes: OUTPUT_BYTES,
-    };
+    }
+}
+
+/// Ceiling (a): the same writes to the same schema by bare statements, in batches as large as the host's.
+pub(crate) fn writes_ceiling(bed: &Bed, batch: u64) -> Result<f64, Error> {
+    let (plan, clock) = (&bed.plan, bed.clock.as_ref());
     let options = SqliteOptions { synchronous: plan.synchronous };
-    let took = ceiling.run(&plan.folder.join("ceiling"), options, clock)?;
-    Ok(rate(u64::from(plan.items) * STAGES.len() as u64, took))
+    let took = ceiling(bed, batch).on_sqlite(&plan.folder.join("ceiling"), options, clock)?;
+    Ok(rate(bed.executions(), took))
 }
 
 /// Ceiling (b): the same component called as often, a fresh instance each, on as many threads, with no tracker.

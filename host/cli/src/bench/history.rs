@@ -7,6 +7,7 @@ use gristmill_tracker::{History, SqliteOptions, SqliteTracker};
 use serde::Serialize;
 
 use super::bed::{Bed, OUTPUT_BYTES, rate, runtime};
+use super::report::{Line, size, whole};
 
 /// One tracker. Times in seconds, sizes in bytes.
 #[derive(Clone, Debug, Serialize)]
@@ -18,6 +19,14 @@ pub(crate) struct Grown {
     pub(crate) claim_micros: f64,
     pub(crate) database_bytes: u64,
 }
+
+pub(crate) const LINES: [Line<Grown>; 5] = [
+    ("stage executions/s", |run| run.executions_per_second, whole),
+    ("discovered items/s, new", |run| run.discovered_per_second, whole),
+    ("discovered items/s, unchanged", |run| run.rediscovered_per_second, whole),
+    ("a claim of 64, µs", |run| run.claim_micros, whole),
+    ("database", |run| run.database_bytes as f64, size),
+];
 
 /// Measures on a tracker with `history` finished items.
 pub(crate) fn grown(bed: &Bed, history: u32) -> Result<Grown, Error> {

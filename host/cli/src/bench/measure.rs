@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::bed::{Bed, rate, runtime};
 use super::ceilings::{sandbox_ceiling, writes_ceiling};
+use super::report::{Line, hundredths, size, tenths, whole};
 
 /// One run, the host beside its ceilings. Times in seconds, sizes in bytes.
 #[derive(Clone, Debug, Serialize)]
@@ -29,6 +30,21 @@ pub(crate) struct Measured {
     pub(crate) ratio_to_writes: f64,
     pub(crate) ratio_to_sandbox: f64,
 }
+
+pub(crate) const LINES: [Line<Measured>; 12] = [
+    ("stage executions/s", |run| run.executions_per_second, whole),
+    ("  (a) the writes alone", |run| run.writes_ceiling_per_second, whole),
+    ("  (b) the sandbox alone", |run| run.sandbox_ceiling_per_second, whole),
+    ("  ratio to (a)", |run| run.ratio_to_writes, hundredths),
+    ("  ratio to (b)", |run| run.ratio_to_sandbox, hundredths),
+    ("CPU a stage execution, µs", |run| run.cpu_micros_per_execution, tenths),
+    ("discovered items/s", |run| run.discovered_per_second, whole),
+    ("ready to settled, p50, ms", |run| run.latency_p50_ms, tenths),
+    ("ready to settled, p99, ms", |run| run.latency_p99_ms, tenths),
+    ("mean batch", |run| run.mean_batch as f64, whole),
+    ("peak memory of the process", |run| run.memory_bytes_max as f64, size),
+    ("database", |run| run.database_bytes as f64, size),
+];
 
 /// Measures once.
 pub(crate) fn measure(bed: &Bed) -> Result<Measured, Error> {

@@ -9,11 +9,10 @@ use futures_util::try_join;
 use gristmill_model::{Clock, JobId, StageBit, StageId, Timestamp};
 use tokio_postgres::{Client, Statement};
 
-use super::Access;
-use super::connect::{Address, SETUP};
 use super::fail::Fail;
+use super::scratch::Scratch;
 use super::tx::Parameters;
-use crate::Error;
+use crate::{Ceiling, Error};
 
 const JOB: JobId = JobId(1);
 /// How many stage executions a lease.
@@ -40,40 +39,17 @@ const COUNT: &str = "INSERT INTO stage_counts AS c (stage_id, state, slot, n)
     SELECT $1, state, 0, 1 FROM unnest(ARRAY[1, 2, 4]) AS state
     ON CONFLICT (stage_id, state, slot) DO UPDATE SET n = c.n + excluded.n";
 
-/// A run of bare writes: `items` items through `stages` chained stages.
-#[derive(Clone, Copy, Debug)]
-pub struct PostgresCeiling {
-    /// How many items.
-    pub items: u32,
-    /// How many stages each.
-    pub stages: u8,
-    /// How many stage executions a transaction.
-    pub batch: u32,
-    /// How many bytes of output each.
-    pub output_bytes: usize,
-}
-
-impl PostgresCeiling {
+impl Ceiling {
     /// Writes it all into an empty database. Returns the time that the stage executions took, discovery apart.
     ///
     /// # Errors
     /// If the database cannot be reached or written.
-    pub fn run(&self, url: &str, clock: &dyn Clock) -> Result<Duration, Error> {
-        let address = Address::parse(url)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Error::Sql(error.to_string()))?;
-        runtime.block_on(self.run_at(&address, clock)).map_err(|fail| match fail {
-            Fail::Refused(error) => error,
-            Fail::Broken(why) | Fail::Again(why) => Error::Unreachable { place: address.place.clone(), why },
-        })
+    pub fn on_postgres(&self, scratch: &Scratch, clock: &dyn Clock) -> Result<Duration, Error> {
+        scratch.work(clock, async |client| self.write(client, clock).await)
     }
 
-    async fn run_at(&self, address: &Address, clock: &dyn Clock) -> Result<Duration, Fail> {
-        let (client, connection) = address.open().await?;
-        let driven = tokio::spawn(connection);
-        super::migrate::migrate(&client, Access::Host, &address.place, clock.now()).await?;
-        client.batch_execute(SETUP).await?;
-        let writes = Writes::prepare(&client, "x".repeat(self.output_bytes)).await?;
+    async fn write(&self, client: &Client, clock: &dyn Clock) -> Result<Duration, Fail> {
+        let writes = Writes::prepare(client, "x".repeat(self.output_bytes)).await?;
         let now = clock.now();
         client.execute(DISCOVER, &[&i64::from(self.items), &now.0, &&[0u8; 32][..]]).await?;
         let items: Vec<i64> = (1..=i64::from(self.items)).collect();
@@ -82,13 +58,10 @@ impl PostgresCeiling {
         let started = clock.now();
         for bit in 0..self.stages {
             for batch in items.chunks(self.batch.max(1) as usize) {
-                writes.execute(&client, batch, StageBit(bit), self.stages, clock.now()).await?;
+                writes.execute(client, batch, StageBit(bit), self.stages, clock.now()).await?;
             }
         }
-        let took = clock.now().since(started);
-        drop(client);
-        let _ = driven.await;
-        Ok(took)
+        Ok(clock.now().since(started))
     }
 }
 

@@ -79,10 +79,13 @@ const LEASES: &str = differences!(
         ON held.fence = leases.fence
      WHERE open <> coalesce(held.n, 0)"
 );
+/// Attempts are deleted from the oldest of a job on: one that is missing behind its oldest was lost.
 const RESULT_WITHOUT_ATTEMPT: &str = differences!(
-    "SELECT 'key ' || key AS place, 'attempt ' || last_attempt AS found, 'an attempt that is kept' AS expected
-     FROM item_stages
-     WHERE last_attempt >= (SELECT min(id) FROM attempts)
+    "SELECT 'item ' || (item_stages.key >> 6) || ', stage ' || (item_stages.key & 63) AS place,
+        'attempt ' || last_attempt AS found, 'its row' AS expected
+     FROM item_stages JOIN items ON items.id = item_stages.key >> 6
+     JOIN (SELECT stage_id >> 6 AS job, min(id) AS oldest FROM attempts GROUP BY 1) AS kept ON job = job_id
+     WHERE last_attempt >= oldest
         AND NOT EXISTS (SELECT FROM attempts WHERE attempts.id = last_attempt AND attempts.key = item_stages.key)"
 );
 

@@ -24,6 +24,7 @@ mod prune;
 mod reader;
 mod record;
 mod round;
+mod scratch;
 mod shapes;
 mod tally;
 #[cfg(test)]
@@ -36,10 +37,10 @@ use std::time::Duration;
 
 use gristmill_model::{HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
 
-pub use self::ceiling::PostgresCeiling;
 use self::core::Length;
 use self::engine::Engine;
 use self::fail::Fail;
+pub use self::scratch::Scratch;
 use self::tx::Tx;
 use self::wake::Wake;
 use crate::records::{

@@ -1,4 +1,4 @@
-//! The ceiling that `gristmill bench` compares itself with.
+//! The ceiling that a host on SQLite is compared with.
 //!
 //! Owns the writes of settle and claim as bare statements, on the real schema, in batches, by one thread: no fence is
 //! checked, no row is read, nothing is run. No host on SQLite can be faster than this. Never used by a host.
@@ -12,22 +12,9 @@ use rusqlite::{Connection, Statement};
 use super::SqliteOptions;
 use super::blobs::failed;
 use super::open::open_for_writing;
-use crate::Error;
+use crate::{Ceiling, Error};
 
 const JOB: i64 = 1;
-
-/// A run of bare writes: `items` items through `stages` chained stages.
-#[derive(Clone, Copy, Debug)]
-pub struct Ceiling {
-    /// How many items.
-    pub items: u32,
-    /// How many stages each.
-    pub stages: u8,
-    /// How many stage executions a transaction.
-    pub batch: u32,
-    /// How many bytes of output each.
-    pub output_bytes: usize,
-}
 
 impl Ceiling {
     /// Writes it all into a new database in an empty folder. Returns the time that the stage executions took,
@@ -35,7 +22,7 @@ impl Ceiling {
     ///
     /// # Errors
     /// If the folder cannot be written.
-    pub fn run(&self, data: &Path, options: SqliteOptions, clock: &dyn Clock) -> Result<Duration, Error> {
+    pub fn on_sqlite(&self, data: &Path, options: SqliteOptions, clock: &dyn Clock) -> Result<Duration, Error> {
         std::fs::create_dir_all(data).map_err(|source| failed("cannot make", data, source))?;
         let connection = open_for_writing(data, options, clock.now())?;
         self.discover(&connection, clock.now())?;

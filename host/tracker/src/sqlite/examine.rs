@@ -213,7 +213,8 @@ impl Findings {
     fn results(&mut self, connection: &Connection) -> Result<(), Error> {
         let sql = "SELECT item_stages.key, last_attempt FROM item_stages JOIN items ON items.id = item_stages.key >> 6
              JOIN (SELECT stage_id >> 6 AS job, min(id) AS oldest FROM attempts GROUP BY 1) AS kept ON job = job_id
-             WHERE last_attempt >= oldest AND NOT EXISTS (SELECT 1 FROM attempts WHERE id = last_attempt)";
+             WHERE last_attempt >= oldest AND NOT EXISTS
+                (SELECT 1 FROM attempts WHERE id = last_attempt AND attempts.key = item_stages.key)";
         self.each(connection, sql, |findings, row| {
             let key = StageKey(row.get(0)?);
             let place = format!("item {}, stage {}", key.item(), key.bit().0);

@@ -42,7 +42,6 @@ use rusqlite::Connection;
 pub use self::backup::{backup, restore};
 use self::blobs::Blobs;
 pub use self::blobs::Swept;
-pub use self::ceiling::Ceiling;
 pub use self::history_rows::History;
 pub(crate) use self::lists::STATUS_CASE;
 use self::open::HostLock;

@@ -6,11 +6,11 @@ use std::time::Duration;
 use gristmill_model::{Disposition, Outcome, Timestamp};
 use gristmill_test_postgres::Server;
 
-use super::super::PostgresOptions;
+use super::super::{PostgresOptions, Scratch};
 use super::{open, options};
 use crate::conformance::{Bench, block_on, item, stage};
 use crate::records::{ClaimRequest, Round, Settlement};
-use crate::{Reader, Tracker};
+use crate::{Ceiling, Error, Reader, Tracker};
 
 /// Runs statements, from wherever.
 pub(super) fn execute(url: &str, sql: &str) {
@@ -81,11 +81,15 @@ fn two_hosts_share_the_work_and_do_each_piece_once() {
 #[test]
 fn the_ceiling_writes_what_a_host_would() {
     let database = Server::shared().database();
-    let ceiling = crate::PostgresCeiling { items: 300, stages: 3, batch: 256, output_bytes: 64 };
-    ceiling.run(&database.url(), &gristmill_model::SystemClock).expect("a run");
+    let scratch = Scratch::take(&database.url()).expect("an empty database");
+    let ceiling = Ceiling { items: 300, stages: 3, batch: 256, output_bytes: 64 };
+    ceiling.on_postgres(&scratch, &gristmill_model::SystemClock).expect("a run");
     let count = |table: &str| database.query(&format!("SELECT count(*) FROM gristmill.{table}"));
     assert_eq!((count("attempts"), count("item_stages")), (vec!["900".to_owned()], vec!["900".to_owned()]));
     assert_eq!((count("queue"), count("leases")), (vec!["0".to_owned()], vec!["0".to_owned()]));
+    assert!(matches!(Scratch::take(&database.url()), Err(Error::NotEmpty(_))), "it holds something now");
+    drop(scratch);
+    Scratch::take(&database.url()).expect("an empty database again");
 }
 
 #[test]

@@ -24,9 +24,10 @@ pub(super) const FILE: &str = "tracker.db";
 const LOCK: &str = "host.lock";
 
 /// Forward only, numbered from 1, each in one transaction. What has landed is never edited.
-pub(super) const MIGRATIONS: [(&str, &str); 2] = [
+pub(super) const MIGRATIONS: [(&str, &str); 3] = [
     ("first", include_str!("../../migrations/sqlite/0001_first.sql")),
     ("complete", include_str!("../../migrations/sqlite/0002_complete.sql")),
+    ("ranges", include_str!("../../migrations/sqlite/0003_ranges.sql")),
 ];
 
 /// Where the database of a data folder is.

@@ -103,3 +103,30 @@ fn a_migration_that_fails_half_way_leaves_the_old_schema() {
     migrate(&mut connection, &MIGRATIONS, NOW).expect("a migration");
     assert_eq!(schema(&connection).expect("a schema"), MIGRATIONS.len() as i64);
 }
+
+#[test]
+fn a_migrated_database_refuses_what_it_always_refused() {
+    let place = Place::new();
+    let mut connection = make_first(place.path());
+    migrate(&mut connection, &MIGRATIONS, NOW).expect("a migration");
+    for (table, states) in [("queue", 1..=3), ("item_stages", 4..=6)] {
+        for state in 0..=7 {
+            let (fence, reason) = (if state == 2 { "1" } else { "NULL" }, if state == 6 { "1" } else { "NULL" });
+            let row = if table == "queue" {
+                format!("(key, stage_id, state, claim_key, due_at, fence) VALUES (6400, 64, {state}, 0, 0, {fence})")
+            } else {
+                format!(
+                    "(key, state, reason, attempts, lost, deferrals, settled_at, output)
+                     VALUES (6400, {state}, {reason}, 0, 0, 0, 0, '1')"
+                )
+            };
+            let inserted =
+                connection.execute_batch(&format!("INSERT INTO {table} {row}; DELETE FROM {table} WHERE key = 6400"));
+            assert_eq!(inserted.is_ok(), states.contains(&state), "{table}, state {state}: {inserted:?}");
+        }
+    }
+    let checked: String = connection.pragma_query_value(None, "integrity_check", |row| row.get(0)).expect("a check");
+    assert_eq!(checked, "ok");
+    let writable: i64 = connection.pragma_query_value(None, "writable_schema", |row| row.get(0)).expect("a setting");
+    assert_eq!(writable, 0, "nobody may write the schema any more");
+}

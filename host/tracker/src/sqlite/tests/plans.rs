@@ -75,3 +75,31 @@ fn plans_of_ten_thousand_items_use_their_indexes() {
 fn plans_of_a_million_items_use_their_indexes() {
     pinned(1_000_000);
 }
+
+/// `RETURNING`, a list in a CHECK and a subquery in an INSERT each make one, every time.
+#[test]
+fn no_statement_of_the_loop_makes_a_table_of_its_own() {
+    let connection = filled(1);
+    for sql in [
+        hot::CLAIM,
+        hot::HOLD,
+        hot::LEASE,
+        hot::LEASED,
+        hot::DEQUEUE,
+        hot::ATTEMPT,
+        hot::SETTLED,
+        hot::MASKS,
+        hot::SET_MASKS,
+        hot::ENQUEUE,
+        hot::INSERT,
+        hot::SIGHT,
+        hot::END_LEASE,
+        hot::SHRINK_LEASE,
+    ] {
+        let mut statement = connection.prepare(&format!("EXPLAIN {sql}")).expect("a statement");
+        let nothing = vec![rusqlite::types::Value::Null; statement.parameter_count()];
+        let steps = statement.query_map(rusqlite::params_from_iter(nothing), |row| row.get::<_, String>(1));
+        let steps: Vec<String> = steps.and_then(Iterator::collect).expect("a program");
+        assert!(!steps.is_empty() && !steps.iter().any(|step| step == "OpenEphemeral"), "{sql}\n{steps:?}");
+    }
+}

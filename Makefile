@@ -63,4 +63,4 @@ test: tools-test
 
 .PHONY: test-long
 test-long: tools-test
-	GRISTMILL_LONG=1 GRISTMILL_SEQUENCES=10000 cargo test --workspace --locked -- --nocapture
+	GRISTMILL_LONG=1 GRISTMILL_SEQUENCES=10000 cargo test --workspace --locked --no-fail-fast -- --nocapture

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::print_stdout, reason = "a test that fails shows its seed")]
 
+mod bench;
 mod clock;
 mod demo;
 mod doctor;

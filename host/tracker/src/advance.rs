@@ -1,9 +1,36 @@
-//! What a settled stage means for its item.
+//! What a settled stage means for its item, and a vanished host for an attempt.
 //!
 //! Owns the arithmetic that both backends do between reading an item's masks and writing them: which dependents are
 //! released, which are skipped along, which are stale now. Pure. Never touches a row.
 
-use gristmill_model::{Bits, Dag, ItemStatus, Masks, StageBit, State};
+use gristmill_model::{
+    Bits, Counters, Dag, Digest, ItemStatus, Masks, Outcome, RetryPolicy, StageBit, StageId, StageKey, State,
+    Timestamp, VersionId, decide_lost,
+};
+
+use crate::records::{Completion, Reap};
+
+/// What is known of an attempt whose host has vanished: next to nothing. Of a stage that this host does not run the
+/// loss is charged, and whoever runs it decides on its death.
+pub(crate) fn vanished(key: StageKey, stage: StageId, before: Counters, reap: &Reap, now: Timestamp) -> Completion {
+    let unknown = RetryPolicy { max_lost: u32::MAX, ..RetryPolicy::default() };
+    let policy = reap.policies.get(&stage).unwrap_or(&unknown);
+    Completion {
+        key,
+        version: VersionId(0),
+        outcome: Outcome::Lost,
+        disposition: decide_lost(before, policy, key),
+        output: None,
+        input_hash: Digest([0; 32]),
+        error: Some("its host vanished".to_owned()),
+        log: None,
+        ready_at: now,
+        started_at: now,
+        ended_at: now,
+        memory_bytes_max: 0,
+        charges: Vec::new(),
+    }
+}
 
 /// What follows from a settled stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

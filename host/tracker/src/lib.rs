@@ -20,6 +20,7 @@ mod retention;
 #[cfg(test)]
 mod sequences;
 mod sqlite;
+mod stages;
 pub mod tables;
 mod tracker;
 

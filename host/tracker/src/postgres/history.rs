@@ -6,18 +6,19 @@
 use std::collections::HashMap;
 
 use gristmill_model::{
-    AttemptId, Bits, Counters, DeadReason, Digest, Fence, HostId, ItemId, ItemStatus, JobId, OperationId, Outcome,
-    StageKey, State, Timestamp,
+    AttemptId, Counters, DeadReason, Digest, Fence, HostId, ItemId, JobId, OperationId, Outcome, StageKey, State,
+    Timestamp,
 };
 use tokio_postgres::Row;
 
 use super::fail::Fail;
 use super::items::digest;
-use super::reader::{ITEM_COLUMNS, Stage, read_item, stages};
+use super::reader::{ITEM_COLUMNS, read_item, stages};
 use super::tx::Tx;
 use crate::records::{
     AttemptRow, AttemptsFilter, EventRow, EventsFilter, ItemDetail, ItemRow, ItemStageDetail, Sighting,
 };
+use crate::stages::Stage;
 
 /// How far a chain is followed: more than any retry policy allows.
 const CHAIN_MAX: i64 = 10_000;
@@ -109,20 +110,7 @@ fn stage_detail(
     settled: Option<&Row>,
     queued: Option<&Row>,
 ) -> Result<(ItemStageDetail, Option<i64>), Fail> {
-    let mut detail = ItemStageDetail {
-        name: stage.name.clone(),
-        state: if item.status == ItemStatus::Cancelled { State::Cancelled } else { State::Blocked },
-        reason: None,
-        due_at: None,
-        settled_at: None,
-        counters: Counters::default(),
-        version: None,
-        current: false,
-        output: None,
-        error: None,
-        blocked_by: Vec::new(),
-        attempts: Vec::new(),
-    };
+    let mut detail = stage.untouched(item);
     let counters = |row: &Row| {
         let count = |column: usize| row.get::<_, i64>(column) as u32;
         Counters { attempts: count(2), lost: count(3), deferrals: count(4) }
@@ -146,9 +134,7 @@ fn stage_detail(
         head = row.get::<_, Option<i64>>(5).or(head);
     }
     if detail.state == State::Blocked {
-        let settled_needs = item.masks.fresh() & !item.masks.live;
-        let name_of = |bit| stages.iter().find(|other| other.id.bit() == bit).map(|other| other.name.clone());
-        detail.blocked_by = Bits(stage.needs & !settled_needs).filter_map(name_of).collect();
+        detail.blocked_by = stage.blocked_by(item, stages);
     }
     Ok((detail, head))
 }

@@ -5,15 +5,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use gristmill_model::{
-    Counters, DeadReason, Digest, Disposition, Fence, HostId, Outcome, RetryPolicy, StageId, StageKey, State,
-    Timestamp, VersionId, decide_lost,
-};
+use gristmill_model::{DeadReason, Disposition, Fence, HostId, StageId, StageKey, State, Timestamp};
 use serde_json::json;
 
 use super::fail::Fail;
 use super::record::{ATTEMPT_IDS, Attempt, Batch, ItemState, LOCK_ITEMS, TAKE, Taken, set_masks_alone, shrink_leases};
 use super::tx::{Lock, Tx};
+use crate::advance::vanished;
 use crate::records::{Completion, HostInfo, Lost, Reap, Release};
 
 /// The row of a server process is kept for a day after its last commit.
@@ -147,7 +145,8 @@ async fn take_away(tx: &Tx<'_>, reap: &Reap, held: &[Held], lost: &mut Lost) -> 
         keys.iter().copied().zip(fences.iter().copied()).enumerate().map(|(place, pair)| (pair, place)).collect();
     taken.sort_by_key(|taken| place.get(&(taken.key.0, taken.fence.0)).copied());
     let ids = tx.query(ATTEMPT_IDS, &[&(taken.len() as i64)]).await?;
-    let completions: Vec<Completion> = taken.iter().map(|taken| vanished(taken, reap, tx.now())).collect();
+    let completions: Vec<Completion> =
+        taken.iter().map(|taken| vanished(taken.key, taken.stage, taken.counters, reap, tx.now())).collect();
     let attempts: Vec<Attempt<'_>> = taken
         .into_iter()
         .zip(&completions)
@@ -167,29 +166,6 @@ async fn take_away(tx: &Tx<'_>, reap: &Reap, held: &[Held], lost: &mut Lost) -> 
     let fences: Vec<i64> = held.iter().map(|lease| lease.fence.0).collect();
     tx.execute("DELETE FROM leases WHERE fence = ANY ($1)", &[&fences]).await?;
     Ok(())
-}
-
-/// What is known of an attempt whose host has vanished: next to nothing.
-fn vanished(taken: &Taken, reap: &Reap, now: Timestamp) -> Completion {
-    // A stage that this host does not run: the loss is charged, and whoever runs it decides on its death.
-    let unknown = RetryPolicy { max_lost: u32::MAX, ..RetryPolicy::default() };
-    let policy = reap.policies.get(&taken.stage).unwrap_or(&unknown);
-    let before: Counters = taken.counters;
-    Completion {
-        key: taken.key,
-        version: VersionId(0),
-        outcome: Outcome::Lost,
-        disposition: decide_lost(before, policy, taken.key),
-        output: None,
-        input_hash: Digest([0; 32]),
-        error: Some("its host vanished".to_owned()),
-        log: None,
-        ready_at: now,
-        started_at: now,
-        ended_at: now,
-        memory_bytes_max: 0,
-        charges: Vec::new(),
-    }
 }
 
 /// Makes waiting work ready whose time has come. Its place in line is by the time it was due.

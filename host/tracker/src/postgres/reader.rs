@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use gristmill_model::{Digest, ItemId, ItemStatus, JobId, Masks, StageId, State, Timestamp};
+use gristmill_model::{ItemId, ItemStatus, JobId, Masks, StageId, State, Timestamp};
 use tokio_postgres::Row;
 
 use super::fail::Fail;
@@ -13,6 +13,7 @@ use super::items::digest;
 use super::tx::Tx;
 use crate::records::{ItemRow, ItemsFilter, JobRow, JobStats, KnownItem, Outlook, ResultRow, StageStats};
 use crate::sqlite::{STATUS_CASE, status_code};
+use crate::stages::Stage;
 
 pub(super) async fn jobs(tx: &Tx<'_>) -> Result<Vec<JobRow>, Fail> {
     let mut jobs = Vec::new();
@@ -22,15 +23,6 @@ pub(super) async fn jobs(tx: &Tx<'_>) -> Result<Vec<JobRow>, Fail> {
         jobs.push(JobRow { id, name: row.get(1), stages });
     }
     Ok(jobs)
-}
-
-/// A stage of a job's file.
-pub(super) struct Stage {
-    pub(super) id: StageId,
-    pub(super) name: String,
-    pub(super) needs: u64,
-    pub(super) version: Option<i64>,
-    digest: Option<Digest>,
 }
 
 pub(super) async fn stages(tx: &Tx<'_>, job: JobId) -> Result<Vec<Stage>, Fail> {

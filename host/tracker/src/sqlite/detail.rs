@@ -2,15 +2,16 @@
 //!
 //! Owns where a stage of an item stands: its settled outcome, and what the queue says on top of that.
 
-use gristmill_model::{Bits, Counters, DeadReason, Digest, ItemId, ItemStatus, JobId, StageKey, State, Timestamp};
+use gristmill_model::{Counters, DeadReason, Digest, ItemId, JobId, StageKey, State, Timestamp};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::blobs::Blobs;
 use super::history::chain;
 use super::lists::{ITEM_COLUMNS, read_item};
-use super::stats::{Stage, stages};
+use super::stats::stages;
 use crate::Error;
 use crate::records::{ItemDetail, ItemRow, ItemStageDetail, Sighting};
+use crate::stages::Stage;
 
 pub(super) fn item(connection: &Connection, blobs: &Blobs, job: JobId, key: &str) -> Result<Option<ItemDetail>, Error> {
     let stages = stages(connection, job)?;
@@ -52,26 +53,11 @@ fn stage_detail(
     stages: &[Stage],
 ) -> Result<ItemStageDetail, Error> {
     let key = StageKey::new(item.id, stage.id.bit());
-    let settled_needs = item.masks.fresh() & !item.masks.live;
-    let mut detail = ItemStageDetail {
-        name: stage.name.clone(),
-        state: if item.status == ItemStatus::Cancelled { State::Cancelled } else { State::Blocked },
-        reason: None,
-        due_at: None,
-        settled_at: None,
-        counters: Counters::default(),
-        version: None,
-        current: false,
-        output: None,
-        error: None,
-        blocked_by: Vec::new(),
-        attempts: Vec::new(),
-    };
+    let mut detail = stage.untouched(item);
     let mut last_attempt = settled(connection, blobs, key, stage, &mut detail)?;
     last_attempt = queued(connection, key, &mut detail)?.or(last_attempt);
     if detail.state == State::Blocked {
-        let name_of = |bit| stages.iter().find(|other| other.id.bit() == bit).map(|other| other.name.clone());
-        detail.blocked_by = Bits(stage.needs & !settled_needs).filter_map(name_of).collect();
+        detail.blocked_by = stage.blocked_by(item, stages);
     }
     if let Some(head) = last_attempt {
         detail.attempts = chain(connection, head)?;

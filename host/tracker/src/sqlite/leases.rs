@@ -3,16 +3,14 @@
 //! Owns heartbeats, giving work back, taking it from vanished hosts, and promoting what waited. A lease that is taken
 //! away is charged; one that is given back is not.
 
-use gristmill_model::{
-    Counters, DeadReason, Digest, Disposition, Fence, HostId, Outcome, RetryPolicy, StageId, StageKey, State,
-    Timestamp, VersionId, decide_lost,
-};
+use gristmill_model::{DeadReason, Disposition, Fence, HostId, StageId, StageKey, State, Timestamp};
 use rusqlite::OptionalExtension;
 
 use super::round::{Attempt, end_lease, leave_queue, record, take};
 use super::session::{Noted, Session};
 use crate::Error;
-use crate::records::{Completion, HostInfo, Lost, Reap, Release};
+use crate::advance::vanished;
+use crate::records::{HostInfo, Lost, Reap, Release};
 
 pub(super) fn register_host(session: &mut Session<'_>, host: &HostInfo) -> Result<HostId, Error> {
     session
@@ -102,10 +100,7 @@ pub(super) fn reap(session: &mut Session<'_>, reap: &Reap) -> Result<Lost, Error
         lost.leases += 1;
         for key in &lease.members {
             let Some(taken) = take(session, *key, lease.fence)? else { continue };
-            // A stage that this host does not run: the loss is charged, and whoever runs it decides on its death.
-            let unknown = RetryPolicy { max_lost: u32::MAX, ..RetryPolicy::default() };
-            let policy = reap.policies.get(&taken.stage).unwrap_or(&unknown);
-            let completion = vanished(*key, taken.counters, policy, reap.now);
+            let completion = vanished(*key, taken.stage, taken.counters, reap, reap.now);
             let attempt = Attempt {
                 host: lease.host,
                 fence: lease.fence,
@@ -142,25 +137,6 @@ fn overdue(session: &mut Session<'_>, reap: &Reap) -> Result<Vec<Held>, Error> {
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
-}
-
-/// What is known of an attempt whose host has vanished: next to nothing.
-fn vanished(key: StageKey, before: Counters, policy: &RetryPolicy, now: Timestamp) -> Completion {
-    Completion {
-        key,
-        version: VersionId(0),
-        outcome: Outcome::Lost,
-        disposition: decide_lost(before, policy, key),
-        output: None,
-        input_hash: Digest([0; 32]),
-        error: Some("its host vanished".to_owned()),
-        log: None,
-        ready_at: now,
-        started_at: now,
-        ended_at: now,
-        memory_bytes_max: 0,
-        charges: Vec::new(),
-    }
 }
 
 fn bury_hosts(session: &mut Session<'_>, reap: &Reap) -> Result<(), Error> {

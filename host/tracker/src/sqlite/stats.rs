@@ -10,6 +10,7 @@ use rusqlite::Connection;
 use super::session::status_code;
 use crate::Error;
 use crate::records::{JobRow, JobStats, StageStats};
+use crate::stages::Stage;
 
 pub(super) fn jobs(connection: &Connection) -> Result<Vec<JobRow>, Error> {
     let names: Vec<(i64, String)> = connection
@@ -22,15 +23,6 @@ pub(super) fn jobs(connection: &Connection) -> Result<Vec<JobRow>, Error> {
         jobs.push(JobRow { id: JobId(id), name, stages });
     }
     Ok(jobs)
-}
-
-/// A stage of a job's file.
-pub(super) struct Stage {
-    pub(super) id: StageId,
-    pub(super) name: String,
-    pub(super) needs: u64,
-    pub(super) version: Option<i64>,
-    digest: Option<Digest>,
 }
 
 pub(super) fn stages(connection: &Connection, job: JobId) -> Result<Vec<Stage>, Error> {

@@ -1,0 +1,72 @@
+//! The care of a tracker: what is old enough to go, and what is not as it should be.
+
+use gristmill_model::{Expiring, JobId, Timestamp};
+
+/// Data that is old enough to go.
+#[derive(Clone, Debug)]
+pub struct Expired {
+    /// The job.
+    pub job: JobId,
+    /// What kind.
+    pub what: Expiring,
+    /// Older than this.
+    pub before: Timestamp,
+    /// Behind this number of its table, in whose order it is looked through. The newest attempt, event and item of a
+    /// tracker are never old enough: a number must not be given out again.
+    pub after: i64,
+    /// How many rows are looked at, at most.
+    pub limit: u32,
+}
+
+/// A page of data that is old enough to go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExpiredPage {
+    /// The rows, by number.
+    pub numbers: Vec<i64>,
+    /// What they hold, a JSON object each.
+    pub rows: Vec<String>,
+    /// Where to go on; none: that was all.
+    pub next: Option<i64>,
+}
+
+/// Data to delete: what `expired` found. What has changed since is left alone.
+#[derive(Clone, Debug)]
+pub struct Prune {
+    /// The job.
+    pub job: JobId,
+    /// What kind.
+    pub what: Expiring,
+    /// Older than this.
+    pub before: Timestamp,
+    /// The rows, by number.
+    pub numbers: Vec<i64>,
+}
+
+/// What a tracker's own examination found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Examination {
+    /// How many items were looked at.
+    pub items: u64,
+    /// How many blobs were looked at.
+    pub blobs: u64,
+    /// What differs: the first `DIFFERENCES_MAX` of it.
+    pub differences: Vec<Difference>,
+    /// How much differs.
+    pub differences_total: u64,
+}
+
+/// How many differences an examination tells of.
+pub const DIFFERENCES_MAX: usize = 1000;
+
+/// Something that is not as the facts say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// What kind of thing: `stage count`, `mask`, `queue row without item`.
+    pub kind: &'static str,
+    /// Which one.
+    pub place: String,
+    /// What is stored.
+    pub found: String,
+    /// What the facts say.
+    pub expected: String,
+}

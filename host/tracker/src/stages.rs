@@ -1,0 +1,46 @@
+//! The stages of a job, as a backend reads them.
+//!
+//! Owns what can be said of a stage of an item without a row of its own. Never reads one.
+
+use gristmill_model::{Bits, Counters, Digest, ItemStatus, StageId, State};
+
+use crate::records::{ItemRow, ItemStageDetail};
+
+/// A stage of a job's file.
+pub(crate) struct Stage {
+    pub(crate) id: StageId,
+    pub(crate) name: String,
+    /// The mask of the stages that it needs.
+    pub(crate) needs: u64,
+    /// The number of its version.
+    pub(crate) version: Option<i64>,
+    /// That version.
+    pub(crate) digest: Option<Digest>,
+}
+
+impl Stage {
+    /// The stage of an item for which there is neither a result nor a queue row.
+    pub(crate) fn untouched(&self, item: &ItemRow) -> ItemStageDetail {
+        ItemStageDetail {
+            name: self.name.clone(),
+            state: if item.status == ItemStatus::Cancelled { State::Cancelled } else { State::Blocked },
+            reason: None,
+            due_at: None,
+            settled_at: None,
+            counters: Counters::default(),
+            version: None,
+            current: false,
+            output: None,
+            error: None,
+            blocked_by: Vec::new(),
+            attempts: Vec::new(),
+        }
+    }
+
+    /// The names of the stages that it waits for.
+    pub(crate) fn blocked_by(&self, item: &ItemRow, stages: &[Self]) -> Vec<String> {
+        let usable = item.masks.fresh() & !item.masks.live;
+        let name_of = |bit| stages.iter().find(|other| other.id.bit() == bit).map(|other| other.name.clone());
+        Bits(self.needs & !usable).filter_map(name_of).collect()
+    }
+}

@@ -35,9 +35,10 @@ pub(crate) fn long() -> bool {
     std::env::var_os("GRISTMILL_LONG").is_some()
 }
 
-/// The repository.
+/// The repository, as cargo tells it now: a target folder that clones share keeps what it was when this was built.
 pub(crate) fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs the tests");
+    Path::new(&manifest).join("../..").canonicalize().unwrap()
 }
 
 /// The components that the tests run, built once a process.

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 pub(crate) enum Exit {
     /// What was asked is done.
     Ok,
-    /// The run ended, and not everything in it worked.
+    /// It ended, and something is left for a person to look at.
     Incomplete,
     /// The command line asks for something that there is not.
     Usage,
@@ -46,7 +46,9 @@ impl Exit {
     const fn meaning(self) -> &'static str {
         match self {
             Self::Ok => "what was asked is done; also a run that was stopped, and gave back what it had not finished",
-            Self::Incomplete => "the run ended with dead stages or a failed discovery; all of it is recorded",
+            Self::Incomplete => {
+                "something is left: dead stages, a failed discovery, an unfinished operation, a difference for the doctor"
+            }
             Self::Usage => "the command line is wrong, or names a job, an item or a stage that is not known",
             Self::Job => "a job file, a component or a handler's source is wrong",
             Self::Data => {

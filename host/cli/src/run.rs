@@ -18,6 +18,7 @@ use gristmill_model::Job;
 use gristmill_scheduler::{Error, Host, HostOptions, LoadedJob, Store, Summary, load};
 use gristmill_tracker::{Reader, Synchronous, Tracker};
 
+use crate::args::time;
 use crate::context::{Context, runtime};
 use crate::data;
 use crate::exit::Exit;
@@ -96,11 +97,6 @@ pub(crate) struct Args {
 enum Durability {
     Full,
     Normal,
-}
-
-fn time(text: &str) -> Result<Duration, String> {
-    let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
-    parsed.ok_or_else(|| "it is written as 30s, 5m or 1h30m".to_owned())
 }
 
 /// Shorter, and a busy machine would be taken for a dead one.

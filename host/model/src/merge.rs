@@ -43,7 +43,8 @@ pub enum OnUpdate {
     /// They stay, and are stale: a person decides.
     #[default]
     Stale,
-    /// The stages that are given the item's data alone run again, and what depends on what they change.
+    /// The stages that are given the item's data alone run again, and what depends on what they change; of a cancelled
+    /// item once it is taken up again.
     Reprocess,
 }
 

@@ -76,7 +76,9 @@ impl Recipe {
     pub(crate) fn of(folder: &Path, debug: bool, out: &Out) -> Result<Self, Failure> {
         let shown = folder.display();
         let wrong = |message: String| Failure::new(Exit::Job, message);
-        let folder = folder.canonicalize().map_err(|error| wrong(format!("{shown} cannot be opened: {error}")))?;
+        let folder = folder.canonicalize().map_err(|error| {
+            wrong(format!("{shown} cannot be opened: {error}")).hint("name the folder of a handler's Cargo.toml")
+        })?;
         let manifest = folder.join("Cargo.toml");
         if !manifest.is_file() {
             return Err(wrong(format!("{shown} is no handler written in Rust: it has no Cargo.toml"))

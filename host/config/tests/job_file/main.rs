@@ -13,9 +13,11 @@ use std::path::{Path, PathBuf};
 use gristmill_config::{Overrides, Report, parse};
 use gristmill_model::Job;
 
-/// The fixtures of a folder, by name, sorted.
+/// The fixtures of a folder, by name, sorted. Cargo tells where they are: a target folder that clones share keeps what
+/// was so when this was built.
 fn fixtures(folder: &str) -> Vec<(PathBuf, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(folder);
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs the tests");
+    let folder = Path::new(&manifest).join("../../tests/fixtures").join(folder);
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
     paths.sort();

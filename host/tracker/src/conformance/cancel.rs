@@ -123,10 +123,10 @@ pub(crate) async fn an_item_that_was_cancelled_is_found_again_and_stays_cancelle
     let page = Upsert { rediscovery, ..bench.page(vec![item("a", "2", 0)], None) };
     assert_eq!(bench.tracker.upsert(page).await.expect("an upsert").changed, 1);
     assert_eq!(bench.item("a").await.data, "2");
-    assert_eq!(bench.states("a").await, [State::Done, State::Cancelled]);
+    assert_eq!(bench.states("a").await, [State::Done, State::Cancelled], "nobody works on it");
     bench.recount().await;
     bench.cancel(&["a"], true).await;
-    assert_eq!(bench.states("a").await, [State::Done, State::Ready], "nothing became stale meanwhile");
+    assert_eq!(bench.states("a").await, [State::Ready, State::Blocked], "the new data is not forgotten");
     bench.recount().await;
 }
 

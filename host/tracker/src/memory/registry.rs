@@ -244,13 +244,13 @@ impl World {
         }
         let cancelled = row.cancelled_at.is_some();
         self.sight(batch, item, id);
-        if changed && !cancelled && batch.rediscovery.on_update == OnUpdate::Reprocess {
-            self.reprocess_roots(id, batch.now);
+        if changed && batch.rediscovery.on_update == OnUpdate::Reprocess {
+            self.reprocess_roots(id, cancelled, batch.now);
         }
         Ok(changed)
     }
 
-    fn reprocess_roots(&mut self, id: i64, now: Timestamp) {
+    fn reprocess_roots(&mut self, id: i64, cancelled: bool, now: Timestamp) {
         let roots: Vec<i64> = self
             .stages_of(self.items[&id].job)
             .into_iter()
@@ -260,7 +260,9 @@ impl World {
         for key in roots.into_iter().filter(|key| !self.queue.contains_key(key)).collect::<Vec<_>>() {
             if let Some(result) = self.results.get_mut(&key).filter(|result| result.state != State::Dead) {
                 result.stale = true;
-                self.enqueue(key, now, None);
+                if !cancelled {
+                    self.enqueue(key, now, None);
+                }
             }
         }
     }

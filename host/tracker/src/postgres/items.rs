@@ -192,15 +192,16 @@ impl Known {
         self.data = data;
         self.data_hash = hash;
         self.has_new_data = true;
-        if rediscovery.on_update == OnUpdate::Reprocess && !self.cancelled {
+        if rediscovery.on_update == OnUpdate::Reprocess {
             let roots = Bits(dag.all()).filter(|bit| dag.needs(*bit) == 0).map(StageBit::mask).fold(0, |a, b| a | b);
             let redo = roots & (self.masks.done | self.masks.skipped) & !self.masks.live;
-            if redo != 0 {
-                self.in_line = self.priority;
-            }
             self.masks.stale |= redo;
-            self.masks.live |= redo;
-            self.redo |= redo;
+            // A cancelled item's are redone once it is taken up again.
+            if redo != 0 && !self.cancelled {
+                self.in_line = self.priority;
+                self.masks.live |= redo;
+                self.redo |= redo;
+            }
         }
         Ok(true)
     }
@@ -319,7 +320,7 @@ async fn update(tx: &Tx<'_>, job: JobId, dag: &Dag, known: &[Known], enqueued: &
     let new: Vec<bool> = known.iter().map(|item| item.has_new_data).collect();
     tx.execute(UPDATE, &[&ids, &priorities, &hashes, &seen, &data, &new, &tx.now().0]).await?;
     let mut redone = Vec::new();
-    for item in known.iter().filter(|item| item.redo != 0) {
+    for item in known.iter().filter(|item| item.masks != item.before) {
         let Some(id) = item.id else { continue };
         for bit in Bits(item.redo) {
             enqueued.push(tx, &item.state(job, id), bit, None);

@@ -161,15 +161,17 @@ fn remember(session: &mut Session<'_>, batch: &Upsert, item: &NewItem, id: ItemI
     Ok(())
 }
 
-/// What needs nothing but the item's data is to run again.
+/// What needs nothing but the item's data is to run again; of a cancelled item once it is taken up again.
 fn reprocess(session: &mut Session<'_>, batch: &Upsert, id: ItemId, dag: &Dag) -> Result<(), Error> {
-    let Some(item) = session.masks(id.0)?.filter(|item| !item.cancelled) else { return Ok(()) };
+    let Some(item) = session.masks(id.0)? else { return Ok(()) };
     let mut masks = item.masks;
     let roots = Bits(dag.all()).filter(|bit| dag.needs(*bit) == 0).fold(0, |roots, bit| roots | bit.mask());
     let again = roots & (masks.done | masks.skipped) & !masks.live;
     masks.stale |= again;
-    masks.live |= again;
-    session.enqueue(id, item, masks, again, batch.now)?;
+    if !item.cancelled {
+        masks.live |= again;
+        session.enqueue(id, item, masks, again, batch.now)?;
+    }
     session.set_masks(id, masks)?;
     let status = |masks| ItemStatus::of(masks, dag.all(), item.cancelled);
     session.tally.status(batch.job, status(item.masks), status(masks));

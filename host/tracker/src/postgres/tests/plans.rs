@@ -4,7 +4,7 @@ use gristmill_test_postgres::{Database, Server};
 
 use super::super::claim::CLAIM;
 use super::super::connect::SETUP;
-use super::super::leases::PROMOTE;
+use super::super::leases::{OVERDUE, PROMOTE};
 use super::super::reader::OUTDATED;
 use super::super::record::TAKE;
 use super::{open, options};
@@ -37,7 +37,9 @@ fn the_statements_of_the_loop_use_their_indexes_and_never_sort() {
                 FROM generate_series({there}::bigint + 1, {rows}) AS n;
              INSERT INTO item_stages (key, state, attempts, lost, deferrals, settled_at, version_id, output)
                 SELECT n << 6, 4, 1, 0, 0, n, n % 2, '{{}}' FROM generate_series({there}::bigint + 1, {rows}) AS n;
-             ANALYZE items; ANALYZE queue; ANALYZE item_stages"
+             INSERT INTO leases (host_id, claimed_at, deadline, open, members)
+                SELECT n % 100, n, n, 1, ARRAY[n << 6] FROM generate_series({there}::bigint + 1, {rows}, 64) AS n;
+             ANALYZE items; ANALYZE queue; ANALYZE item_stages; ANALYZE leases"
         ));
         there = rows;
         let claim = plan(&database, CLAIM, "64, -9223372036854775808, 64, 16, 1, 1, 1, ARRAY[]::bigint[]");
@@ -52,7 +54,12 @@ fn the_statements_of_the_loop_use_their_indexes_and_never_sort() {
         );
         let take = plan(&database, TAKE, "ARRAY[64, 128], ARRAY[1, 1]");
         assert!(take.contains("queue_pkey"), "{rows} rows\n{take}");
-        for plan in [claim, promote, outdated, take] {
+        let overdue = plan(&database, OVERDUE, "1, 1000, 1000, 64");
+        assert!(
+            overdue.contains("leases_pkey") && overdue.contains("hosts_pkey") && !overdue.contains("Sort"),
+            "{rows} rows\n{overdue}"
+        );
+        for plan in [claim, promote, outdated, take, overdue] {
             assert!(!plan.contains("Seq Scan on queue") && !plan.contains("Seq Scan on item"), "{rows} rows\n{plan}");
         }
     }

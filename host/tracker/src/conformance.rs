@@ -110,6 +110,7 @@ macro_rules! conformance {
                 what_changed_since_is_not_pruned,
                 a_cancelled_item_that_is_still_running_does_not_expire,
                 results_of_retired_stages_go,
+                what_one_job_retires_or_forgets_says_nothing_of_another,
                 a_host_that_was_given_up_is_told_so,
                 the_age_of_work_begins_with_its_first_readiness,
                 results_of_other_versions_are_found,

@@ -21,6 +21,7 @@ mod retention;
 mod sequences;
 mod sqlite;
 mod stages;
+mod step;
 pub mod tables;
 mod tracker;
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use gristmill_model::{DeadReason, Disposition, Expiring, ItemId, JobId, Outcome, State, Timestamp};
 
-use super::{Bench, NOW, Open, item, stage};
-use crate::records::{AttemptsFilter, EventsFilter, Expired, ExpiredPage, HostInfo, NewEvent, Prune};
+use super::{Bench, NOW, Open, item, registration, stage};
+use crate::records::{AttemptsFilter, EventsFilter, Expired, ExpiredPage, HostInfo, JobRegistration, NewEvent, Prune};
 
 impl Bench {
     async fn expired(&self, what: Expiring, before: Timestamp, after: i64, limit: u32) -> ExpiredPage {
@@ -232,6 +232,26 @@ pub(crate) async fn results_of_retired_stages_go(open: Open<'_>) {
     bench.tracker.reconcile(bench.job.id, ItemId(0), 9, NOW).await.expect("a page");
     assert_eq!(bench.states("a").await, [State::Done, State::Ready], "it is made anew");
     assert_eq!(bench.states("b").await, [State::Done, State::Ready]);
+    bench.recount().await;
+}
+
+pub(crate) async fn what_one_job_retires_or_forgets_says_nothing_of_another(open: Open<'_>) {
+    let mut bench = Bench::new(open, &[("fetch", &[])]).await;
+    let other = |name| JobRegistration { name: "other".to_owned(), ..registration(vec![stage(name, Vec::new())]) };
+    let theirs = bench.tracker.register_job(other("fetch")).await.expect("a job");
+    let ours = std::mem::replace(&mut bench.job, theirs);
+    bench.discover(&[("a", "1")]).await;
+    bench.done(0).await;
+    bench.job = ours;
+    bench.discover(&[("a", "1"), ("b", "1")]).await;
+    bench.done(0).await;
+    bench.done(0).await;
+    assert_eq!(bench.prune_all(Expiring::Attempts, LATER).await, 1, "the newest stays");
+    bench.recount().await;
+    let edited = bench.tracker.register_job(other("extract")).await.expect("a job");
+    bench.tracker.reconcile(edited.id, ItemId(0), 9, NOW).await.expect("a page");
+    assert_eq!(bench.prune_all(Expiring::Results, LATER).await, 0, "it is their stage that is retired");
+    assert_eq!(bench.states("a").await, [State::Done]);
     bench.recount().await;
 }
 

@@ -16,10 +16,9 @@ use super::record::{ItemState, LOCK_ITEMS, set_masks_alone};
 use super::tx::{Lock, Tx};
 use super::write::Enqueued;
 use crate::records::{DeadRow, NewEvent, OperationRow, OperationState, Redrive};
-use crate::{Error, filter};
+use crate::{Error, filter, step};
 
 const KIND: &str = "redrive";
-const MICROS_PER_SECOND: f64 = 1e6;
 
 const LIST: &str = "SELECT id, kind, job_id, state, planned, done, most, rate, next_at, actor, why, created_at,
         updated_at, filter, position
@@ -126,13 +125,7 @@ pub(super) async fn set_operation(
     operation.row.state = to;
     operation.row.updated_at = tx.now();
     update(tx, &operation).await?;
-    let kind = match to {
-        OperationState::Running => "operation.resumed",
-        OperationState::Paused => "operation.paused",
-        OperationState::Done => "operation.done",
-        OperationState::Cancelled => "operation.cancelled",
-    };
-    note(tx, &operation.row, kind, &json!({ "actor": actor })).await?;
+    note(tx, &operation.row, step::event(to), &json!({ "actor": actor })).await?;
     Ok(operation.row)
 }
 
@@ -141,32 +134,21 @@ pub(super) async fn step(tx: &Tx<'_>, id: OperationId, limit: u32, now: Timestam
     tx.begin(Lock::Shared, now).await?;
     let now = tx.now();
     let mut operation = lock(tx, id).await?;
-    if operation.row.state != OperationState::Running || now < operation.row.next_at {
-        return Ok(operation.row);
-    }
-    let OperationRow { job, rate, done, limit: most, next_at, .. } = operation.row;
-    let left = u32::try_from(most.saturating_sub(done)).unwrap_or(u32::MAX);
-    let burst = rate.map_or(u32::MAX, |rate| rate.max(1.0) as u32);
-    let wanted = limit.min(left).min(burst);
+    let Some(share) = step::share(&operation.row, limit, now) else { return Ok(operation.row) };
+    let job = operation.row.job;
     let which = filter::from_json(job, &operation.filter)?;
-    let found = dead(tx, &which, operation.position, wanted, false).await?;
+    let found = dead(tx, &which, operation.position, share, false).await?;
     let redriven = redrive(tx, id, job, &found).await?;
-    let is_short = found.len() < wanted as usize;
-    operation.position = if is_short {
+    let is_last = found.len() < share as usize;
+    operation.position = if is_last {
         // All was looked at, what belongs to cancelled items too.
         last(tx, &which, operation.position).await?.max(found.last().map_or(operation.position, |row| row.key))
     } else {
         found.last().map_or(operation.position, |row| row.key)
     };
-    operation.row.done += redriven;
-    if let Some(rate) = rate.filter(|_| redriven > 0) {
-        let pause = (redriven as f64 / rate * MICROS_PER_SECOND) as i64;
-        operation.row.next_at = Timestamp(now.0.max(next_at.0).saturating_add(pause));
-    }
-    operation.row.updated_at = now;
-    if is_short || operation.row.done >= most {
-        operation.row.state = OperationState::Done;
-        note(tx, &operation.row, "operation.done", &json!({ "done": operation.row.done })).await?;
+    step::took(&mut operation.row, redriven, is_last, now);
+    if operation.row.state == OperationState::Done {
+        note(tx, &operation.row, step::event(OperationState::Done), &json!({ "done": operation.row.done })).await?;
     }
     update(tx, &operation).await?;
     Ok(operation.row)

@@ -10,10 +10,9 @@ use serde_json::{Value, json};
 use super::dead::{count, dead};
 use super::session::{ItemMasks, Noted, Session, claim_key};
 use crate::records::{DeadFilter, DeadRow, NewEvent, OperationRow, OperationState, Redrive};
-use crate::{Error, filter};
+use crate::{Error, filter, step};
 
 const KIND: &str = "redrive";
-const MICROS_PER_SECOND: f64 = 1e6;
 
 const COLUMNS: &str =
     "id, kind, job_id, state, planned, done, most, rate, next_at, actor, why, created_at, updated_at, filter, position";
@@ -114,13 +113,7 @@ pub(super) fn set_operation(
     operation.row.state = to;
     operation.row.updated_at = now;
     update(session, &operation)?;
-    let kind = match to {
-        OperationState::Running => "operation.resumed",
-        OperationState::Paused => "operation.paused",
-        OperationState::Done => "operation.done",
-        OperationState::Cancelled => "operation.cancelled",
-    };
-    session.event(&Noted::new(now, kind, json!({ "actor": actor })).job(operation.row.job).operation(id))?;
+    session.event(&Noted::new(now, step::event(to), json!({ "actor": actor })).job(operation.row.job).operation(id))?;
     Ok(operation.row)
 }
 
@@ -132,17 +125,12 @@ pub(super) fn step(
     now: Timestamp,
 ) -> Result<OperationRow, Error> {
     let mut operation = operation(session, id)?;
-    if operation.row.state != OperationState::Running || now < operation.row.next_at {
-        return Ok(operation.row);
-    }
-    let OperationRow { job, rate, done, limit: most, next_at, .. } = operation.row;
-    let left = u32::try_from(most.saturating_sub(done)).unwrap_or(u32::MAX);
-    let burst = rate.map_or(u32::MAX, |rate| rate.max(1.0) as u32);
-    let wanted = limit.min(left).min(burst);
+    let Some(share) = step::share(&operation.row, limit, now) else { return Ok(operation.row) };
+    let job = operation.row.job;
     let which = filter::from_json(job, &operation.filter)?;
     let mut taken = 0;
-    while taken < wanted {
-        let page = dead(session.connection, &which, operation.position, wanted - taken)?;
+    while taken < share {
+        let page = dead(session.connection, &which, operation.position, share - taken)?;
         for row in &page {
             taken += u32::from(redrive(session, id, &which, row, now)?);
             operation.position = row.key;
@@ -151,16 +139,10 @@ pub(super) fn step(
             break;
         }
     }
-    operation.row.done += u64::from(taken);
-    if let Some(rate) = rate.filter(|_| taken > 0) {
-        let pause = (f64::from(taken) / rate * MICROS_PER_SECOND) as i64;
-        operation.row.next_at = Timestamp(now.0.max(next_at.0).saturating_add(pause));
-    }
-    operation.row.updated_at = now;
-    if taken < wanted || operation.row.done >= most {
-        operation.row.state = OperationState::Done;
+    step::took(&mut operation.row, u64::from(taken), taken < share, now);
+    if operation.row.state == OperationState::Done {
         let data = json!({ "done": operation.row.done });
-        session.event(&Noted::new(now, "operation.done", data).job(job).operation(id))?;
+        session.event(&Noted::new(now, step::event(OperationState::Done), data).job(job).operation(id))?;
     }
     update(session, &operation)?;
     Ok(operation.row)

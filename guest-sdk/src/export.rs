@@ -10,7 +10,7 @@ use crate::bindings::{discoverer, merger, processor};
 use crate::discovery::{DiscoverRequest, Discovery, Page};
 use crate::failure::Failure;
 use crate::merging::{MergeRequest, Merging};
-use crate::stages::{Stages, Work, json};
+use crate::stages::{Stages, Work};
 
 /// Makes a component of a handler: names the type, and which of `stages`, `discovery` and `merging` it offers. Once a
 /// component.
@@ -76,6 +76,6 @@ impl<T: Discovery> discoverer::exports::gristmill::handler::discovery::Guest for
 impl<T: Merging> merger::exports::gristmill::handler::merging::Guest for Exported<T> {
     fn merge(request: MergeRequest) -> Result<String, types::Failure> {
         let _call = arena::enter();
-        T::merge(&request).and_then(|merged| json(&merged)).map_err(Into::into)
+        T::merge(&request).map(|merged| merged.into().0).map_err(Into::into)
     }
 }

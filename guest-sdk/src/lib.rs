@@ -95,4 +95,4 @@ pub use export::Exported;
 pub use failure::{Failure, OrFail};
 pub use host::{Secret, charge, log, param, progress, secret};
 pub use merging::{MergeRequest, Merging};
-pub use stages::{Stage, Stages, Upstream, Work, json};
+pub use stages::{Json, Stage, Stages, Upstream, Work, json};

@@ -3,16 +3,18 @@
 //! Never calls the host: a merge must be a pure function.
 
 use serde::de::Deserialize;
-use serde::ser::Serialize;
 
 pub use crate::bindings::base::gristmill::handler::types::MergeRequest;
 
 use crate::failure::{Failure, OrFail};
+use crate::stages::Json;
 
 /// A handler that merges two versions of one item's data.
 pub trait Merging {
     /// Returns the merged data. Merging the same thing twice must give the same as once.
-    fn merge(request: &MergeRequest) -> Result<impl Serialize, Failure>;
+    ///
+    /// [`Json::of`] makes it of a value. A `String` is taken for JSON text as it stands.
+    fn merge(request: &MergeRequest) -> Result<impl Into<Json>, Failure>;
 }
 
 /// Typed views of the raw fields.

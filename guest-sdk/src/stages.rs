@@ -55,6 +55,24 @@ pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, Failure> {
     serde_json::to_string(value).or_permanent("output")
 }
 
+/// A JSON text. Made of a value by [`Json::of`]; a `String` that becomes one is taken for JSON as it stands, and refused
+/// by the host if it is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Json(pub String);
+
+impl Json {
+    /// The JSON text of a value.
+    pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self, Failure> {
+        json(value).map(Self)
+    }
+}
+
+impl From<String> for Json {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
 /// Typed views of the raw fields.
 impl Work {
     /// Work to test a stage with: the first attempt, nothing upstream.

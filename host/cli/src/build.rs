@@ -31,7 +31,7 @@ use self::recipe::Recipe;
   gristmill build handlers/crates handlers/policy
   gristmill build my-handler -o components/mine.wasm
 
-With --json, an object a folder: folder, file, hash, size_bytes, previous_hash, changed.")]
+With --json, an object a folder: folder, file, component, size_bytes, previous, changed.")]
 pub(crate) struct Args {
     /// The handlers' folders
     #[arg(required = true, value_name = "FOLDER")]
@@ -51,9 +51,11 @@ pub(crate) struct Args {
 struct Built {
     folder: String,
     file: String,
-    hash: String,
+    /// Its identity, as `inspect` and `check` show it.
+    component: String,
     size_bytes: u64,
-    previous_hash: Option<String>,
+    /// What the file was before.
+    previous: Option<String>,
     changed: bool,
 }
 
@@ -94,15 +96,15 @@ fn deliver(folder: &Path, component: &Path, file: &Path, context: &Context) -> R
                 .hint("name another place with --output")
         })?;
     }
-    let previous_hash = previous.map(|previous| previous.hash.to_string());
-    let hash = inspection.hash.to_string();
+    let previous = previous.map(|previous| previous.hash.to_string());
+    let identity = inspection.hash.to_string();
     Ok(Built {
         folder: folder.display().to_string(),
         file: file.display().to_string(),
-        changed: previous_hash.as_ref() != Some(&hash),
-        hash,
+        changed: previous.as_ref() != Some(&identity),
+        component: identity,
         size_bytes: inspection.size_bytes,
-        previous_hash,
+        previous,
     })
 }
 
@@ -127,12 +129,12 @@ fn replace(file: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
 }
 
 fn sentence(built: &Built) -> String {
-    let news = match &built.previous_hash {
+    let news = match &built.previous {
         None => "new".to_owned(),
         Some(_) if !built.changed => "unchanged".to_owned(),
         Some(previous) => format!("changed, was {}", &previous[..12]),
     };
-    format!("{}: {}, version {} ({news})", built.file, bytes(built.size_bytes), &built.hash[..12])
+    format!("{}: {}, component {} ({news})", built.file, bytes(built.size_bytes), &built.component[..12])
 }
 
 #[cfg(test)]

@@ -1,30 +1,28 @@
 //! `gristmill check`: everything that can be known before a run.
 //!
-//! Owns how the answer looks. Loads components as a run does, and writes nothing: not even compiled code is kept.
+//! Owns how the answer looks. Loads components as a run does, and writes nothing but the cache of compiled code.
 
-use std::path::Path;
-
-use gristmill_config::Report;
-use gristmill_sandbox::Sandbox;
-use gristmill_scheduler::{Error, LoadedJob, load};
+use gristmill_config::{Draft, Report};
+use gristmill_scheduler::LoadedJob;
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::format::plural;
-use crate::jobs::{self, Source};
+use crate::jobs::{self, Failed, Source};
 use crate::table::{Column, Table};
 
 /// Check job files, their components, grants and folders, without running anything
 ///
-/// Prints every problem at once, or the versions of the stages. Writes nothing.
+/// Prints every problem at once, or each stage's version (what its results are recorded under) and component. Writes
+/// nothing but compiled code, which the run then takes from the cache.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   gristmill check jobs/audit.yaml --param crates=vendor
 
 With --json, an object a file: file, ok, job, stages (stage, version, component, handler), problems (line, column, \
-                        place, message, hint).")]
+                        message, hint), warnings (stage, message, hint).")]
 pub(crate) struct Args {
     #[command(flatten)]
     source: Source,
@@ -38,6 +36,7 @@ struct Checked {
     job: Option<String>,
     stages: Vec<CheckedStage>,
     problems: Vec<CheckedProblem>,
+    warnings: Vec<CheckedWarning>,
     /// The problems as a person reads them.
     #[serde(skip)]
     layout: String,
@@ -55,7 +54,14 @@ struct CheckedStage {
 struct CheckedProblem {
     line: Option<usize>,
     column: Option<usize>,
-    place: Option<String>,
+    message: String,
+    hint: Option<String>,
+}
+
+#[derive(Serialize)]
+struct CheckedWarning {
+    /// None: `discover`.
+    stage: Option<String>,
     message: String,
     hint: Option<String>,
 }
@@ -63,22 +69,22 @@ struct CheckedProblem {
 pub(crate) fn check(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let files = &args.source.files;
     let read: Vec<_> = files.iter().map(|file| args.source.read(file)).collect();
-    let sandbox = jobs::sandbox(context, read.iter().filter_map(|job| job.as_ref().ok()), None, 1)?;
+    let sandbox = jobs::sandbox(context, read.iter().flatten().map(Draft::job), 1, false)?;
     let mut all = Vec::with_capacity(files.len());
-    for (file, job) in files.iter().zip(read) {
-        all.push(match job {
-            Err(report) => broken(report),
-            Ok(job) => fit(&sandbox, file, job)?,
-        });
+    for (file, draft) in files.iter().zip(read) {
+        let name = draft.as_ref().ok().map(|draft| draft.job().spec.name.clone()).filter(|name| !name.is_empty());
+        let checked = match jobs::fit(&sandbox, draft) {
+            Ok(loaded) => fits(&loaded),
+            Err(Failed::Job(report)) => broken(report),
+            Err(Failed::Other(failure)) => return Err(failure),
+        };
+        all.push(Checked { file: file.display().to_string(), job: name, ..checked });
     }
     print(context, &all)?;
     let wrong = || all.iter().filter(|checked| !checked.ok);
     match wrong().count() {
         0 => Ok(Exit::Ok),
-        files => {
-            let problems = wrong().map(|checked| checked.problems.len()).sum();
-            Err(Failure::new(Exit::Job, jobs::refusal(problems, files)))
-        }
+        files => Err(jobs::refusal(wrong().map(|checked| checked.problems.len()).sum(), files)),
     }
 }
 
@@ -87,34 +93,19 @@ fn broken(report: Report) -> Checked {
     let problems = report.problems.into_iter().map(|problem| CheckedProblem {
         line: problem.place.as_ref().map(|place| place.line),
         column: problem.place.as_ref().map(|place| place.column),
-        place: None,
         message: problem.message,
         hint: problem.hint,
     });
-    Checked { file: report.file, problems: problems.collect(), layout, ..Checked::default() }
+    Checked { problems: problems.collect(), layout, ..Checked::default() }
 }
 
-fn fit(sandbox: &Sandbox, file: &Path, job: gristmill_model::Job) -> Result<Checked, Failure> {
-    let shown = file.display().to_string();
-    match load(sandbox, job) {
-        Ok(loaded) => Ok(Checked { ok: true, stages: stages(&loaded), ..named(shown, loaded.job.spec.name) }),
-        Err(Error::Job { job, problems }) => {
-            let layout = jobs::layout(file, &problems);
-            let problems = problems.into_iter().map(|problem| CheckedProblem {
-                line: None,
-                column: None,
-                place: Some(problem.place),
-                message: problem.message,
-                hint: problem.hint,
-            });
-            Ok(Checked { problems: problems.collect(), layout, ..named(shown, job) })
-        }
-        Err(other) => Err(other.into()),
-    }
-}
-
-fn named(file: String, job: String) -> Checked {
-    Checked { file, job: Some(job), ..Checked::default() }
+fn fits(loaded: &LoadedJob) -> Checked {
+    let warnings = loaded.warnings.iter().map(|warning| CheckedWarning {
+        stage: warning.stage.clone(),
+        message: warning.message.clone(),
+        hint: warning.hint.clone(),
+    });
+    Checked { ok: true, stages: stages(loaded), warnings: warnings.collect(), ..Checked::default() }
 }
 
 fn stages(loaded: &LoadedJob) -> Vec<CheckedStage> {
@@ -143,11 +134,23 @@ fn print(context: &Context, all: &[Checked]) -> Result<(), Failure> {
             context.out.line("")?;
         }
         context.out.line(format_args!("{}: ok ({})", checked.file, plural(checked.stages.len() as u64, "stage")))?;
-        let mut table = Table::new([("stage", Column::Word), ("version", Column::Word), ("handler", Column::Text)]);
+        let columns = ["stage", "version", "component"].map(|name| (name, Column::Word));
+        let mut table = Table::new(columns.into_iter().chain([("handler", Column::Text)]));
         for stage in &checked.stages {
-            table.row([stage.stage.as_str(), &stage.version[..12], &stage.handler]);
+            table.row([stage.stage.as_str(), &stage.version[..12], &stage.component[..12], &stage.handler]);
         }
         context.out.line(table.render())?;
+        for warning in &checked.warnings {
+            warn(warning, context);
+        }
     }
     Ok(())
+}
+
+fn warn(warning: &CheckedWarning, context: &Context) {
+    let part = warning.stage.as_ref().map_or_else(|| "discover".to_owned(), |stage| format!("stage `{stage}`"));
+    context.out.warning(format_args!("{part}: {}", warning.message));
+    if let Some(hint) = &warning.hint {
+        context.out.hint(hint);
+    }
 }

@@ -1,6 +1,7 @@
 //! `gristmill inspect`: what a component is.
 //!
-//! Owns how the answer looks. Compiles the component to ask which stages it offers, and never runs one.
+//! Owns how the answer looks. Compiles the component, or takes it from the cache, to ask which stages it offers; never
+//! runs one.
 
 use std::path::PathBuf;
 
@@ -12,13 +13,14 @@ use crate::failure::Failure;
 use crate::format::{bytes, printable};
 use crate::jobs;
 
-/// Show what a component is: hash, size, stages, exports, imports, and the grants it can use
+/// Show what a component is: identity, size, stages, exports, imports, and the grants it can use
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   gristmill inspect handlers/crates/crates.wasm
 
-With --json: hash (without custom sections: the identity), raw_hash, size_bytes, offers, stages (name, description), \
-                        exports, imports, grants (import, yaml, without, required), producers.")]
+With --json: component (the identity: a hash of the file without custom sections), raw_hash (of the file as it is), \
+                        size_bytes, offers, stages (name, description), exports, imports, grants (import, yaml, \
+                        without, notable), producers.")]
 pub(crate) struct Args {
     /// The component
     #[arg(value_name = "FILE.wasm")]
@@ -28,7 +30,7 @@ pub(crate) struct Args {
 pub(crate) fn inspect(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let mut inspection = gristmill_sandbox::inspect(&args.file)?;
     // A component that this host cannot load can be looked at all the same.
-    let loaded = jobs::sandbox(context, [], None, 1)?.load(&args.file);
+    let loaded = jobs::sandbox(context, [], 1, false)?.load(&args.file);
     if let Ok(handler) = &loaded {
         inspection.stages.clone_from(&handler.report().stages);
     }
@@ -44,7 +46,7 @@ pub(crate) fn inspect(args: &Args, context: &Context) -> Result<Exit, Failure> {
 fn describe(file: &str, inspection: &Inspection) -> String {
     let mut lines = vec![
         file.to_owned(),
-        format!("hash      {}", inspection.hash),
+        format!("component {}", inspection.hash),
         format!("size      {}", bytes(inspection.size_bytes)),
     ];
     let mut section = |title: &str, entries: Vec<String>| {
@@ -59,7 +61,6 @@ fn describe(file: &str, inspection: &Inspection) -> String {
     section("exports", or_none(inspection.exports.clone()));
     section("imports", or_none(inspection.imports.clone()));
     let grants = inspection.grants.iter().map(|grant| match grant.yaml {
-        Some(yaml) if grant.required => format!("{yaml}  (needed: {})", grant.import),
         Some(yaml) => format!("{yaml}  (without it {} {})", grant.import, grant.without),
         None => format!("nothing grants {}: it {}", grant.import, grant.without),
     });

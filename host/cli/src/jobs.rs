@@ -1,19 +1,20 @@
 //! From job files to jobs that can run, for `run` and `check`.
 //!
-//! Owns what is added to a file from outside (parameters, the environment), and the layout of what does not fit. Never
-//! touches a tracker.
+//! Owns what is added to a file from outside (parameters, the environment), the sandbox that components are loaded in,
+//! and where their compiled code is kept. Never touches a tracker.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gristmill_config::{Overrides, Report};
+use gristmill_config::{Draft, Overrides, Report};
 use gristmill_model::Job;
 use gristmill_sandbox::{Sandbox, Settings};
-use gristmill_scheduler::Problem;
+use gristmill_scheduler::{Error, LoadedJob, load};
 
 use crate::context::Context;
+use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::format::plural;
+use crate::format::{bytes, plural};
 
 /// The memory of a sandbox that belongs to no job: one to look at a component in.
 const MEMORY_BYTES_UNASKED: u64 = 1 << 30;
@@ -25,7 +26,8 @@ pub(crate) struct Source {
     #[arg(required = true, value_name = "JOB.yaml")]
     pub(crate) files: Vec<PathBuf>,
 
-    /// Replace a parameter of the job: JSON, or else text. May be given more than once
+    /// Replace a parameter of the job: text where the file has text, elsewhere JSON, or else text. May be given more
+    /// than once
     #[arg(long = "param", value_name = "NAME=VALUE", value_parser = name_and_value)]
     pub(crate) params: Vec<(String, String)>,
 }
@@ -39,9 +41,9 @@ fn name_and_value(text: &str) -> Result<(String, String), String> {
 
 impl Source {
     /// Reads one of the files.
-    pub(crate) fn read(&self, file: &Path) -> Result<Job, Report> {
-        let overrides = Overrides { params: self.params.clone(), env: &|name| std::env::var(name).ok() };
-        gristmill_config::load(file, &overrides)
+    pub(crate) fn read(&self, file: &Path) -> Result<Draft, Report> {
+        let overrides = Overrides { params: self.params.clone(), env: &|name| std::env::var_os(name) };
+        Draft::read(file, &overrides)
     }
 }
 
@@ -49,34 +51,92 @@ impl Source {
 pub(crate) fn sandbox<'a>(
     context: &Context,
     jobs: impl IntoIterator<Item = &'a Job>,
-    cache_dir: Option<PathBuf>,
     parallel: usize,
+    quiet: bool,
 ) -> Result<Sandbox, Failure> {
     let largest = |job: &'a Job| {
         let stages = job.tuning.stages.iter().map(|stage| stage.limits.memory_bytes_max);
         stages.fold(job.tuning.discover.limits.memory_bytes_max, u64::max)
     };
     let memory_bytes_max = jobs.into_iter().map(largest).max().unwrap_or(MEMORY_BYTES_UNASKED);
-    Ok(Sandbox::new(Settings { cache_dir, parallel, memory_bytes_max, clock: Arc::clone(&context.clock) })?)
+    let (cache_dir, out) = (cache_dir(), context.out.clone());
+    if cache_dir.is_none() {
+        context.out.warning("the environment has no HOME, so compiled code is not kept: each start compiles again");
+    }
+    let compiling = Box::new(move |component: &str, size_bytes: u64| {
+        if !quiet {
+            out.note(format_args!("compiling {component} ({})", bytes(size_bytes)));
+        }
+    });
+    let clock = Arc::clone(&context.clock);
+    let sandbox = Sandbox::new(Settings { cache_dir, parallel, memory_bytes_max, clock, compiling })?;
+    for warning in sandbox.warnings() {
+        context.out.warning(warning);
+    }
+    Ok(sandbox)
 }
 
-/// What is wrong with a job that cannot run, laid out as a report on its file is.
-pub(crate) fn layout(file: &Path, problems: &[Problem]) -> String {
-    let file = file.display();
-    let texts = problems.iter().map(|problem| {
-        let place = match problem.place.as_str() {
-            "discover" => "discover".to_owned(),
-            stage => format!("stage `{stage}`"),
-        };
-        let hint = problem.hint.as_ref().map(|hint| format!("\n   hint: {hint}")).unwrap_or_default();
-        format!("{file}: {place}: {}{hint}", problem.message)
-    });
-    texts.collect::<Vec<_>>().join("\n\n")
+/// Where compiled code is kept: with all that this user's programs can make anew, and never in a folder that came with
+/// a job.
+fn cache_dir() -> Option<PathBuf> {
+    let absolute = |variable: &str| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    let caches = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+    Some(caches.join("gristmill").join("compiled"))
+}
+
+/// Loads the components of a job, whatever else may be wrong with it: so that a person hears of everything at once.
+pub(crate) fn fit(sandbox: &Sandbox, read: Result<Draft, Report>) -> Result<LoadedJob, Failed> {
+    let mut draft = read.map_err(Failed::Job)?;
+    let loaded = match load(sandbox, draft.job().clone()) {
+        Ok(loaded) if draft.is_sound() => return Ok(loaded),
+        Ok(_) => Vec::new(),
+        Err(Error::Job { problems, .. }) => problems,
+        Err(other) => return Err(Failed::Other(other.into())),
+    };
+    for problem in loaded {
+        draft.add(problem.stage.as_deref(), &problem.message, problem.hint);
+    }
+    match draft.finish() {
+        Err(report) => Err(Failed::Job(report)),
+        Ok(job) => unreachable!("job `{}` did not fit, and nothing is wrong with it", job.spec.name),
+    }
+}
+
+/// Why there is no job to run.
+pub(crate) enum Failed {
+    /// Something is wrong with it.
+    Job(Report),
+    /// The fault is not the job's.
+    Other(Failure),
+}
+
+/// Loads the components of all jobs, or says everything that is wrong with any of them.
+pub(crate) fn fit_all(
+    sandbox: &Sandbox,
+    read: impl IntoIterator<Item = Result<Draft, Report>>,
+    context: &Context,
+) -> Result<Vec<LoadedJob>, Failure> {
+    let (mut loaded, mut reports) = (Vec::new(), Vec::new());
+    for draft in read {
+        match fit(sandbox, draft) {
+            Ok(job) => loaded.push(job),
+            Err(Failed::Job(report)) => reports.push(report),
+            Err(Failed::Other(failure)) => return Err(failure),
+        }
+    }
+    if reports.is_empty() {
+        return Ok(loaded);
+    }
+    for report in &reports {
+        context.out.note(format_args!("{report}\n"));
+    }
+    Err(refusal(reports.iter().map(|report| report.problems.len()).sum(), reports.len()))
 }
 
 /// The last line about jobs that are wrong.
-pub(crate) fn refusal(problems: usize, files: usize) -> String {
-    format!("{} in {}", plural(problems as u64, "problem"), plural(files as u64, "job file"))
+pub(crate) fn refusal(problems: usize, files: usize) -> Failure {
+    let message = format!("{} in {}", plural(problems as u64, "problem"), plural(files as u64, "job file"));
+    Failure::new(Exit::Job, message)
 }
 
 #[cfg(test)]
@@ -89,16 +149,5 @@ mod tests {
         assert_eq!(name_and_value("a="), Ok(("a".to_owned(), String::new())));
         assert!(name_and_value("a").is_err());
         assert!(name_and_value("=b").is_err());
-    }
-
-    #[test]
-    fn problems_have_a_place_and_a_hint() {
-        let problem = |place: &str, hint: Option<&str>| Problem {
-            place: place.to_owned(),
-            message: "is wrong".to_owned(),
-            hint: hint.map(str::to_owned),
-        };
-        let text = layout(Path::new("a.yaml"), &[problem("discover", None), problem("fetch", Some("correct it"))]);
-        assert_eq!(text, "a.yaml: discover: is wrong\n\na.yaml: stage `fetch`: is wrong\n   hint: correct it");
     }
 }

@@ -101,8 +101,13 @@ impl Out {
         let Failure::Told { message, hint, .. } = failure else { return };
         self.note(format_args!("{} {message}", self.label(Loudness::Error)));
         if let Some(hint) = hint {
-            self.note(format_args!("{} {hint}", self.label(Loudness::Hint)));
+            self.hint(hint);
         }
+    }
+
+    /// Says what would help.
+    pub(crate) fn hint(&self, text: impl Display) {
+        self.note(format_args!("{} {text}", self.label(Loudness::Hint)));
     }
 
     fn label(&self, loudness: Loudness) -> String {

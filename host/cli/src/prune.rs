@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use gristmill_config::Draft;
 use gristmill_model::{Expiring, Job};
 use gristmill_tracker::{JobRow, Pruned, Pruning, PruningPosition, SqliteTracker, count_expired, prune as prune_all};
 use serde::Serialize;
@@ -55,9 +56,9 @@ struct Record {
 pub(crate) fn prune(args: &Args, context: &Context) -> Result<Exit, Failure> {
     wait(async {
         for file in &args.source.files {
-            let job = args.source.read(file).map_err(|report| {
+            let job = args.source.read(file).and_then(Draft::finish).map_err(|report| {
                 context.out.note(format_args!("{report}\n"));
-                Failure::new(Exit::Job, jobs::refusal(report.problems.len(), 1))
+                jobs::refusal(report.problems.len(), 1)
             })?;
             let argument = file.display().to_string();
             let known = Known::open(context, Some(&argument)).await?;

@@ -9,18 +9,19 @@ mod listen;
 mod progress;
 mod signals;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use gristmill_config::{Draft, Report};
 use gristmill_model::Job;
-use gristmill_scheduler::{Error, Host, HostOptions, LoadedJob, Store, Summary, load};
+use gristmill_scheduler::{Host, HostOptions, LoadedJob, Store, Summary};
 use gristmill_tracker::{Reader, Synchronous, Tracker};
 
 use crate::args::time;
 use crate::context::{Context, runtime};
-use crate::data;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::jobs::{self, Source};
@@ -111,21 +112,26 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
-    let read = read(&args.source, context)?;
-    let place = place(&args.source.files, context)?;
-    let progress = Progress::start(context, args.quiet);
+    let files = &args.source.files;
+    let read: Vec<_> = files.iter().map(|file| args.source.read(file)).collect();
     let workers = args.workers.map_or_else(cores, usize::from);
-    let (data, store) = store(args, &place, context);
-    let cache = data.join("cache");
+    let sandbox = || jobs::sandbox(context, read.iter().flatten().map(Draft::job), workers, args.quiet);
+    if !read.iter().all(|draft| draft.as_ref().is_ok_and(Draft::is_sound)) {
+        let sandbox = sandbox()?;
+        jobs::fit_all(&sandbox, read, context)?;
+        unreachable!("a job file that is wrong does not fit");
+    }
+    expect_other_names(&read)?;
+    let place = place(files, context)?;
+    let progress = Progress::start(context, args.quiet);
+    let store = store(args, &place);
     let open = || open(args, store.clone(), workers, context);
     // Whoever may not run here is told before anything is compiled; and nothing is made for a job that does not fit.
-    let opened = data.exists().then(open).transpose()?;
-    let sandbox = jobs::sandbox(context, &read, Some(cache), workers)?;
-    for warning in sandbox.warnings() {
-        tracing::warn!("{warning}");
-    }
-    let parts: Vec<Part> = args.source.files.iter().zip(&read).map(|(file, job)| part(file, job, context)).collect();
-    let loaded = fit(&sandbox, &args.source.files, read, context)?;
+    let is_there = place.folder().is_none_or(Path::exists);
+    let opened = is_there.then(open).transpose()?;
+    let sandbox = sandbox()?;
+    let loaded = jobs::fit_all(&sandbox, read, context)?;
+    let parts: Vec<Part> = files.iter().zip(&loaded).map(|(file, loaded)| part(file, &loaded.job, context)).collect();
     let host = opened.map_or_else(open, Ok)?;
     let tracker = host.tracker();
     let stop = signals::listen(context.out.clone(), args.grace)?;
@@ -146,20 +152,16 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     })
 }
 
-/// Where everything is recorded, and the folder of what is only this machine's.
-fn store(args: &Args, place: &Place, context: &Context) -> (PathBuf, Store) {
+fn store(args: &Args, place: &Place) -> Store {
     match place {
         Place::Folder(data) => {
             let synchronous = match args.durability {
                 Durability::Full => Synchronous::Full,
                 Durability::Normal => Synchronous::Normal,
             };
-            (data.clone(), Store::Sqlite { data: data.clone(), synchronous })
+            Store::Sqlite { data: data.clone(), synchronous }
         }
-        Place::Postgres(url) => (
-            data::folder(context, args.source.files.first().map(PathBuf::as_path)),
-            Store::Postgres { url: url.clone() },
-        ),
+        Place::Postgres(url) => Store::Postgres { url: url.clone() },
     }
 }
 
@@ -181,27 +183,16 @@ fn part(file: &Path, job: &Job, context: &Context) -> Part {
     Part { file: file.display().to_string(), name: job.spec.name.clone(), highlights }
 }
 
-/// Reads all job files, or says everything that is wrong with them.
-fn read(source: &Source, context: &Context) -> Result<Vec<Job>, Failure> {
-    let (mut read, mut problems, mut wrong) = (Vec::new(), 0, 0);
-    for file in &source.files {
-        match source.read(file) {
-            Ok(job) => read.push(job),
-            Err(report) => {
-                (problems, wrong) = (problems + report.problems.len(), wrong + 1);
-                context.out.note(format_args!("{report}\n"));
-            }
+/// Two files must not be the same job: which of them would its results be of?
+fn expect_other_names(read: &[Result<Draft, Report>]) -> Result<(), Failure> {
+    let mut names = BTreeSet::new();
+    match read.iter().flatten().map(|draft| &draft.job().spec.name).find(|name| !names.insert(*name)) {
+        None => Ok(()),
+        Some(name) => {
+            let message = format!("two of these files are job `{name}`");
+            Err(Failure::new(Exit::Job, message).hint("rename one of them"))
         }
     }
-    if wrong > 0 {
-        return Err(Failure::new(Exit::Job, jobs::refusal(problems, wrong)));
-    }
-    let name = |place: usize| &read[place].spec.name;
-    if let Some(double) = (1..read.len()).find(|place| (0..*place).any(|earlier| name(earlier) == name(*place))) {
-        let name = name(double);
-        return Err(Failure::new(Exit::Job, format!("two of these files are job `{name}`")).hint("rename one of them"));
-    }
-    Ok(read)
 }
 
 /// One host has one tracker: job files of several folders do not say which.
@@ -219,27 +210,6 @@ fn place(files: &[PathBuf], context: &Context) -> Result<Place, Failure> {
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX.into())
-}
-
-/// Loads the components of all jobs, or says everything that does not fit.
-fn fit(
-    sandbox: &gristmill_sandbox::Sandbox,
-    files: &[PathBuf],
-    read: Vec<Job>,
-    context: &Context,
-) -> Result<Vec<LoadedJob>, Failure> {
-    let (mut loaded, mut problems_sum, mut wrong) = (Vec::new(), 0, 0);
-    for (file, job) in files.iter().map(PathBuf::as_path).zip(read) {
-        match load(sandbox, job) {
-            Ok(job) => loaded.push(job),
-            Err(Error::Job { problems, .. }) => {
-                (problems_sum, wrong) = (problems_sum + problems.len(), wrong + 1);
-                context.out.note(format_args!("{}\n", jobs::layout(Path::new(file), &problems)));
-            }
-            Err(other) => return Err(other.into()),
-        }
-    }
-    if wrong > 0 { Err(Failure::new(Exit::Job, jobs::refusal(problems_sum, wrong))) } else { Ok(loaded) }
 }
 
 /// Runs the host, and shows how far it is.

@@ -6,7 +6,7 @@
 use crate::report::{Problem, Span, quoted};
 use crate::shape::{Format, Key, Shape};
 use crate::units;
-use crate::yaml::{Entry, Node, Value};
+use crate::yaml::{Entry, Node, Value, is_number};
 
 /// Texts longer than this are like nothing.
 const SUGGESTED_CHARS_MAX: usize = 64;
@@ -123,11 +123,11 @@ impl Node {
     }
 
     pub(crate) fn whole(&self) -> Option<u64> {
-        self.number()?.as_u64()
+        self.number()?.parse().ok()
     }
 
     pub(crate) fn real(&self) -> Option<f64> {
-        self.number()?.as_f64()
+        self.number()?.parse().ok()
     }
 }
 
@@ -136,11 +136,18 @@ fn unit_hint(shape: &Shape, node: &Node) -> Option<String> {
         Shape::Duration { .. } if node.duration().is_none() => {
             Some("a duration is written as `250ms`, `30s`, `2m`, `1h30m` or `7d`".to_owned())
         }
+        Shape::Whole { .. } | Shape::Real { .. } if looks_like_a_number(node) => {
+            Some("write it without quotes".to_owned())
+        }
         Shape::Size { .. } if node.size().is_none() => {
             Some("a size is written as `64MiB`, `500KB` or a number of bytes".to_owned())
         }
         _ => None,
     }
+}
+
+fn looks_like_a_number(node: &Node) -> bool {
+    node.text().is_some_and(is_number)
 }
 
 fn fits_kind(shape: &Shape, value: &Value) -> bool {
@@ -155,6 +162,9 @@ fn fits_kind(shape: &Shape, value: &Value) -> bool {
 }
 
 fn wrong(label: &str, shape: &Shape, node: &Node) -> String {
+    if looks_like_a_number(node) {
+        return format!("{label} must be {}, not the text {}", shape.what(), kind(node));
+    }
     format!("{label} must be {}, not {}", shape.what(), kind(node))
 }
 

@@ -19,6 +19,9 @@ const TIME: Shape = Shape::Duration { min: SHORTEST, max: LONGEST };
 const COUNT: Shape = Shape::Whole { min: 1, max: 1_000_000 };
 const OBJECT: Shape = Shape::Names { key: &TEXT, value: &Shape::Any, one: false };
 
+/// How the keys at the top begin that are for the author's own use: a place for anchors.
+pub(crate) const EXTENSION: &str = "x-";
+
 /// A job file.
 pub(crate) static JOB: Shape = Shape::Table(&[
     key("version", Shape::Whole { min: 1, max: 1 }, "The version of this format: 1.").required(),

@@ -4,6 +4,8 @@
 //! what the file points to (components, folders), never reads the environment, never prints.
 
 mod check;
+mod draft;
+mod encoding;
 mod formats;
 mod interpolate;
 mod keys;
@@ -16,7 +18,8 @@ mod stages;
 mod units;
 mod yaml;
 
-pub use load::{FILE_BYTES_MAX, Overrides, load, parse};
+pub use draft::Draft;
+pub use load::{FILE_BYTES_MAX, Overrides};
 pub use report::{Place, Problem, Report};
 pub use schema::schema;
 pub use units::{duration, rate, size};

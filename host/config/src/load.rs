@@ -1,19 +1,21 @@
-//! A job file in, a job or a report out.
+//! A job file in, a draft of its job or a report out.
 //!
 //! Owns the order of the steps, and what may not even be read. Reads the job file and no other: whether handlers and
 //! folders exist is not its business. Never reads the environment or the arguments: the caller hands both over.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use gristmill_model::Job;
-use serde_json::Value as Json;
+use gristmill_model::{Job, check_json};
 
 use crate::check::{check, check_duplicates, did_you_mean};
-use crate::interpolate::Sources;
-use crate::keys::JOB;
+use crate::draft::{Draft, Places};
+use crate::encoding;
+use crate::interpolate::{Param, Params, Sources};
+use crate::keys::{EXTENSION, JOB};
 use crate::report::{Problem, Report, quoted};
 use crate::resolve::Resolver;
 use crate::yaml::{self, Node, Value};
@@ -23,94 +25,152 @@ pub const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// What the person who starts a job adds to its file.
 pub struct Overrides<'a> {
-    /// Names and values that replace declared parameters. A value is JSON if it reads as JSON, otherwise text.
+    /// Names and values that replace declared parameters. Where the file has text, a value is text. Elsewhere it is
+    /// JSON if it reads as JSON, and text if not.
     pub params: Vec<(String, String)>,
     /// Looks a variable of the environment up.
-    pub env: &'a dyn Fn(&str) -> Option<String>,
+    pub env: &'a dyn Fn(&str) -> Option<OsString>,
 }
 
-/// Why there is no text to parse.
-#[derive(Debug, thiserror::Error)]
-enum Unreadable {
-    #[error("cannot be read: {0}")]
-    Io(#[from] io::Error),
-    #[error("is larger than a job file may be ({} bytes)", FILE_BYTES_MAX)]
-    TooLarge,
-    #[error("is not UTF-8 text (byte {0})")]
-    NotText(usize),
+impl Draft {
+    /// Reads a job from its file. Relative paths in it count from its folder.
+    ///
+    /// # Errors
+    /// If there is no YAML in it to look at.
+    pub fn read(path: &Path, overrides: &Overrides<'_>) -> Result<Self, Report> {
+        let file = path.display().to_string();
+        let bytes = File::open(path).and_then(head).map_err(|error| {
+            let missing = error.kind() == io::ErrorKind::NotFound;
+            let cause = format!("the job file cannot be read: {error}");
+            let message = if missing { "there is no such file".to_owned() } else { cause };
+            let hint = missing.then(|| "a relative path starts in the current folder".to_owned());
+            Report::new(&file, "", vec![Problem::new(None, message).hint(hint)])
+        })?;
+        Self::parse(&bytes, &file, path.parent().unwrap_or(Path::new("")), overrides)
+    }
+
+    /// Reads a job from a file's bytes. `file` names it in reports; relative paths count from `base_dir`.
+    ///
+    /// # Errors
+    /// If there is no YAML in it to look at.
+    pub fn parse(bytes: &[u8], file: &str, base_dir: &Path, overrides: &Overrides<'_>) -> Result<Self, Report> {
+        if bytes.len() as u64 > FILE_BYTES_MAX {
+            let message = format!("the job file is larger than a job file may be ({FILE_BYTES_MAX} bytes)");
+            return Err(Report::new(file, "", vec![Problem::new(None, message)]));
+        }
+        let text = encoding::text(bytes).map_err(|(shown, problem)| Report::new(file, &shown, vec![*problem]))?;
+        let mut problems = Vec::new();
+        let mut root = yaml::parse(text, &mut problems).map_err(|problem| Report::new(file, text, vec![*problem]))?;
+        check_duplicates(&root, &mut problems);
+        // They are there for their anchors, which the parser has followed.
+        if let Value::Map(entries) = &mut root.value {
+            entries.retain(|entry| !entry.key.starts_with(EXTENSION));
+        }
+        let mut sources = Sources::new(overrides.env);
+        let params = params(&mut root, overrides, &mut sources, &mut problems);
+        sources.expand_job(&mut root, &params, &mut problems);
+        check(&root, &JOB, "the job file", &mut problems);
+        let mut resolver = Resolver { base_dir, env: overrides.env, problems };
+        let (spec, tuning, display) = resolver.job(&root, &params);
+        let job = Job { spec, tuning, display, yaml: text.to_owned() };
+        Ok(Self::new(job, file, Places::of(&root), resolver.problems))
+    }
 }
 
-/// Reads a job from its file. Relative paths in it count from its folder.
-pub fn load(path: &Path, overrides: &Overrides<'_>) -> Result<Job, Report> {
-    let file = path.display().to_string();
-    let text = read(path).map_err(|error| {
-        let missing = matches!(&error, Unreadable::Io(error) if error.kind() == io::ErrorKind::NotFound);
-        let message = if missing { "there is no such file".to_owned() } else { format!("the job file {error}") };
-        let hint = missing.then(|| "a relative path starts in the current folder".to_owned());
-        Report::new(&file, "", vec![Problem::new(None, message).hint(hint)])
-    })?;
-    parse(&text, &file, path.parent().unwrap_or(Path::new("")), overrides)
-}
-
-fn read(path: &Path) -> Result<String, Unreadable> {
+/// As many bytes of a job file as it takes to know that it is too large.
+fn head(file: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // One byte more than allowed tells a file that is too large from one that just fits, without reading all of it.
-    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(Unreadable::TooLarge);
-    }
-    String::from_utf8(bytes).map_err(|error| Unreadable::NotText(error.utf8_error().valid_up_to()))
-}
-
-/// Reads a job from text. `file` names it in the report; relative paths count from `base_dir`.
-pub fn parse(text: &str, file: &str, base_dir: &Path, overrides: &Overrides<'_>) -> Result<Job, Report> {
-    let refuse = |problems| Err(Report::new(file, text, problems));
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return refuse(vec![Problem::new(None, format!("the job file {}", Unreadable::TooLarge))]);
-    }
-    let mut root = match yaml::parse(text) {
-        Ok(root) => root,
-        Err(problem) => return refuse(vec![*problem]),
-    };
-    let mut problems = Vec::new();
-    check_duplicates(&root, &mut problems);
-    let params = params(&mut root, overrides, &mut problems);
-    Sources::new(Some(&params), overrides.env).expand_job(&mut root, &mut problems);
-    check(&root, &JOB, "the job file", &mut problems);
-    let mut resolver = Resolver { base_dir, env: overrides.env, problems };
-    let (spec, tuning, display) = resolver.job(&root, &params);
-    if !resolver.problems.is_empty() {
-        return refuse(resolver.problems);
-    }
-    Ok(Job { spec, tuning, display, yaml: text.to_owned() })
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The parameters: as declared, with the environment filled in, and replaced where the caller says so.
-fn params(root: &mut Node, overrides: &Overrides<'_>, problems: &mut Vec<Problem>) -> BTreeMap<String, Json> {
-    let mut params = BTreeMap::new();
-    let mut sources = Sources::new(None, overrides.env);
+fn params(
+    root: &mut Node,
+    overrides: &Overrides<'_>,
+    sources: &mut Sources<'_>,
+    problems: &mut Vec<Problem>,
+) -> Params {
+    let mut params = Params::new();
     if let Some(Node { value: Value::Map(entries), .. }) = root.get_mut("params") {
         for entry in entries {
             // What is replaced anyway may refer to what is not set.
             if !overrides.params.iter().any(|(name, _)| *name == entry.key) {
                 sources.expand_all(&mut entry.node, problems);
             }
-            params.insert(entry.key.clone(), entry.node.to_json());
+            params.insert(entry.key.clone(), declared(&entry.node));
         }
     }
-    let unknown: Vec<&String> =
-        overrides.params.iter().map(|(name, _)| name).filter(|name| !params.contains_key(*name)).collect();
-    for name in unknown {
-        let names = || params.keys().map(String::as_str);
-        let all =
-            if params.is_empty() { "it declares none".to_owned() } else { names().collect::<Vec<_>>().join(", ") };
-        let hint = did_you_mean(name, names()).map_or_else(String::new, |hint| format!("{hint} "));
-        let problem = Problem::new(None, format!("this job declares no parameter {}", quoted(name)));
-        problems.push(problem.hint(format!("{hint}declared: {all}")));
-    }
+    let mut unknown = BTreeSet::new();
     for (name, value) in &overrides.params {
-        let value = serde_json::from_str(value).unwrap_or_else(|_| Json::String(value.clone()));
-        params.entry(name.clone()).and_modify(|declared| *declared = value);
+        match params.get_mut(name) {
+            Some(declared) => match replaced(name, declared, value) {
+                Ok(value) => *declared = value,
+                Err(problem) => problems.push(*problem),
+            },
+            None => drop(unknown.insert(name)),
+        }
     }
+    problems.extend(unknown.into_iter().map(|name| undeclared(name, &params)));
     params
+}
+
+fn declared(node: &Node) -> Param {
+    match &node.value {
+        Value::Text(text) => Param::Text(text.clone()),
+        Value::Faulty => Param::Faulty,
+        _ => Param::Json(node.to_json()),
+    }
+}
+
+/// The value of a parameter that is replaced. Text stays text: `1.10` may be a version, `215e6` a commit.
+fn replaced(name: &str, declared: &Param, value: &str) -> Result<Param, Box<Problem>> {
+    match (declared, check_json(value)) {
+        (Param::Text(_), _) => Ok(Param::Text(value.to_owned())),
+        (_, Ok(())) => Ok(match serde_json::from_str(value) {
+            Ok(text) => Param::Text(text),
+            Err(_) => Param::Json(value.trim().to_owned()),
+        }),
+        (Param::Json(declared), Err(reason)) if declared.starts_with(['[', '{']) => {
+            let message = format!("the value of `--param {name}` {reason}");
+            let hint = "the job file has a list or a mapping there; JSON has its names and texts in double quotes";
+            Err(Box::new(Problem::new(None, message).hint(hint.to_owned())))
+        }
+        (Param::Json(_) | Param::Faulty, Err(_)) => Ok(Param::Text(value.to_owned())),
+    }
+}
+
+fn undeclared(name: &str, params: &Params) -> Problem {
+    let names = || params.keys().map(String::as_str);
+    let all = if params.is_empty() { "it declares none".to_owned() } else { names().collect::<Vec<_>>().join(", ") };
+    let hint = did_you_mean(name, names()).map_or_else(String::new, |hint| format!("{hint} "));
+    let problem = Problem::new(None, format!("this job declares no parameter {}", quoted(name)));
+    problem.hint(format!("{hint}declared: {all}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_keeps_the_digits_that_were_typed() {
+        let replaced = |declared: &str, value| {
+            let declared = match declared.strip_prefix('"') {
+                Some(text) => Param::Text(text.to_owned()),
+                None => Param::Json(declared.to_owned()),
+            };
+            replaced("p", &declared, value).map(|value| value.to_json().unwrap())
+        };
+        for text in ["1.10", "215e6", "01234", "true", "[1]", "12345678901234567890123"] {
+            assert_eq!(replaced("\"x", text).unwrap(), format!("{text:?}"));
+        }
+        assert_eq!(replaced("1", "1.10").unwrap(), "1.10");
+        assert_eq!(replaced("1", "12345678901234567890123").unwrap(), "12345678901234567890123");
+        assert_eq!(replaced("1", "01234").unwrap(), "\"01234\"");
+        assert_eq!(replaced("null", "x").unwrap(), "\"x\"");
+        assert_eq!(replaced("null", "\"x\"").unwrap(), "\"x\"");
+        assert_eq!(replaced("[1]", " [2.0] ").unwrap(), "[2.0]");
+        let refused = replaced("[1]", "a, b").unwrap_err();
+        assert!(refused.message.starts_with("the value of `--param p` is not JSON"), "{}", refused.message);
+    }
 }

@@ -3,15 +3,14 @@
 //! Owns what a value means: defaults, paths, limits. Finds only what concerns several values together; a value that
 //! does not fit its shape was reported by `check` and counts as absent here.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use gristmill_model::{
     Backoff, DiscoverSpec, DiscoverTuning, Expiring, FileGrant, Grants, Jitter, JobSpec, JobTuning, Limits, Merge,
     MergePolicy, MergeRule, OnUpdate, Rediscovery, Retention, RetryPolicy,
 };
-use serde_json::Value as Json;
 
+use crate::interpolate::{Env, Params};
 use crate::report::Problem;
 use crate::stages::resolve_stages;
 use crate::units::show_duration;
@@ -20,23 +19,23 @@ use crate::yaml::{Entry, Node, Value};
 /// What paths are resolved against, and what was found so far.
 pub(crate) struct Resolver<'a> {
     pub(crate) base_dir: &'a Path,
-    pub(crate) env: &'a dyn Fn(&str) -> Option<String>,
+    pub(crate) env: Env<'a>,
     pub(crate) problems: Vec<Problem>,
 }
 
 impl Resolver<'_> {
-    pub(crate) fn job(&mut self, root: &Node, params: &BTreeMap<String, Json>) -> (JobSpec, JobTuning, Option<String>) {
+    pub(crate) fn job(&mut self, root: &Node, params: &Params) -> (JobSpec, JobTuning, Option<String>) {
         let discover = root.get("discover");
         let discover_tuning = self.discover_tuning(discover);
         let discover = discover.map(|node| self.discover_spec(node));
         let (stages, stage_tunings) = resolve_stages(self, root, discover.as_ref());
         let spec = JobSpec {
             name: root.get("job").and_then(Node::text).unwrap_or_default().to_owned(),
-            params: params.iter().map(|(name, value)| (name.clone(), value.to_string())).collect(),
+            params: params.iter().filter_map(|(name, value)| Some((name.clone(), value.to_json()?))).collect(),
             discover,
             stages,
         };
-        let display = root.get("display").map(|node| node.to_json().to_string());
+        let display = root.get("display").map(Node::to_json);
         let retention = self.retention(root.get("retention"));
         (spec, JobTuning { discover: discover_tuning, stages: stage_tunings, retention }, display)
     }

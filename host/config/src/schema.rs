@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::keys::JOB;
+use crate::keys::{EXTENSION, JOB};
 use crate::shape::{Format, Key, Shape};
 use crate::units::{DURATION_PATTERN, SIZE_PATTERN};
 
@@ -16,6 +16,7 @@ pub fn schema() -> Json {
     schema.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
     schema.insert("title".to_owned(), json!("gristmill job"));
     schema.extend(body);
+    schema.insert("patternProperties".to_owned(), json!({ format!("^{EXTENSION}"): {} }));
     Json::Object(schema)
 }
 

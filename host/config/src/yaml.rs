@@ -3,16 +3,17 @@
 //! Owns the tree, and the budgets that make a YAML bomb cheap to refuse. Knows nothing of jobs: every mapping is a list
 //! of keys and values here, in the order of the file, with duplicates.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::Number;
 use serde_yaml::budget::BudgetBreach;
 use serde_yaml::granit_parser::ErrorKind;
 use serde_yaml::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 use serde_yaml::{Error, ExternalMessageSource, Location, MessageFormatter, Options, Spanned, UserMessageFormatter};
 
-use crate::report::{Problem, Span};
+use crate::report::{Problem, Span, quoted};
 
 /// Nodes in a file, those that aliases repeat included. The largest job, 63 stages with every key, has about 4 000.
 const NODES_MAX: usize = 20_000;
@@ -29,6 +30,8 @@ const TEXT_BYTES_MAX: usize = 2 << 20;
 pub(crate) struct Node {
     pub(crate) span: Span,
     pub(crate) value: Value,
+    /// Where its text is in the file, in bytes: a number is read again from there, digit by digit.
+    source: Range<usize>,
 }
 
 /// What YAML can say, without its types of text.
@@ -36,7 +39,8 @@ pub(crate) struct Node {
 pub(crate) enum Value {
     Null,
     Bool(bool),
-    Number(Number),
+    /// As it is written, which is as JSON writes numbers.
+    Number(String),
     Text(String),
     List(Vec<Node>),
     Map(Vec<Entry>),
@@ -87,30 +91,87 @@ impl Node {
         }
     }
 
-    pub(crate) fn number(&self) -> Option<&Number> {
+    pub(crate) fn number(&self) -> Option<&str> {
         match &self.value {
             Value::Number(number) => Some(number),
             _ => None,
         }
     }
 
-    /// The same value in JSON.
-    pub(crate) fn to_json(&self) -> serde_json::Value {
-        use serde_json::Value as Json;
+    /// The same value as JSON text.
+    pub(crate) fn to_json(&self) -> String {
+        let mut json = String::new();
+        self.write_json(&mut json);
+        json
+    }
+
+    fn write_json(&self, to: &mut String) {
+        let text = |text: &str| serde_json::Value::from(text).to_string();
         match &self.value {
-            Value::Null | Value::Faulty => Json::Null,
-            Value::Bool(value) => Json::Bool(*value),
-            Value::Number(number) => Json::Number(number.clone()),
-            Value::Text(text) => Json::String(text.clone()),
-            Value::List(nodes) => nodes.iter().map(Node::to_json).collect(),
-            Value::Map(entries) => entries.iter().map(|entry| (entry.key.clone(), entry.node.to_json())).collect(),
+            Value::Null | Value::Faulty => to.push_str("null"),
+            Value::Bool(value) => to.push_str(if *value { "true" } else { "false" }),
+            Value::Number(number) => to.push_str(number),
+            Value::Text(value) => to.push_str(&text(value)),
+            Value::List(nodes) => {
+                for (place, node) in nodes.iter().enumerate() {
+                    to.push(if place == 0 { '[' } else { ',' });
+                    node.write_json(to);
+                }
+                to.push_str(if nodes.is_empty() { "[]" } else { "]" });
+            }
+            Value::Map(entries) => {
+                // Sorted, so that another order makes no other spec.
+                let sorted: BTreeMap<&str, &Node> =
+                    entries.iter().map(|entry| (entry.key.as_str(), &entry.node)).collect();
+                for (place, (key, node)) in sorted.into_iter().enumerate() {
+                    to.push(if place == 0 { '{' } else { ',' });
+                    to.push_str(&text(key));
+                    to.push(':');
+                    node.write_json(to);
+                }
+                to.push_str(if entries.is_empty() { "{}" } else { "}" });
+            }
         }
     }
 }
 
-/// Parses one YAML document.
-pub(crate) fn parse(text: &str) -> Result<Node, Box<Problem>> {
-    serde_yaml::from_str_with_options(text, options()).map_err(|error| Box::new(problem(&error)))
+/// Whether a text is a number as JSON writes it.
+pub(crate) fn is_number(text: &str) -> bool {
+    text.parse::<serde_json::Number>().is_ok()
+}
+
+/// Parses one YAML document. A number that would lose what was written is a problem, and its node is faulty.
+pub(crate) fn parse(text: &str, problems: &mut Vec<Problem>) -> Result<Node, Box<Problem>> {
+    let mut root: Node =
+        serde_yaml::from_str_with_options(text, options()).map_err(|error| Box::new(problem(&error)))?;
+    read_numbers(&mut root, text, problems);
+    Ok(root)
+}
+
+/// Reads each number again as JSON writes it, so that it keeps its digits. YAML takes more for a number: `01234`, `+32`,
+/// `0x1F`, `.5`. Whoever writes that may mean text (a postcode, a telephone), so it is refused.
+fn read_numbers(node: &mut Node, text: &str, problems: &mut Vec<Problem>) {
+    match &mut node.value {
+        Value::Number(number) => {
+            let written = text.get(node.source.clone()).unwrap_or_default();
+            if is_number(written) {
+                written.clone_into(number);
+            } else {
+                problems.push(lossy_number(node.span, written, number));
+                node.value = Value::Faulty;
+            }
+        }
+        Value::List(nodes) => nodes.iter_mut().for_each(|node| read_numbers(node, text, problems)),
+        Value::Map(entries) => entries.iter_mut().for_each(|entry| read_numbers(&mut entry.node, text, problems)),
+        Value::Null | Value::Bool(_) | Value::Text(_) | Value::Faulty => {}
+    }
+}
+
+fn lossy_number(span: Span, written: &str, read: &str) -> Problem {
+    let problem = Problem::new(span, format!("the number {} cannot be kept as it is written", quoted(written)));
+    // `1234.0` is how the parser reads `01234`.
+    let read = read.strip_suffix(".0").unwrap_or(read);
+    problem.hint(format!("put it in quotes if it is text; a number is written `{read}`"))
 }
 
 fn options() -> Options {
@@ -157,6 +218,7 @@ fn problem(error: &Error) -> Problem {
         // The scanner runs ahead of the budget, and has a limit of its own.
         Error::ExternalMessage { source, .. } if is_depth(source) => too_deep(),
         Error::RecursiveReferencesRequireWeakTypes { .. } => "an anchor must not contain itself".to_owned(),
+        Error::NonFiniteFloat { .. } => "a number must be finite: at most about 1.8e308".to_owned(),
         Error::UnknownAnchor { .. } => "no anchor of this name stands before this alias".to_owned(),
         other => format!("not valid YAML: {}", UserMessageFormatter.format_message(other)),
     };
@@ -199,7 +261,11 @@ impl From<Location> for Span {
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<Value>::deserialize(deserializer)?;
-        Ok(Self { span: spanned.defined.into(), value: spanned.value })
+        let span = spanned.defined.span();
+        let start = span.byte_offset().map_or(0, |at| usize::try_from(at).unwrap_or(usize::MAX));
+        let length = span.byte_len().map_or(0, |length| usize::try_from(length).unwrap_or(usize::MAX));
+        let source = start..start.saturating_add(length);
+        Ok(Self { span: spanned.defined.into(), value: spanned.value, source })
     }
 }
 
@@ -227,15 +293,15 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
+        Ok(Value::Number(value.to_string()))
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
+        Ok(Value::Number(value.to_string()))
     }
 
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("a number must be finite"))
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::Number(serde_json::Value::from(value).to_string()))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {

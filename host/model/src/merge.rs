@@ -3,10 +3,11 @@
 //! Owns the rules by which new data joins what is known. A pure function of two JSON texts, so that merging twice is
 //! merging once. Never decides whether an item was found before: the tracker compares hashes.
 
-use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Number, Value};
+use crate::json::{self, Kind, elements, fields, order};
+use crate::number;
 
 /// What becomes of an item that is found again.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,39 +102,40 @@ impl MergeRule {
     }
 
     /// What a field becomes; none: it is absent.
-    fn merge(self, existing: Option<&Value>, incoming: Option<&Value>, again: bool) -> Option<Value> {
+    fn merge<'a>(self, existing: Option<&'a str>, incoming: Option<&'a str>, again: bool) -> Option<Cow<'a, str>> {
+        let kept = |value: Option<&'a str>| value.map(Cow::Borrowed);
         let (one, other) = match (given(existing), given(incoming)) {
-            _ if self == Self::First => return existing.cloned(),
+            _ if self == Self::First => return kept(existing),
             (Some(one), Some(other)) => (one, other),
             (None, None) if matches!(self, Self::Max | Self::Min | Self::Sum | Self::Union) => {
                 // Null, if any sighting says null, so that it does not matter which one came first.
-                return existing.or(incoming).cloned();
+                return kept(existing.or(incoming));
             }
-            (None, None) => return existing.cloned(),
-            (one, other) => return one.or(other).cloned(),
+            (None, None) => return kept(existing),
+            (one, other) => return kept(one.or(other)),
         };
         let merged = match self {
-            Self::First | Self::Coalesce => one.clone(),
-            Self::Last => other.clone(),
-            Self::Max => if order(one, other).is_lt() { other } else { one }.clone(),
-            Self::Min => if order(one, other).is_gt() { other } else { one }.clone(),
+            Self::First | Self::Coalesce => one.into(),
+            Self::Last => other.into(),
+            Self::Max => if order(one, other).is_lt() { other } else { one }.into(),
+            Self::Min => if order(one, other).is_gt() { other } else { one }.into(),
             Self::Sum => sum(one, other, again),
-            Self::Union | Self::AppendUnique if one == other => one.clone(),
+            Self::Union | Self::AppendUnique if order(one, other).is_eq() => one.into(),
             Self::Union => {
-                let mut all = elements(one);
-                all.extend(elements(other));
+                let mut all = listed(one);
+                all.extend(listed(other));
                 all.sort_by(|one, other| order(one, other));
-                all.dedup();
-                Value::Array(all.into_iter().cloned().collect())
+                all.dedup_by(|one, other| order(one, other).is_eq());
+                list(&all)
             }
             Self::AppendUnique => {
-                let mut all: Vec<&Value> = Vec::new();
-                for value in elements(one).into_iter().chain(elements(other)) {
-                    if !all.contains(&value) {
+                let mut all: Vec<&str> = Vec::new();
+                for value in listed(one).into_iter().chain(listed(other)) {
+                    if !all.iter().any(|known| order(known, value).is_eq()) {
                         all.push(value);
                     }
                 }
-                Value::Array(all.into_iter().cloned().collect())
+                list(&all)
             }
         };
         Some(merged)
@@ -142,109 +144,53 @@ impl MergeRule {
 
 impl MergePolicy {
     /// Merges what was found into what is known, JSON texts both. `again`: it was found with just this data before, so
-    /// that it adds nothing to a sum. Returns the merged text with its keys sorted; none: nothing changes. Where either
-    /// is not an object, what was found takes the place of what was known.
+    /// that it adds nothing to a sum. Returns the merged text with its fields sorted, each to the byte as it was found
+    /// where its rule makes nothing new of it; none: nothing changes. Where either is not an object, what was found
+    /// takes the place of what was known.
     pub fn merge(&self, existing: &str, incoming: &str, again: bool) -> Option<String> {
-        let Ok(new) = serde_json::from_str::<Value>(incoming) else {
-            return (existing != incoming).then(|| incoming.to_owned());
+        let (Some(old), Some(new)) = (fields(existing), fields(incoming)) else {
+            return order(existing, incoming).is_ne().then(|| incoming.to_owned());
         };
-        let old = serde_json::from_str::<Value>(existing).ok();
-        let merged = match (&old, new) {
-            (Some(Value::Object(old)), Value::Object(new)) => Value::Object(self.merge_objects(old, &new, again)),
-            (_, new) => new,
-        };
-        (old.as_ref() != Some(&merged)).then(|| canonical(&merged))
-    }
-
-    fn merge_objects(&self, old: &Map<String, Value>, new: &Map<String, Value>, again: bool) -> Map<String, Value> {
-        let mut merged = Map::new();
-        for name in old.keys().chain(new.keys().filter(|name| !old.contains_key(*name))) {
+        let mut merged = String::with_capacity(existing.len() + incoming.len());
+        let mut changes = false;
+        for name in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
             let rule = self.fields.get(name).copied().unwrap_or(MergeRule::Last);
-            if let Some(value) = rule.merge(old.get(name), new.get(name), again) {
-                merged.insert(name.clone(), value);
-            }
+            let before = old.get(name).copied();
+            let Some(value) = rule.merge(before, new.get(name).copied(), again) else { continue };
+            // What only looks different stays as it is known.
+            let same = before.filter(|before| order(before, &value).is_eq());
+            changes |= same.is_none();
+            merged.push(if merged.is_empty() { '{' } else { ',' });
+            merged.push_str(&json::quoted(name));
+            merged.push(':');
+            merged.push_str(same.unwrap_or(&value));
         }
-        merged
+        changes.then(|| merged + "}")
     }
 }
 
 /// A value that is not empty.
-fn given(value: Option<&Value>) -> Option<&Value> {
-    value.filter(|value| !value.is_null())
-}
-
-/// The text with sorted keys, whatever order the map keeps.
-fn canonical(value: &Value) -> String {
-    let mut value = value.clone();
-    value.sort_all_objects();
-    value.to_string()
+fn given(value: Option<&str>) -> Option<&str> {
+    value.filter(|value| Kind::of(value) != Kind::Null)
 }
 
 /// The elements of a list; a value that is none is a list of one.
-fn elements(value: &Value) -> Vec<&Value> {
-    match value {
-        Value::Array(values) => values.iter().collect(),
-        value => vec![value],
-    }
+fn listed(value: &str) -> Vec<&str> {
+    elements(value).unwrap_or_else(|| vec![value])
 }
 
-fn sum(one: &Value, other: &Value, again: bool) -> Value {
-    let (Value::Number(a), Value::Number(b)) = (one, other) else {
-        return if other.is_number() { other } else { one }.clone();
-    };
-    if again {
-        return one.clone();
-    }
-    if let (Some(a), Some(b)) = (a.as_i64(), b.as_i64())
-        && let Some(sum) = a.checked_add(b)
-    {
-        return Value::from(sum);
-    }
-    // Beyond the largest number there is none: what was known stays.
-    let sum = a.as_f64().zip(b.as_f64()).and_then(|(a, b)| Number::from_f64(a + b));
-    sum.map_or_else(|| one.clone(), Value::Number)
+fn list(values: &[&str]) -> Cow<'static, str> {
+    format!("[{}]", values.join(",")).into()
 }
 
-/// A total order over values. What is equal in it has the same text.
-fn order(one: &Value, other: &Value) -> Ordering {
-    const fn rank(value: &Value) -> u8 {
-        match value {
-            Value::Null => 0,
-            Value::Bool(_) => 1,
-            Value::Number(_) => 2,
-            Value::String(_) => 3,
-            Value::Array(_) => 4,
-            Value::Object(_) => 5,
-        }
+fn sum<'a>(one: &'a str, other: &'a str, again: bool) -> Cow<'a, str> {
+    match (Kind::of(one), Kind::of(other)) {
+        (Kind::Number, Kind::Number) if again => one.into(),
+        // Beyond the largest number there is none: what was known stays.
+        (Kind::Number, Kind::Number) => number::sum(one, other).map_or(one.into(), Cow::Owned),
+        (_, Kind::Number) => other.into(),
+        _ => one.into(),
     }
-    match (one, other) {
-        (Value::Bool(one), Value::Bool(other)) => one.cmp(other),
-        (Value::Number(one), Value::Number(other)) => order_numbers(one, other),
-        (Value::String(one), Value::String(other)) => one.as_bytes().cmp(other.as_bytes()),
-        _ => rank(one).cmp(&rank(other)),
-    }
-    // 1 and 1.0 are the same number and not the same text.
-    .then_with(|| canonical(one).cmp(&canonical(other)))
-}
-
-fn order_numbers(one: &Number, other: &Number) -> Ordering {
-    // A double cannot tell large whole numbers apart.
-    match (one.as_i128(), other.as_i128()) {
-        (Some(one), Some(other)) => one.cmp(&other),
-        (Some(one), None) => order_mixed(one, other),
-        (None, Some(other)) => order_mixed(other, one).reverse(),
-        (None, None) => one.as_f64().unwrap_or_default().total_cmp(&other.as_f64().unwrap_or_default()),
-    }
-}
-
-/// Compares a whole number of at most 64 bits with another number.
-fn order_mixed(whole: i128, real: &Number) -> Ordering {
-    const BEYOND_64_BITS: f64 = 1e30;
-    let real = real.as_f64().unwrap_or_default();
-    if real.abs() >= BEYOND_64_BITS {
-        return if real > 0.0 { Ordering::Less } else { Ordering::Greater };
-    }
-    whole.cmp(&(real.trunc() as i128)).then_with(|| 0.0.partial_cmp(&real.fract()).unwrap_or(Ordering::Equal))
 }
 
 #[cfg(test)]

@@ -262,7 +262,12 @@ mod tests {
     use crate::Condition;
 
     fn condition(pointer: &str, values: &[Value]) -> When {
-        When { conditions: vec![Condition { pointer: pointer.to_owned(), values: values.to_vec() }] }
+        When {
+            conditions: vec![Condition {
+                pointer: pointer.to_owned(),
+                values: values.iter().map(Value::to_string).collect(),
+            }],
+        }
     }
 
     fn spec() -> JobSpec {

@@ -3,7 +3,8 @@
 //! Owns the conditions on an item's data, and the sentence for one that does not hold. A pure function of a JSON text.
 //! Never skips anything itself: whoever runs the stage does.
 
-use serde_json::Value;
+use crate::json::{self, Kind};
+use crate::number;
 
 /// The longest value in a sentence.
 const SHOWN_CHARS_MAX: usize = 80;
@@ -23,7 +24,7 @@ pub struct Condition {
     /// Which place: a JSON pointer (RFC 6901).
     pub pointer: String,
     /// What may stand there: JSON, each of them text, a number, a boolean, or null, which also means absent.
-    pub values: Vec<Value>,
+    pub values: Vec<String>,
 }
 
 impl When {
@@ -37,24 +38,20 @@ impl When {
         if self.is_always() {
             return None;
         }
-        // What is no JSON has nothing in any place.
-        let data: Value = serde_json::from_str(data).unwrap_or_default();
-        self.conditions.iter().find_map(|condition| condition.refuses(&data))
+        self.conditions.iter().find_map(|condition| condition.refuses(data))
     }
 
     pub(crate) fn fields(&self) -> Vec<String> {
-        let condition = |Condition { pointer, values }: &Condition| {
-            let values: Vec<String> = values.iter().map(Value::to_string).collect();
-            [pointer.clone(), format!("[{}]", values.join(","))]
-        };
+        let condition =
+            |Condition { pointer, values }: &Condition| [pointer.clone(), format!("[{}]", values.join(","))];
         self.conditions.iter().flat_map(condition).collect()
     }
 }
 
 impl Condition {
-    fn refuses(&self, data: &Value) -> Option<String> {
-        let found = data.pointer(&self.pointer);
-        if self.values.iter().any(|value| is_equal(value, found.unwrap_or(&Value::Null))) {
+    fn refuses(&self, data: &str) -> Option<String> {
+        let found = json::at(data, &self.pointer);
+        if self.values.iter().any(|value| is_equal(value, found.unwrap_or("null"))) {
             return None;
         }
         let found = found.map_or_else(|| "absent".to_owned(), describe);
@@ -62,7 +59,7 @@ impl Condition {
     }
 
     fn accepted(&self) -> String {
-        let mut shown: Vec<String> = self.values.iter().take(SHOWN_VALUES_MAX).map(describe).collect();
+        let mut shown: Vec<String> = self.values.iter().take(SHOWN_VALUES_MAX).map(|value| describe(value)).collect();
         match self.values.len().saturating_sub(SHOWN_VALUES_MAX) {
             0 => {}
             more => shown.push(format!("{more} more")),
@@ -72,23 +69,19 @@ impl Condition {
 }
 
 /// Numbers are equal by value: 1 is 1.0.
-fn is_equal(one: &Value, other: &Value) -> bool {
-    match (one, other) {
-        (Value::Number(one), Value::Number(other)) => one == other || is_equal_real(one, other),
-        _ => one == other,
+fn is_equal(one: &str, other: &str) -> bool {
+    match (Kind::of(one), Kind::of(other)) {
+        (Kind::Number, Kind::Number) => number::order(one, other).is_eq(),
+        (Kind::Text, Kind::Text) => json::text(one) == json::text(other),
+        (kind, other_kind) => kind == other_kind && one == other,
     }
 }
 
-/// Compares a whole number with a real one. Two whole numbers were compared exactly before.
-fn is_equal_real(one: &serde_json::Number, other: &serde_json::Number) -> bool {
-    (one.is_f64() || other.is_f64()) && one.as_f64() == other.as_f64()
-}
-
-fn describe(value: &Value) -> String {
-    match value {
-        Value::Array(_) => "a list".to_owned(),
-        Value::Object(_) => "an object".to_owned(),
-        scalar => cut(&scalar.to_string()),
+fn describe(value: &str) -> String {
+    match Kind::of(value) {
+        Kind::List => "a list".to_owned(),
+        Kind::Object => "an object".to_owned(),
+        _ => cut(value),
     }
 }
 
@@ -101,14 +94,14 @@ fn cut(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
     fn when(conditions: &[(&str, Value)]) -> When {
         let condition = |(pointer, values): &(&str, Value)| Condition {
             pointer: (*pointer).to_owned(),
-            values: values.as_array().unwrap().clone(),
+            values: values.as_array().unwrap().iter().map(Value::to_string).collect(),
         };
         When { conditions: conditions.iter().map(condition).collect() }
     }
@@ -141,7 +134,12 @@ mod tests {
         assert!(accepts(json!(""), json!({ "a": "" })));
         assert!(!accepts(json!(1), json!({ "a": "1" })));
         assert!(!accepts(json!(0), json!({ "a": false })));
-        // Reals of the same size, but other numbers.
+        // The same in 64-bit floating point, and other numbers.
+        let long = |digits: &str| When {
+            conditions: vec![Condition { pointer: String::new(), values: vec![digits.to_owned()] }],
+        };
+        assert!(long("12345678901234567890123").refuses("12345678901234567890124").is_some());
+        assert!(long("12345678901234567890123").refuses("12345678901234567890123.0").is_none());
         assert!(!accepts(json!(9_007_199_254_740_993_i64), json!({ "a": 9_007_199_254_740_992_i64 })));
     }
 

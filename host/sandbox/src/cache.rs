@@ -17,6 +17,9 @@ use crate::precompiled::{self, Vouched};
 
 const OWNER_ONLY: u32 = 0o700;
 
+/// How many components' code is kept. The oldest goes first.
+const FILES_MAX: usize = 256;
+
 /// A file is this digest of its name and code, and the code.
 const DIGEST_BYTES: usize = 32;
 
@@ -67,11 +70,32 @@ impl Cache {
             file.write_all(&guard(key, code).0)?;
             file.write_all(code)?;
             file.persist(self.file(key))?;
-            Ok(())
+            self.drop_oldest()
         };
         if let Err(error) = stored() {
             tracing::warn!(%error, "cannot keep compiled code: it will be compiled again at the next start");
         }
+    }
+
+    /// Makes room where there are more files than are kept.
+    fn drop_oldest(&self) -> io::Result<()> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            // Another host may have removed it meanwhile.
+            if let Ok(written) = entry.metadata().and_then(|metadata| metadata.modified()) {
+                files.push((written, entry.path()));
+            }
+        }
+        let excess = files.len().saturating_sub(FILES_MAX);
+        files.sort_unstable();
+        for (_, file) in files.into_iter().take(excess) {
+            match fs::remove_file(file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn file(&self, key: Digest) -> PathBuf {

@@ -14,7 +14,7 @@ use crate::cache::Cache;
 use crate::limiter::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 use crate::state::State;
 use crate::ticker::Ticker;
-use crate::{Error, imports, virtual_world, wasi};
+use crate::{Error, http, imports, virtual_world, wasi};
 
 /// Sandboxes beyond those for attempts: for `describe` and for discovery.
 const SPARE_SANDBOXES: usize = 4;
@@ -30,6 +30,9 @@ const STACK_BYTES: usize = 1 << 20;
 /// The state of an instance beside its memories.
 const INSTANCE_BYTES_MAX: usize = 1 << 20;
 
+/// Told of each component before it is compiled, which may take seconds: its file, and its size in bytes.
+pub type Compiling = Box<dyn Fn(&str, u64) + Send + Sync>;
+
 /// How a sandbox is made.
 pub struct Settings {
     /// Where compiled code is kept; none: it is not.
@@ -40,6 +43,8 @@ pub struct Settings {
     pub memory_bytes_max: u64,
     /// The time, for guests that are granted it.
     pub clock: Arc<dyn Clock>,
+    /// Told what is compiled.
+    pub compiling: Compiling,
 }
 
 /// Loads components. Cheap to clone: the engine is shared.
@@ -55,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) cache: Option<Cache>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) memory_bytes_max: u64,
+    pub(crate) compiling: Compiling,
     warnings: Vec<String>,
 }
 
@@ -75,8 +81,8 @@ impl Sandbox {
                 })
                 .ok()
         });
-        let (clock, memory_bytes_max) = (settings.clock, settings.memory_bytes_max);
-        let shared = Shared { engine, linker, ticker, cache, clock, memory_bytes_max, warnings };
+        let Settings { clock, memory_bytes_max, compiling, .. } = settings;
+        let shared = Shared { engine, linker, ticker, cache, clock, memory_bytes_max, compiling, warnings };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -149,10 +155,11 @@ fn pool(settings: &Settings) -> PoolingAllocationConfig {
 /// Everything that this host offers. A component is bound to what it imports of it, and cannot reach the rest.
 fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
-    // The virtual world, and the careful `open-at`, take the place of WASI's own.
+    // The virtual world, the careful `open-at` and the refusal of requests take the place of WASI's own.
     linker.allow_shadowing(true);
     wasi::link(&mut linker)?;
     virtual_world::link(&mut linker)?;
+    http::link(&mut linker)?;
     imports::link(&mut linker)?;
     Ok(linker)
 }

@@ -69,15 +69,11 @@ pub enum Error {
         /// The import.
         import: String,
     },
-    /// The component imports something that has to be granted, and is not.
-    #[error("{component} imports {import}, which nothing grants: `{yaml}` would, but it is not supported yet")]
-    NotGranted {
+    /// The component exports or imports functions that are called asynchronously.
+    #[error("{component} is asynchronous: it has functions that return before they are done, and this host calls none")]
+    Asynchronous {
         /// The file.
         component: String,
-        /// The import.
-        import: String,
-        /// The line of the job file that would allow it.
-        yaml: String,
     },
     /// A granted folder cannot be opened.
     #[error("cannot open {host}, which is granted to {component} as {guest}")]
@@ -147,10 +143,11 @@ impl Error {
                 "a handler exports gristmill:handler/stages, discovery or merging at version 0.1: see wit/handler.wit"
             }
             Self::Import { .. } => {
-                "a handler may import gristmill:handler/host and WASI 0.2 without wasi:http: `gristmill inspect` lists \
-                 what it imports"
+                "a handler may import gristmill:handler 0.1 and WASI 0.2: `gristmill inspect` lists what it imports"
             }
-            Self::NotGranted { .. } => "build the handler without that import, or wait for the version that grants it",
+            Self::Asynchronous { .. } => {
+                "no function in wit/handler.wit is an `async func`: build it so (for jco: --backend-qjs-disable-async)"
+            }
             Self::Folder { .. } => "correct `files` under the stage's `grants`, or create the folder",
             Self::TooLarge { .. } | Self::Resources { .. } => {
                 "make the component smaller, or allow its stage more memory under `limits`"

@@ -99,12 +99,16 @@ impl Sandbox {
         if let Some(compiled) = cache.and_then(|cache| cache.load(engine, raw_hash)) {
             return Ok(compiled);
         }
+        (self.shared.compiling)(component, content.len() as u64);
         let component = component.to_owned();
         let code = match engine.precompile_component(content) {
             Ok(code) => code,
             // A component that is not valid is the usual reason, and the parser says it better.
             Err(error) => {
                 inspect::inspect_bytes(content, &component)?;
+                if inspect::is_asynchronous(content) {
+                    return Err(Error::Asynchronous { component });
+                }
                 return Err(Error::Compile { component, reason: one_line(&error) });
             }
         };
@@ -220,14 +224,9 @@ impl Handler {
         self.inner.inspection.stages.iter().flatten().any(|stage| stage.name == name)
     }
 
-    /// Checks that nothing the component imports lacks a grant without which it is of no use, and that the granted
-    /// folders are there. To be called once a stage, before its first attempt.
+    /// Checks that the granted folders are there. To be called once a stage, before its first attempt.
     pub fn check_grants(&self, grants: &Grants) -> Result<(), Error> {
         let component = self.inner.path.display().to_string();
-        if let Some(missing) = self.inner.inspection.required_grant() {
-            let yaml = missing.yaml.unwrap_or_default().to_owned();
-            return Err(Error::NotGranted { component, import: missing.import.clone(), yaml });
-        }
         for folder in &grants.files {
             if let Err(source) = fs::read_dir(&folder.host) {
                 let (host, guest) = (folder.host.display().to_string(), folder.guest.clone());

@@ -16,6 +16,10 @@ pub(crate) const SECRETS: &str = "gristmill:handler/secrets@0.1.0";
 /// How many meters one attempt may use: the contract's number.
 const METERS_MAX: usize = 16;
 
+/// The most that one attempt may charge to a meter: the contract's number. Floating point still tells one from the
+/// next there, and no number of attempts sums up to more than it holds.
+const AMOUNT_MAX: f64 = 1e15;
+
 /// How many different parameters one attempt may read: each is kept with its result.
 const PARAMS_MAX: usize = 256;
 
@@ -85,8 +89,8 @@ fn param(state: &mut State, name: String) -> Result<Option<String>> {
 }
 
 fn charge(state: &mut State, meter: String, amount: f64) -> Result<()> {
-    if !amount.is_finite() || amount < 0.0 {
-        return Err(refused(format!("charged {amount} to {meter:?}: an amount is finite and not negative")));
+    if !(0.0..=AMOUNT_MAX).contains(&amount) {
+        return Err(refused(format!("charged {amount} to {meter:?}: an amount is from 0 to {AMOUNT_MAX:e}")));
     }
     let Some((_, sum)) = state.charges.iter_mut().find(|(name, _)| *name == meter) else {
         if state.charges.len() == METERS_MAX {
@@ -95,8 +99,8 @@ fn charge(state: &mut State, meter: String, amount: f64) -> Result<()> {
         state.charges.push((meter, amount));
         return Ok(());
     };
-    if !(*sum + amount).is_finite() {
-        return Err(refused(format!("charged more to {meter:?} than a number holds")));
+    if *sum + amount > AMOUNT_MAX {
+        return Err(refused(format!("charged more than {AMOUNT_MAX:e} to {meter:?}")));
     }
     *sum += amount;
     Ok(())

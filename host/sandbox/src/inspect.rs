@@ -8,7 +8,10 @@ use std::path::Path;
 
 use gristmill_model::Digest;
 use serde::{Serialize, Serializer};
-use wasmparser::{ComponentExternalKind, KnownCustom, Parser, Payload, ProducersSectionReader, Validator};
+use wasmparser::{
+    BinaryReaderError, ComponentExternalKind, KnownCustom, Parser, Payload, ProducersSectionReader, Validator,
+    WasmFeatures,
+};
 
 use crate::{Error, bytes};
 
@@ -16,7 +19,7 @@ use crate::{Error, bytes};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Inspection {
     /// Its identity: the hash without custom sections.
-    #[serde(serialize_with = "text")]
+    #[serde(rename = "component", serialize_with = "text")]
     pub hash: Digest,
     /// The hash of the file as it is.
     #[serde(serialize_with = "text")]
@@ -66,19 +69,14 @@ pub struct GrantUse {
     pub yaml: Option<&'static str>,
     /// What the import does without the grant.
     pub without: &'static str,
-    /// Whether a component with this import can be used without the grant.
-    pub required: bool,
+    /// Whether a person should know that it is not granted. Compilers import the rest whether a handler uses it or not.
+    pub notable: bool,
 }
 
 impl Inspection {
     /// The first import that this host does not offer.
     pub(crate) fn unknown_import(&self) -> Option<&String> {
         self.imports.iter().find(|import| !is_offered(import))
-    }
-
-    /// The first import that has to be granted.
-    pub(crate) fn required_grant(&self) -> Option<&GrantUse> {
-        self.grants.iter().find(|grant| grant.required)
     }
 }
 
@@ -87,7 +85,7 @@ const VERSION: &str = "@0.1.";
 
 /// What this host offers: of ours any 0.1, and of WASI any 0.2.
 fn is_offered(import: &str) -> bool {
-    const WASI: [&str; 6] = ["cli", "clocks", "filesystem", "io", "random", "sockets"];
+    const WASI: [&str; 7] = ["cli", "clocks", "filesystem", "http", "io", "random", "sockets"];
     let Some((interface, version)) = import.split_once('@') else { return false };
     match interface.split_once('/') {
         Some(("gristmill:handler", name)) => {
@@ -100,10 +98,15 @@ fn is_offered(import: &str) -> bool {
     }
 }
 
-/// Imports by the beginning of their names; what grants them, what they do without, whether they are of no use so.
+/// The line of a job file that grants requests to an origin.
+pub(crate) fn http_grant(origin: &str) -> String {
+    format!("grants: {{ http: [\"{origin}\"] }}")
+}
+
+/// Imports by the beginning of their names; what grants them, what they do without, whether that is notable.
 const GRANTED: [(&str, Option<&str>, &str, bool); 8] = [
-    ("gristmill:handler/secrets@", Some("grants: { secrets: [NAME] }"), "cannot be used", true),
-    ("wasi:http/outgoing-handler@", Some("grants: { http: [\"https://host\"] }"), "cannot be used", true),
+    ("gristmill:handler/secrets@", Some("grants: { secrets: [NAME] }"), "has no secret", true),
+    ("wasi:http/outgoing-handler@", Some("grants: { http: [\"https://host\"] }"), "refuses every request", true),
     ("wasi:filesystem/preopens@", Some("grants: { files: { /name: folder } }"), "sees no folder", false),
     ("wasi:clocks/wall-clock@", Some("grants: { clock: true }"), "stands still at the item's discovery", false),
     ("wasi:clocks/monotonic-clock@", Some("grants: { clock: true }"), "is virtual: a sleep takes no time", false),
@@ -120,10 +123,24 @@ pub fn inspect(path: &Path) -> Result<Inspection, Error> {
 /// Inspects a component's bytes, and validates all of them. `component` is what errors call it.
 pub fn inspect_bytes(content: &[u8], component: &str) -> Result<Inspection, Error> {
     let inspection = read(content, component)?;
-    match Validator::new().validate_all(content) {
-        Ok(_) => Ok(inspection),
+    match validate(content, ASYNCHRONOUS) {
+        Ok(()) => Ok(inspection),
         Err(error) => Err(Error::Damaged { component: component.to_owned(), reason: bytes::reason(&error) }),
     }
+}
+
+/// What a component uses that exports or calls functions asynchronously.
+const ASYNCHRONOUS: WasmFeatures = WasmFeatures::CM_ASYNC.union(WasmFeatures::CM_ASYNC_STACKFUL);
+
+/// Whether a component is right, and is so only where functions may be asynchronous.
+pub(crate) fn is_asynchronous(content: &[u8]) -> bool {
+    validate(content, ASYNCHRONOUS).is_ok() && validate(content, WasmFeatures::empty()).is_err()
+}
+
+/// Validates a component that may use of asynchronous functions just these features.
+fn validate(content: &[u8], asynchronous: WasmFeatures) -> Result<(), BinaryReaderError> {
+    let features = WasmFeatures::default().difference(ASYNCHRONOUS).union(asynchronous);
+    Validator::new_with_features(features).validate_all(content).map(drop)
 }
 
 /// Reads what `inspect` tells, and leaves validation to the compiler.
@@ -200,8 +217,8 @@ fn offers(exports: &[String]) -> Offers {
 
 fn grants(imports: &[String]) -> Vec<GrantUse> {
     let of = |import: &String| {
-        let (_, yaml, without, required) = GRANTED.into_iter().find(|(prefix, ..)| import.starts_with(prefix))?;
-        Some(GrantUse { import: import.clone(), yaml, without, required })
+        let (_, yaml, without, notable) = GRANTED.into_iter().find(|(prefix, ..)| import.starts_with(prefix))?;
+        Some(GrantUse { import: import.clone(), yaml, without, notable })
     };
     imports.iter().filter_map(of).collect()
 }

@@ -10,6 +10,7 @@ mod cache;
 mod engine;
 mod error;
 mod handler;
+mod http;
 mod imports;
 mod inspect;
 mod limiter;
@@ -27,7 +28,7 @@ pub use attempt::{
     Page, Traces, Work,
 };
 pub use bytes::{COMPONENT_BYTES_MAX, canonical_hash};
-pub use engine::{Sandbox, Settings};
+pub use engine::{Compiling, Sandbox, Settings};
 pub use error::Error;
 pub use handler::Handler;
 pub use inspect::{GrantUse, Inspection, Offers, StageInfo, inspect, inspect_bytes};

@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use gristmill_model::{Limits, Outcome};
-use serde::de::IgnoredAny;
 use thiserror::Error;
 use wasmtime::Trap;
 use wasmtime_wasi::I32Exit;
@@ -17,6 +16,9 @@ use crate::{GuestFailure, NewItem, Page, abi};
 
 /// How much of a guest's message is kept.
 const MESSAGE_BYTES_MAX: usize = 4 << 10;
+
+/// What is said for a guest that says nothing.
+const NO_REASON: &str = "the handler gave no reason";
 
 /// An item's key.
 const KEY_BYTES_MAX: usize = 1024;
@@ -83,7 +85,8 @@ pub(crate) fn of_failure(failure: abi::Failure) -> GuestFailure {
         abi::Failure::Other((kind, message)) => (Outcome::Permanent, None, format!("{kind}: {message}")),
     };
     let after = after_ms.map(|ms| Duration::from_millis(ms.into()));
-    GuestFailure { outcome, after, message: self::message(&message) }
+    let message = if message.trim().is_empty() { NO_REASON } else { &message };
+    GuestFailure { outcome, after, message: self::message(message) }
 }
 
 /// Checks an output: small enough, and JSON.
@@ -120,10 +123,7 @@ fn check_size(what: &str, size: u64, limits: &Limits) -> Result<(), GuestFailure
 }
 
 fn check_json(what: &str, text: &str) -> Result<(), GuestFailure> {
-    match serde_json::from_str::<IgnoredAny>(text) {
-        Ok(IgnoredAny) => Ok(()),
-        Err(error) => Err(bad(format!("{what} is not JSON: {error}"))),
-    }
+    gristmill_model::check_json(text).map_err(|reason| bad(format!("{what} {reason}")))
 }
 
 fn bad(message: String) -> GuestFailure {
@@ -185,6 +185,28 @@ mod tests {
         ] {
             let failure = page(items).unwrap_err();
             assert!(failure.message.contains(says), "{}", failure.message);
+        }
+    }
+
+    #[test]
+    fn a_failure_without_a_word_is_told_as_that() {
+        for empty in ["", " \n"] {
+            let failure = of_failure(abi::Failure::Permanent(empty.to_owned()));
+            assert_eq!(failure.message, "the handler gave no reason");
+        }
+        let failure = of_failure(abi::Failure::Skip("x".repeat(10 << 20)));
+        assert!(failure.message.len() < 2 * MESSAGE_BYTES_MAX);
+    }
+
+    #[test]
+    fn json_that_only_some_of_the_host_could_read_is_refused_at_the_door() {
+        for (data, says) in [
+            ("[1e999]", "the data of item \"a\" has a number beyond ±1.8e308"),
+            ("\"\\ud800\"", "the data of item \"a\" has half a character"),
+            (&"[".repeat(130), "the data of item \"a\" nests more than 127 levels deep"),
+        ] {
+            let failure = page(vec![item("a", data)]).unwrap_err();
+            assert!(failure.message.starts_with(says), "{}", failure.message);
         }
     }
 

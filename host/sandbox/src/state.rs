@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use gristmill_model::{Clock, Grants};
 use wasmtime_wasi::{ResourceTable, WasiCtx};
 
+use crate::http::Http;
 use crate::limiter::Limiter;
 use crate::log::SharedLog;
 use crate::virtual_world::VirtualWorld;
@@ -33,6 +34,7 @@ pub(crate) struct State {
     /// Time and chance, for a guest that is not granted the real ones.
     pub(crate) world: VirtualWorld,
     pub(crate) table: ResourceTable,
+    pub(crate) http: Http,
     /// Made by the first call that needs it.
     pub(crate) wasi: Option<Box<WasiCtx>>,
 }
@@ -56,6 +58,7 @@ impl State {
             deadline,
             world: VirtualWorld::new(context.frozen_at, context.seed),
             table,
+            http: Http::default(),
             wasi: None,
         }
     }

@@ -7,15 +7,16 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use gristmill_model::{DeadReason, DiscoverTuning, Disposition, Fence, HostId, JobId, StageId, StageKey, Timestamp};
+use gristmill_model::{DiscoverTuning, Disposition, Fence, HostId, JobId, StageId, StageKey, Timestamp};
 use gristmill_tracker::{
     ClaimRequest, Completion, Lease, Lost, Outlook, Release, Round, RoundDone, Settlement, Source as FoundBy, Upsert,
     Upserted,
 };
 
-use crate::discover::{Page, PageFailure, PageResult};
+use crate::discover::{Page, PageResult};
 use crate::disk::Disk;
 use crate::pace::{ATTEMPTS_IN_FLIGHT_MAX, CHUNK_MAX, Pace};
+use crate::source::{Discovery, Source};
 use crate::summary::Summary;
 use crate::workers::Finished;
 
@@ -82,24 +83,6 @@ struct Stage {
     in_flight: usize,
     /// There may be something ready: so it is until a claim gets less than it asked for.
     may_have_ready: bool,
-}
-
-enum Discovery {
-    /// A page is being made or recorded.
-    Running,
-    /// The next page, or the next pass, starts then.
-    Waiting { at: Timestamp, cursor: Option<String> },
-    /// The last pass is over, or failed for good.
-    Over,
-}
-
-struct Source {
-    name: String,
-    tuning: DiscoverTuning,
-    discovery: Discovery,
-    failures: u32,
-    /// The cursor of the page at hand, to ask for it again.
-    cursor: Option<String>,
 }
 
 /// See the module.
@@ -202,8 +185,7 @@ impl Dispatcher {
         cursor: Option<String>,
         now: Timestamp,
     ) {
-        let discovery = Discovery::Waiting { at: now, cursor };
-        self.sources.insert(job, Source { name: name.to_owned(), tuning, discovery, failures: 0, cursor: None });
+        self.sources.insert(job, Source::new(name, tuning, cursor, now));
     }
 
     /// No lease lasts longer.
@@ -407,9 +389,12 @@ impl Dispatcher {
         }
         match result.page {
             Ok(Page { items, next }) => {
-                source.failures = 0;
-                let found_by = FoundBy::Page { cursor: source.cursor.take(), next: next.clone() };
-                source.cursor = next;
+                let (cursor, next, fault) = source.follow(next);
+                if let Some(fault) = fault {
+                    tracing::warn!(job = name, "discovery ends: {fault}");
+                    self.summary.discovery_failures.push((name, fault.to_owned()));
+                }
+                let found_by = FoundBy::Page { cursor, next };
                 let rediscovery = source.tuning.rediscovery.clone();
                 commands.push(Command::Upsert(Upsert { job: result.job, items, source: found_by, rediscovery, now }));
             }
@@ -436,12 +421,7 @@ impl Dispatcher {
         }
         let watch = self.watch;
         let Some(source) = self.sources.get_mut(&job) else { return };
-        let every = source.tuning.every.filter(|_| watch);
-        source.discovery = match (source.cursor.take(), every) {
-            (Some(cursor), _) => Discovery::Waiting { at: now, cursor: Some(cursor) },
-            (None, Some(every)) => Discovery::Waiting { at: now + every, cursor: None },
-            (None, None) => Discovery::Over,
-        };
+        source.recorded(now, watch);
     }
 
     /// What can be done now.
@@ -550,32 +530,6 @@ impl Dispatcher {
                 self.leases.remove(&fence);
             } else {
                 held.retain(|key| !keys.contains(key));
-            }
-        }
-    }
-}
-
-impl Source {
-    /// Takes in a failed page. Returns why discovery is over, or none if it is tried again.
-    fn fail(&mut self, failure: &PageFailure, now: Timestamp) -> Option<DeadReason> {
-        let policy = &self.tuning.retry;
-        let counters = gristmill_model::Counters { attempts: self.failures, ..Default::default() };
-        let key = StageKey(0);
-        let age = Duration::ZERO;
-        match gristmill_model::decide(failure.outcome, failure.after, counters, age, policy, key, false) {
-            Disposition::Wait(delay) => {
-                self.failures = counters.after(failure.outcome).attempts;
-                self.discovery = Discovery::Waiting { at: now + delay, cursor: self.cursor.take() };
-                None
-            }
-            Disposition::Dead(reason) => {
-                self.discovery = Discovery::Over;
-                Some(reason)
-            }
-            // A page that is skipped is an odd thing to say, and means that there is nothing to discover.
-            Disposition::Done | Disposition::Skipped => {
-                self.discovery = Discovery::Over;
-                None
             }
         }
     }

@@ -4,6 +4,7 @@ use gristmill_model::{Counters, Digest, ItemId, Outcome, StageBit, VersionId};
 use gristmill_tracker::{Claim, Upserted};
 
 use super::*;
+use crate::discover::PageFailure;
 
 const JOB: JobId = JobId(1);
 const STAGE: StageId = StageId::new(JOB, StageBit(0));
@@ -173,6 +174,35 @@ fn a_failed_page_is_asked_for_again_and_then_given_up() {
     assert_eq!(dispatcher.summary.discovery_failures, [("job".to_owned(), "broken".to_owned())]);
     let commands = dispatcher.handle(Event::Woken, now);
     assert!(!commands.iter().any(|command| matches!(command, Command::Ask(..))));
+}
+
+#[test]
+fn a_page_that_leads_back_keeps_its_items_and_ends_discovery() {
+    for (cursors, says) in
+        [(&["a", "a"][..], "visited before"), (&["a", "b", "a"], "visited before"), (&["a", ""], "an empty text")]
+    {
+        let mut dispatcher = dispatcher();
+        dispatcher.add_source(JOB, "job", DiscoverTuning::default(), None, NOW);
+        let mut cursor = None;
+        let mut asked = dispatcher.handle(Event::Woken, NOW);
+        for (place, next) in cursors.iter().enumerate() {
+            assert!(asked.iter().any(|command| matches!(command, Command::Ask(_, at, _) if *at == cursor)));
+            let page = Ok(Page { items: Vec::new(), next: Some((*next).to_owned()) });
+            let page = Event::Page(PageResult { job: JOB, cursor: cursor.clone(), page, log: String::new() });
+            let commands = dispatcher.handle(page, NOW);
+            let upsert = commands.iter().find_map(|command| match command {
+                Command::Upsert(upsert) => Some(upsert),
+                _ => None,
+            });
+            let FoundBy::Page { next: recorded, .. } = &upsert.unwrap().source else { panic!("by hand") };
+            cursor = Some((*next).to_owned()).filter(|_| place + 1 < cursors.len());
+            assert_eq!(*recorded, cursor);
+            asked = dispatcher.handle(Event::Upserted(JOB, Upserted::default()), NOW);
+        }
+        assert!(dispatcher.summary.discovery_failures[0].1.contains(says));
+        asked.extend(dispatcher.handle(Event::Woken, NOW));
+        assert!(!asked.iter().any(|command| matches!(command, Command::Ask(..))));
+    }
 }
 
 #[test]

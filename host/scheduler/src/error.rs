@@ -51,8 +51,8 @@ pub enum Error {
 /// One thing that is wrong with a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Which part of the job: `discover`, or a stage's name.
-    pub place: String,
+    /// Which stage of the job; none: `discover`.
+    pub stage: Option<String>,
     /// What is wrong.
     pub message: String,
     /// What would help.

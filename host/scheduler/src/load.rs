@@ -29,6 +29,8 @@ pub struct LoadedJob {
     pub discover: Option<(Handler, Arc<Grants>)>,
     /// What handlers may ask for.
     pub params: Arc<BTreeMap<String, String>>,
+    /// What does not stop it, and a person may want to know: imports that a component does without.
+    pub warnings: Vec<Problem>,
 }
 
 /// A stage and its component.
@@ -65,35 +67,36 @@ impl LoadedJob {
     }
 }
 
-/// Loads the components of a job and checks that they fit it.
+/// Loads the components of a job and checks that they fit it. A part of the job without a path to its component is left
+/// out: that fault was reported with the job's file.
 ///
 /// # Errors
-/// With everything that is wrong: a component that cannot be loaded, that lacks a stage, that needs a grant, a folder
-/// or a file that is not there.
+/// With everything that is wrong: a component that cannot be loaded, that lacks a stage, a folder or a file that is not
+/// there.
 pub fn load(sandbox: &Sandbox, job: Job) -> Result<LoadedJob, Error> {
-    let mut loader = Loader { sandbox, handlers: HashMap::new(), problems: Vec::new() };
+    let mut loader = Loader { sandbox, handlers: HashMap::new(), problems: Vec::new(), warnings: Vec::new() };
     let discover = job.spec.discover.as_ref().and_then(|discover| {
-        let handler = loader.handler("discover", &discover.handler)?;
-        loader.check_grants("discover", &handler, &discover.grants);
+        let handler = loader.handler(None, &discover.handler)?;
+        loader.check_grants(None, &handler, &discover.grants);
         if handler.report().offers.discovery.is_none() {
             let message = format!("{} finds no items", discover.handler.display());
             let hint = "a component that does exports gristmill:handler/discovery@0.1.0";
-            loader.problem("discover", message, Some(hint.to_owned()));
+            loader.problem(None, message, Some(hint.to_owned()));
         }
         let merges = job.tuning.discover.rediscovery.merge == Merge::Handler;
         if merges && handler.report().offers.merging.is_none() {
             let message = format!("{} merges no items, and the job says `merge: handler`", discover.handler.display());
             let hint = "a component that does exports gristmill:handler/merging@0.1.0; or give a rule for each field";
-            loader.problem("discover", message, Some(hint.to_owned()));
+            loader.problem(None, message, Some(hint.to_owned()));
         }
         Some((handler, Arc::new(discover.grants.clone())))
     });
     let stages: Vec<Option<LoadedStage>> = job.spec.stages.iter().map(|stage| loader.stage(stage)).collect();
-    let problems = loader.problems;
+    let Loader { problems, warnings, .. } = loader;
     match stages.into_iter().collect::<Option<Vec<_>>>() {
         Some(stages) if problems.is_empty() => {
             let params = Arc::new(job.spec.params.clone());
-            Ok(LoadedJob { job, stages, discover, params })
+            Ok(LoadedJob { job, stages, discover, params, warnings })
         }
         _ => Err(Error::Job { job: job.spec.name, problems }),
     }
@@ -104,21 +107,31 @@ struct Loader<'a> {
     // By path: a component that serves several stages is loaded once, and a broken one is reported once.
     handlers: HashMap<PathBuf, Option<Handler>>,
     problems: Vec<Problem>,
+    warnings: Vec<Problem>,
 }
 
+/// The stage that a problem belongs to; none: `discover`.
+type Part<'a> = Option<&'a str>;
+
 impl Loader<'_> {
-    fn problem(&mut self, place: &str, message: String, hint: Option<String>) {
-        self.problems.push(Problem { place: place.to_owned(), message, hint });
+    fn problem(&mut self, part: Part<'_>, message: String, hint: Option<String>) {
+        self.problems.push(Problem { stage: part.map(str::to_owned), message, hint });
     }
 
-    fn handler(&mut self, place: &str, path: &Path) -> Option<Handler> {
+    fn handler(&mut self, part: Part<'_>, path: &Path) -> Option<Handler> {
+        if path.as_os_str().is_empty() {
+            return None;
+        }
         if let Some(known) = self.handlers.get(path) {
             return known.clone();
         }
         let handler = match self.sandbox.load(path) {
-            Ok(handler) => Some(handler),
+            Ok(handler) => {
+                self.warn_of_imports(part, &handler);
+                Some(handler)
+            }
             Err(error) => {
-                self.problem(place, sentence(&error), error.hint().map(str::to_owned));
+                self.problem(part, sentence(&error), error.hint().map(str::to_owned));
                 None
             }
         };
@@ -127,9 +140,10 @@ impl Loader<'_> {
     }
 
     fn stage(&mut self, stage: &StageSpec) -> Option<LoadedStage> {
+        let part = Some(stage.name.as_str());
         let inputs = self.inputs(stage);
-        let handler = self.handler(&stage.name, &stage.handler)?;
-        self.check_grants(&stage.name, &handler, &stage.grants);
+        let handler = self.handler(part, &stage.handler)?;
+        self.check_grants(part, &handler, &stage.grants);
         if !handler.has_stage(&stage.name) {
             let offered: Vec<&str> = handler.report().stages.iter().flatten().map(|info| info.name.as_str()).collect();
             let hint = if offered.is_empty() {
@@ -137,7 +151,7 @@ impl Loader<'_> {
             } else {
                 format!("it has {}", offered.join(", "))
             };
-            self.problem(&stage.name, format!("{} has no stage `{}`", stage.handler.display(), stage.name), Some(hint));
+            self.problem(part, format!("{} has no stage `{}`", stage.handler.display(), stage.name), Some(hint));
         }
         let code = match &stage.version {
             Some(declared) => ComponentIdentity::Declared(declared),
@@ -155,17 +169,27 @@ impl Loader<'_> {
                 Ok(Some(bytes)) => digests.push(Digest::of(&bytes)),
                 Ok(None) => {
                     let message = format!("the input {} is larger than {INPUT_BYTES_MAX} bytes", path.display());
-                    self.problem(&stage.name, message, None);
+                    self.problem(Some(&stage.name), message, None);
                 }
-                Err(error) => self.problem(&stage.name, format!("the input {}: {error}", path.display()), None),
+                Err(error) => self.problem(Some(&stage.name), format!("the input {}: {error}", path.display()), None),
             }
         }
         digests
     }
 
-    fn check_grants(&mut self, place: &str, handler: &Handler, grants: &Grants) {
+    fn check_grants(&mut self, part: Part<'_>, handler: &Handler, grants: &Grants) {
         if let Err(error) = handler.check_grants(grants) {
-            self.problem(place, sentence(&error), error.hint().map(str::to_owned));
+            self.problem(part, sentence(&error), error.hint().map(str::to_owned));
+        }
+    }
+
+    /// Warns of what a component imports and is not granted, once however many stages it serves.
+    fn warn_of_imports(&mut self, part: Part<'_>, handler: &Handler) {
+        for grant in handler.report().grants.iter().filter(|grant| grant.notable) {
+            let (file, import, without) = (handler.path().display(), &grant.import, grant.without);
+            let yaml = grant.yaml.map(|yaml| format!(": `{yaml}` will grant it; this version cannot"));
+            let message = format!("{file} imports {import}, which {without}{}", yaml.unwrap_or_default());
+            self.warnings.push(Problem { stage: part.map(str::to_owned), message, hint: None });
         }
     }
 }

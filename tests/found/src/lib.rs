@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use gristmill_guest::{
-    DiscoverRequest, Discovery, Failure, MergeRequest, Merging, NewItem, Page, Stage, Stages, Work, param, stage,
+    DiscoverRequest, Discovery, Failure, Json, MergeRequest, Merging, NewItem, Page, Stage, Stages, Work, param, stage,
 };
 use serde::{Deserialize, Serialize};
 
@@ -31,10 +31,10 @@ impl Discovery for Found {
 }
 
 impl Merging for Found {
-    fn merge(request: &MergeRequest) -> Result<impl Serialize, Failure> {
+    fn merge(request: &MergeRequest) -> Result<Json, Failure> {
         let (mut all, new): (Seen, Seen) = (request.existing()?, request.incoming()?);
         all.seen.extend(new.seen);
-        Ok(all)
+        Json::of(&all)
     }
 }
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gristmill_config::Overrides;
-use gristmill_model::{Clock, Digest, Job, Rediscovery, SystemClock};
+use gristmill_config::{Draft, Overrides};
+use gristmill_model::{Clock, Digest, Rediscovery, SystemClock};
 use gristmill_sandbox::{AttemptContext, DiscoverRequest, Sandbox, Settings};
 use gristmill_scheduler::{Error, HostOptions, LoadedJob, Store, load};
 use gristmill_tracker::{ClaimRequest, HostInfo, NewItem, RegisteredJob, Release, Round, Source, Synchronous};
@@ -52,6 +52,7 @@ impl Bed {
             parallel: plan.workers,
             memory_bytes_max: gristmill_model::Limits::default().memory_bytes_max,
             clock: Arc::clone(&clock),
+            compiling: Box::new(|_, _| {}),
         };
         Ok(Self { plan, sandbox: Sandbox::new(settings)?, clock })
     }
@@ -84,8 +85,8 @@ impl Bed {
         let items = self.plan.items;
         let yaml = format!("version: 1\njob: bench\nparams: {{ items: {items} }}\n{discover}stages:\n{stages}");
         let overrides = Overrides { params: Vec::new(), env: &|_| None };
-        let parsed: Result<Job, _> = gristmill_config::parse(&yaml, "bench", Path::new("."), &overrides);
-        load(&self.sandbox, parsed.unwrap_or_else(|report| unreachable!("the bench's own job is right: {report}")))
+        let job = Draft::parse(yaml.as_bytes(), "bench", Path::new("."), &overrides).and_then(Draft::finish);
+        load(&self.sandbox, job.unwrap_or_else(|report| unreachable!("the bench's own job is right: {report}")))
     }
 
     /// Makes the job known.
@@ -112,8 +113,7 @@ impl Bed {
             let page = match handler.discover(&request, &context).result {
                 Ok(page) => page,
                 Err(failure) => {
-                    let place = "discover".to_owned();
-                    let problem = gristmill_scheduler::Problem { place, message: failure.message, hint: None };
+                    let problem = gristmill_scheduler::Problem { stage: None, message: failure.message, hint: None };
                     return Err(Error::Job { job: "bench".to_owned(), problems: vec![problem] });
                 }
             };

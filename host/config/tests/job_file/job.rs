@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::{fixtures, parse_at_home, parse_bare, parse_with};
-use gristmill_config::{FILE_BYTES_MAX, Overrides, load};
+use gristmill_config::{Draft, FILE_BYTES_MAX, Overrides};
 use gristmill_model::{
     Backoff, Expiring, FileGrant, Jitter, Job, JobTuning, Limits, Merge, MergePolicy, MergeRule, Need, OnUpdate,
     Rediscovery, Retention, RetryPolicy, StageTuning,
@@ -97,11 +97,8 @@ fn a_stage_runs_when_the_file_says_so() {
     assert_eq!(when.refuses(r#"{ "kind": "html" }"#).unwrap(), r#"`/kind` is "html", not "pdf""#);
     // References become what they read as: text, a number.
     let job = parse_at_home(&valid("again")).unwrap();
-    let values: Vec<Vec<Json>> = job.spec.stages[1].when.conditions.iter().map(|one| one.values.clone()).collect();
-    assert_eq!(
-        values,
-        [vec![json!("pdf")], vec![json!(2024), json!(1999), json!(null)], vec![json!(true)], vec![json!(null)]]
-    );
+    let values: Vec<Vec<String>> = job.spec.stages[1].when.conditions.iter().map(|one| one.values.clone()).collect();
+    assert_eq!(values, [vec!["\"pdf\""], vec!["2024", "1999", "null"], vec!["true"], vec!["null"]]);
 }
 
 #[test]
@@ -201,13 +198,18 @@ fn what_cannot_be_read_is_one_problem() {
     let report = |name: &str, bytes: &[u8]| {
         let path = folder.join(name);
         std::fs::write(&path, bytes).unwrap();
-        load(&path, &overrides).unwrap_err().problems[0].message.clone()
+        Draft::read(&path, &overrides).unwrap_err().problems[0].message.clone()
     };
     let large = vec![b'#'; usize::try_from(FILE_BYTES_MAX).unwrap() + 1];
     assert_eq!(report("large.yaml", &large), "the job file is larger than a job file may be (1048576 bytes)");
-    assert_eq!(report("binary.yaml", b"job: \xff"), "the job file is not UTF-8 text (byte 5)");
-    assert_eq!(load(&folder.join("none.yaml"), &overrides).unwrap_err().problems[0].message, "there is no such file");
-    assert!(load(folder, &overrides).unwrap_err().problems[0].message.starts_with("the job file cannot be read: "));
+    assert_eq!(report("binary.yaml", b"job: \xff"), "the byte 0xFF is not UTF-8 text");
+    assert_eq!(
+        Draft::read(&folder.join("none.yaml"), &overrides).unwrap_err().problems[0].message,
+        "there is no such file"
+    );
+    assert!(
+        Draft::read(folder, &overrides).unwrap_err().problems[0].message.starts_with("the job file cannot be read: ")
+    );
 }
 
 #[test]
@@ -215,6 +217,6 @@ fn a_job_is_read_from_its_file_and_paths_count_from_there() {
     let env = |_: &str| None;
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("minimal.yaml");
     std::fs::write(&path, valid("minimal")).unwrap();
-    let job = load(&path, &Overrides { params: Vec::new(), env: &env }).unwrap();
+    let job = Draft::read(&path, &Overrides { params: Vec::new(), env: &env }).unwrap().finish().unwrap();
     assert_eq!(job.spec.stages[0].handler, path.with_file_name("only.wasm"));
 }

@@ -7,10 +7,11 @@ mod fixtures;
 mod job;
 mod robust;
 mod schema;
+mod values;
 
 use std::path::{Path, PathBuf};
 
-use gristmill_config::{Overrides, Report, parse};
+use gristmill_config::{Draft, Overrides, Report};
 use gristmill_model::Job;
 
 /// The fixtures of a folder, by name, sorted. Cargo tells where they are: a target folder that clones share keeps what
@@ -37,5 +38,6 @@ fn parse_at_home(text: &str) -> Result<Job, Report> {
 
 fn parse_with(text: &str, params: &[(&str, &str)], env: &dyn Fn(&str) -> Option<String>) -> Result<Job, Report> {
     let params = params.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    parse(text, "job.yaml", Path::new("/jobs"), &Overrides { params, env })
+    let env = |name: &str| env(name).map(Into::into);
+    Draft::parse(text.as_bytes(), "job.yaml", Path::new("/jobs"), &Overrides { params, env: &env })?.finish()
 }

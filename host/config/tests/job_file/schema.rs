@@ -28,8 +28,18 @@ fn is_valid(value: &Json, schema: &Json) -> bool {
         }),
         "additionalProperties" => value.as_object().is_none_or(|map| {
             let known = schema.get("properties").and_then(Json::as_object);
-            let mut others = map.iter().filter(|(name, _)| known.is_none_or(|known| !known.contains_key(*name)));
+            let patterns = schema.get("patternProperties").and_then(Json::as_object);
+            let mut others = map.iter().filter(|(name, _)| {
+                known.is_none_or(|known| !known.contains_key(*name))
+                    && !patterns.into_iter().flatten().any(|(pattern, _)| matches(&json!(pattern), name))
+            });
             others.all(|(_, value)| *rule != Json::Bool(false) && is_valid(value, rule))
+        }),
+        "patternProperties" => value.as_object().is_none_or(|map| {
+            let mut rules = rule.as_object().unwrap().iter();
+            rules.all(|(pattern, rule)| {
+                map.iter().all(|(name, value)| !matches(&json!(pattern), name) || is_valid(value, rule))
+            })
         }),
         "propertyNames" => value.as_object().is_none_or(|map| map.keys().all(|name| matches(&rule["pattern"], name))),
         "minProperties" => value.as_object().is_none_or(|map| map.len() as u64 >= rule.as_u64().unwrap()),

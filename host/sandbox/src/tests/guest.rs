@@ -203,6 +203,12 @@ impl Bench {
 }
 
 pub(super) fn sandbox(cache_dir: Option<PathBuf>) -> Sandbox {
-    let settings = Settings { cache_dir, parallel: 1, memory_bytes_max: 8 << 20, clock: Arc::new(SystemClock) };
+    let settings = Settings {
+        cache_dir,
+        parallel: 1,
+        memory_bytes_max: 8 << 20,
+        clock: Arc::new(SystemClock),
+        compiling: Box::new(|_, _| {}),
+    };
     Sandbox::new(settings).unwrap()
 }

@@ -115,12 +115,24 @@ fn an_import_that_the_host_lacks_is_named() {
 }
 
 #[test]
-fn secrets_are_not_granted_yet_and_say_so() {
+fn an_import_that_nothing_grants_stops_nobody_and_is_told() {
     let items = r#"(import "gristmill:handler/secrets@0.1.0" "get" (func $get (param i32 i32 i32)))"#;
     let bench = Guest { world: "import gristmill:handler/secrets@0.1.0;", items, ..GUEST }.load();
-    let error = bench.handler.as_ref().unwrap().check_grants(&bench.grants).unwrap_err().to_string();
-    let end = "which nothing grants: `grants: { secrets: [NAME] }` would, but it is not supported yet";
-    assert!(error.ends_with(end), "{error}");
+    let handler = bench.handler.as_ref().unwrap();
+    assert!(handler.check_grants(&bench.grants).is_ok());
+    let [grant] = &handler.report().grants[..] else { panic!("{:?}", handler.report().grants) };
+    assert!(grant.notable);
+    assert_eq!(grant.yaml, Some("grants: { secrets: [NAME] }"));
+    assert_eq!(bench.run("{}").error, None);
+}
+
+#[test]
+fn asynchronous_functions_are_told_as_that() {
+    let text = include_str!("../../../../tests/fixtures/async-export.wat");
+    let error = refusal(&wat::parse_str(text).unwrap());
+    assert!(matches!(error, Error::Asynchronous { .. }), "{error}");
+    assert!(crate::inspect::is_asynchronous(&wat::parse_str(text).unwrap()));
+    assert!(!crate::inspect::is_asynchronous(&GUEST.component()));
 }
 
 #[test]

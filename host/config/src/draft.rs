@@ -1,0 +1,78 @@
+//! A job as far as its file could be read.
+//!
+//! Owns what is wrong with it so far, and where its parts stand, so that what others find (a component that does not
+//! fit) is reported with the faults of the file, in their order. Never looks for faults itself.
+
+use std::collections::BTreeMap;
+
+use gristmill_model::Job;
+
+use crate::report::{Problem, Report, Span};
+use crate::yaml::Node;
+
+/// A job as far as its file could be read. Where something is wrong, a default or nothing stands in its place: a
+/// stage whose handler is not known has an empty path there.
+#[derive(Debug)]
+pub struct Draft {
+    job: Job,
+    file: String,
+    places: Places,
+    problems: Vec<Problem>,
+}
+
+impl Draft {
+    pub(crate) fn new(job: Job, file: &str, places: Places, problems: Vec<Problem>) -> Self {
+        Self { job, file: file.to_owned(), places, problems }
+    }
+
+    /// The job, which may lack what could not be read.
+    pub fn job(&self) -> &Job {
+        &self.job
+    }
+
+    /// Whether nothing is wrong with it so far.
+    pub fn is_sound(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// Adds what is wrong with the handler of a stage; none: with that of `discover`.
+    pub fn add(&mut self, stage: Option<&str>, message: &str, hint: Option<String>) {
+        let message = match stage {
+            None => format!("discover: {message}"),
+            Some(stage) => format!("stage `{stage}`: {message}"),
+        };
+        let place = stage.map_or(self.places.discover, |stage| self.places.stages.get(stage).copied());
+        self.problems.push(Problem::new(place, message).hint(hint));
+    }
+
+    /// The job, if nothing is wrong with it.
+    ///
+    /// # Errors
+    /// With everything that is wrong.
+    pub fn finish(self) -> Result<Job, Report> {
+        if self.is_sound() { Ok(self.job) } else { Err(Report::new(&self.file, &self.job.yaml, self.problems)) }
+    }
+}
+
+/// Where the handlers of a job are named.
+#[derive(Debug)]
+pub(crate) struct Places {
+    discover: Option<Span>,
+    /// By the stage's name.
+    stages: BTreeMap<String, Span>,
+}
+
+impl Places {
+    pub(crate) fn of(root: &Node) -> Self {
+        let handler = |node: &Node| node.get("handler").map(|handler| handler.span);
+        let mut stages = BTreeMap::new();
+        for node in root.get("stages").map_or(&[][..], Node::elements) {
+            let name = if node.text().is_some() { Some(node) } else { node.get("name") };
+            if let Some((name, text)) = name.and_then(|name| Some((name, name.text()?))) {
+                // Of two stages with one name, the first.
+                stages.entry(text.to_owned()).or_insert_with(|| handler(node).unwrap_or(name.span));
+            }
+        }
+        Self { discover: root.get("discover").map(|node| handler(node).unwrap_or(node.span)), stages }
+    }
+}

@@ -16,6 +16,7 @@ mod identity;
 mod items;
 mod job;
 mod kill;
+mod languages;
 mod life;
 mod merging;
 mod mistakes;

@@ -120,7 +120,7 @@ fn a_stack_overflow_is_a_trap() {
 fn a_charge_that_is_no_number_is_a_trap() {
     let (ends, error) = end("charge-nan");
     assert_eq!(ends, ["trap"]);
-    assert!(error.ends_with("to \"tokens\": an amount is finite and not negative"), "{error}");
+    assert!(error.ends_with("to \"tokens\": an amount is from 0 to 1e15"), "{error}");
     let charges = &stage(&attacked().page, "charge-nan")["attempts"][0]["charges"];
     assert_eq!(*charges, json!({}));
 }

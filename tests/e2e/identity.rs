@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::job::Job;
 use crate::support::{GRISTMILL, components, gristmill, program, repository, start};
 
 const SOURCE: &str = "handlers/noop/src/lib.rs";
@@ -50,7 +51,7 @@ fn build(copy: &Path) -> String {
 }
 
 fn hash(record: &serde_json::Value) -> String {
-    let hash = record["hash"].as_str().unwrap().to_owned();
+    let hash = record["component"].as_str().unwrap().to_owned();
     assert_eq!(hash.len(), 64);
     hash
 }
@@ -97,4 +98,26 @@ fn a_component_is_what_its_source_means() {
     let deeper = folders[1].path().join("a/folder/far/away");
     copy(&deeper);
     assert_eq!(build(&deeper), here, "a folder far away");
+}
+
+#[test]
+fn a_component_and_a_version_have_one_name_everywhere() {
+    let (repository, noop) = (repository(), &components().noop);
+    let component = hash(&gristmill(&repository, &["build", "handlers/noop", "--json"]).expect(0).json());
+    assert_eq!(hash(&gristmill(&repository, &["inspect", noop, "--json"]).expect(0).json()), component);
+    let job = Job::new(&format!("params: {{ items: 1 }}\ndiscover: {{ handler: {noop:?} }}\nstages: [a]"));
+    let checked = job.gristmill(&["check", "job.yaml", "--json"]).expect(0).json();
+    assert_eq!(checked["stages"][0]["component"], *component);
+    let version = checked["stages"][0]["version"].as_str().unwrap();
+    assert_ne!(version, component, "a version is of a component and a stage");
+    job.run(&[]).expect(0);
+    let status = job.gristmill(&["status", "job.yaml", "--json"]).expect(0).json();
+    assert_eq!(status["stages"][0]["version"], version);
+    // What people read names both, in the same words.
+    let lines = |args: &[&str]| job.gristmill(args).expect(0).out;
+    assert!(lines(&["inspect", noop]).contains(&format!("component {component}")));
+    let table = lines(&["check", "job.yaml"]);
+    assert!(table.contains("version") && table.contains("component"), "{table}");
+    assert!(table.contains(&version[..12]) && table.contains(&component[..12]), "{table}");
+    assert!(lines(&["status", "job.yaml"]).contains(&version[..12]));
 }

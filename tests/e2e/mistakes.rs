@@ -14,7 +14,7 @@ const ONE_STAGE: &str = "stages:\n  - { name: a, handler: a.wasm }";
 fn refused_component(bytes: &[u8], says: &str, hint: &str) {
     let job = Job::new(ONE_STAGE);
     std::fs::write(job.path("a.wasm"), bytes).unwrap();
-    refused(&job, &["job.yaml: stage `a`: ", says], hint);
+    refused(&job, &["job.yaml:4:25: stage `a`: ", says], hint);
     // The same words where nothing but the component is asked about.
     job.gristmill(&["inspect", "a.wasm"]).expect_refusal(3, says, hint);
 }
@@ -58,7 +58,7 @@ fn a_fault_in_the_yaml_is_shown_with_its_place() {
 #[test]
 fn a_component_that_is_not_there() {
     let job = Job::new(ONE_STAGE);
-    refused(&job, &["job.yaml: stage `a`: there is no component at a.wasm"], "build the handler first");
+    refused(&job, &["job.yaml:4:25: stage `a`: there is no component at a.wasm"], "build the handler first");
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn a_component_that_lacks_the_stage_says_which_it_has() {
 fn a_component_that_discovers_nothing() {
     let job = Job::new(&format!("discover: {{ handler: {} }}\n{ONE_STAGE}", json!(components().hostile)));
     std::fs::copy(&components().noop, job.path("a.wasm")).unwrap();
-    refused(&job, &["job.yaml: discover: ", "hostile.wasm finds no items"], "discovery");
+    refused(&job, &["discover: ", "hostile.wasm finds no items"], "discovery");
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_granted_folder_that_is_not_there() {
     std::fs::copy(&components().noop, job.path("a.wasm")).unwrap();
     refused(
         &job,
-        &["job.yaml: stage `a`: cannot open not-here, which is granted to a.wasm as /data"],
+        &["stage `a`: cannot open not-here, which is granted to a.wasm as /data"],
         "create the folder",
     );
 }

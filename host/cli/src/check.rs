@@ -61,6 +61,7 @@ struct CheckedProblem {
 }
 
 pub(crate) fn check(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    args.source.expect_distinct()?;
     let files = &args.source.files;
     let read: Vec<_> = files.iter().map(|file| args.source.read(file)).collect();
     let sandbox = jobs::sandbox(context, read.iter().filter_map(|job| job.as_ref().ok()), None, 1)?;
@@ -95,7 +96,7 @@ fn broken(report: Report) -> Checked {
 }
 
 fn fit(sandbox: &Sandbox, file: &Path, job: gristmill_model::Job) -> Result<Checked, Failure> {
-    let shown = file.display().to_string();
+    let shown = jobs::shown(file);
     match load(sandbox, job) {
         Ok(loaded) => Ok(Checked { ok: true, stages: stages(&loaded), ..named(shown, loaded.job.spec.name) }),
         Err(Error::Job { job, problems }) => {

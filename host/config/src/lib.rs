@@ -16,7 +16,7 @@ mod stages;
 mod units;
 mod yaml;
 
-pub use load::{FILE_BYTES_MAX, Overrides, load, parse};
+pub use load::{FILE_BYTES_MAX, Overrides, load, load_from, parse};
 pub use report::{Place, Problem, Report};
 pub use schema::schema;
 pub use units::{duration, rate, size};

@@ -42,20 +42,30 @@ enum Unreadable {
 
 /// Reads a job from its file. Relative paths in it count from its folder.
 pub fn load(path: &Path, overrides: &Overrides<'_>) -> Result<Job, Report> {
-    let file = path.display().to_string();
-    let text = read(path).map_err(|error| {
+    let (file, base_dir) = (path.display().to_string(), path.parent().unwrap_or(Path::new("")));
+    load_from(File::open(path), &file, base_dir, overrides)
+}
+
+/// Reads a job from what was opened already. `file` names it in the report; relative paths count from `base_dir`.
+pub fn load_from(
+    opened: io::Result<impl Read>,
+    file: &str,
+    base_dir: &Path,
+    overrides: &Overrides<'_>,
+) -> Result<Job, Report> {
+    let text = opened.map_err(Unreadable::Io).and_then(read).map_err(|error| {
         let missing = matches!(&error, Unreadable::Io(error) if error.kind() == io::ErrorKind::NotFound);
         let message = if missing { "there is no such file".to_owned() } else { format!("the job file {error}") };
         let hint = missing.then(|| "a relative path starts in the current folder".to_owned());
-        Report::new(&file, "", vec![Problem::new(None, message).hint(hint)])
+        Report::new(file, "", vec![Problem::new(None, message).hint(hint)])
     })?;
-    parse(&text, &file, path.parent().unwrap_or(Path::new("")), overrides)
+    parse(&text, file, base_dir, overrides)
 }
 
-fn read(path: &Path) -> Result<String, Unreadable> {
+fn read(opened: impl Read) -> Result<String, Unreadable> {
     let mut bytes = Vec::new();
     // One byte more than allowed tells a file that is too large from one that just fits, without reading all of it.
-    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    opened.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(Unreadable::TooLarge);
     }

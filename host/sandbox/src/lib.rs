@@ -14,6 +14,7 @@ mod imports;
 mod inspect;
 mod limiter;
 mod log;
+mod machine;
 mod outcome;
 mod precompiled;
 mod run;

@@ -11,7 +11,7 @@ use gristmill_model::{
     ComponentIdentity, Digest, Grants, Job, Merge, Need, StageBit, StageSpec, StageTuning, Timestamp, VersionId,
     stage_version,
 };
-use gristmill_sandbox::{Handler, Sandbox};
+use gristmill_sandbox::{Error as SandboxError, Handler, Sandbox};
 use gristmill_tracker::{JobRegistration, RegisteredJob, StageRegistration};
 
 use crate::{Error, Problem};
@@ -69,9 +69,9 @@ impl LoadedJob {
 ///
 /// # Errors
 /// With everything that is wrong: a component that cannot be loaded, that lacks a stage, that needs a grant, a folder
-/// or a file that is not there.
+/// or a file that is not there. With the machine's refusal alone, if it gives no sandbox to load one in.
 pub fn load(sandbox: &Sandbox, job: Job) -> Result<LoadedJob, Error> {
-    let mut loader = Loader { sandbox, handlers: HashMap::new(), problems: Vec::new() };
+    let mut loader = Loader { sandbox, handlers: HashMap::new(), problems: Vec::new(), refusal: None };
     let discover = job.spec.discover.as_ref().and_then(|discover| {
         let handler = loader.handler("discover", &discover.handler)?;
         loader.check_grants("discover", &handler, &discover.grants);
@@ -89,6 +89,9 @@ pub fn load(sandbox: &Sandbox, job: Job) -> Result<LoadedJob, Error> {
         Some((handler, Arc::new(discover.grants.clone())))
     });
     let stages: Vec<Option<LoadedStage>> = job.spec.stages.iter().map(|stage| loader.stage(stage)).collect();
+    if let Some(refusal) = loader.refusal {
+        return Err(refusal.into());
+    }
     let problems = loader.problems;
     match stages.into_iter().collect::<Option<Vec<_>>>() {
         Some(stages) if problems.is_empty() => {
@@ -104,6 +107,8 @@ struct Loader<'a> {
     // By path: a component that serves several stages is loaded once, and a broken one is reported once.
     handlers: HashMap<PathBuf, Option<Handler>>,
     problems: Vec<Problem>,
+    /// What the machine refused: that is no problem of the job's.
+    refusal: Option<SandboxError>,
 }
 
 impl Loader<'_> {
@@ -117,6 +122,10 @@ impl Loader<'_> {
         }
         let handler = match self.sandbox.load(path) {
             Ok(handler) => Some(handler),
+            Err(refusal @ SandboxError::Machine { .. }) => {
+                self.refusal = Some(refusal);
+                None
+            }
             Err(error) => {
                 self.problem(place, sentence(&error), error.hint().map(str::to_owned));
                 None
@@ -171,7 +180,7 @@ impl Loader<'_> {
 }
 
 /// An error with its causes, in one line.
-fn sentence(error: &dyn std::error::Error) -> String {
+pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -80,7 +80,7 @@ fn a_job_file_may_come_by_the_standard_input_of_every_command() {
         "redrive - --limit 5",
         "operations -",
         "events -",
-        "cancel - item-00000000",
+        "cancel - item-00000000 --why test",
         "prune - --dry-run",
     ] {
         let ran = piped(command);

@@ -92,7 +92,7 @@ pub(crate) struct Loop<'a> {
     disk_looked: Instant,
     began: Instant,
     /// Why this host cannot go on: the machine gives no sandbox. What is under way is finished, the rest given back.
-    refusal: Option<SandboxError>,
+    refusal: Option<Box<SandboxError>>,
 }
 
 impl<'a> Loop<'a> {
@@ -203,7 +203,7 @@ impl<'a> Loop<'a> {
     }
 
     /// Lets the host end if the machine gave an attempt no sandbox.
-    fn stop_if_refused(&mut self, refusal: Option<SandboxError>, stop_by: &mut Option<Instant>) -> Option<Event> {
+    fn stop_if_refused(&mut self, refusal: Option<Box<SandboxError>>, stop_by: &mut Option<Instant>) -> Option<Event> {
         self.refusal.get_or_insert(refusal?);
         stop_by.get_or_insert(Instant::now() + self.options.grace);
         Some(Event::Stop)
@@ -354,7 +354,7 @@ impl<'a> Loop<'a> {
             // A page in the making is made again by the next host: its cursor was not recorded.
             discoverer.abandon();
         }
-        refusal.map_or(Ok(()), |refusal| Err(refusal.into()))
+        refusal.map_or(Ok(()), |refusal| Err((*refusal).into()))
     }
 }
 

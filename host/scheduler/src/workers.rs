@@ -40,7 +40,7 @@ pub(crate) struct Finished {
     /// Not begun, because the host is stopping, or the machine refused a sandbox.
     pub(crate) unrun: Vec<StageKey>,
     /// How the machine refused it.
-    pub(crate) refusal: Option<SandboxError>,
+    pub(crate) refusal: Option<Box<SandboxError>>,
     /// How long the completions took.
     pub(crate) elapsed: Duration,
 }
@@ -139,7 +139,7 @@ impl Worker {
                 Ok(completion) => completions.push(completion),
                 Err(refusal) => {
                     let unrun = std::iter::once(claim.key).chain(claims.map(|claim| claim.key)).collect();
-                    return report(completions, unrun, Some(refusal), self.clock.now().since(started));
+                    return report(completions, unrun, Some(Box::new(refusal)), self.clock.now().since(started));
                 }
             }
             let now = self.clock.now();

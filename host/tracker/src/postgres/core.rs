@@ -171,7 +171,7 @@ impl Core {
         if let Ok(done) = tokio::time::timeout(silence, &mut work).await {
             return Some(done);
         }
-        let rest = bound - silence;
+        let rest = bound.saturating_sub(silence);
         if !rest.is_zero() && self.told.get().is_none_or(|told| told.elapsed() >= SILENCE_TOLD_AGAIN) {
             self.told.set(Some(Instant::now()));
             let (place, rest) = (&self.address.place, rest.as_secs());

@@ -104,11 +104,7 @@ fn a_granted_folder_that_is_not_there() {
     let grant = "name: a, grants: { files: { /data: not-here } }";
     let job = Job::new(ONE_STAGE.replace("name: a", grant).as_str());
     std::fs::copy(&components().noop, job.path("a.wasm")).unwrap();
-    refused(
-        &job,
-        &["stage `a`: cannot open not-here, which is granted to a.wasm as /data"],
-        "create the folder",
-    );
+    refused(&job, &["stage `a`: cannot open not-here, which is granted to a.wasm as /data"], "create the folder");
 }
 
 #[test]

@@ -6,12 +6,14 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::job::{Job, chain};
+use crate::signals::sleeping_job;
 use crate::support::{GRISTMILL, Ran, components, program, start};
 
 /// A job that is done.
@@ -53,6 +55,25 @@ fn a_second_host_on_one_folder_is_refused_and_disturbs_nothing() {
     assert_eq!(host.finish().expect(0).json()["executions"], 150);
     job.audit();
     job.run(&[]).expect(0);
+}
+
+#[test]
+fn a_data_folder_that_is_removed_under_a_running_host_ends_it() {
+    let job = sleeping_job();
+    for remove in [true, false] {
+        let mut host = job.start(&["--watch", "--workers", "2"]);
+        job.wait_for(1);
+        if remove {
+            fs::remove_dir_all(job.path(".gristmill")).unwrap();
+        } else {
+            fs::rename(job.path(".gristmill"), job.path("elsewhere")).unwrap();
+        }
+        assert!(host.ends_within(Duration::from_secs(20)), "it goes on");
+        let says = ".gristmill/tracker.db was removed or replaced while it was in use";
+        host.finish().expect_refusal(4, says, "put the data folder back");
+    }
+    fs::rename(job.path("elsewhere"), job.path(".gristmill")).unwrap();
+    job.status();
 }
 
 #[test]

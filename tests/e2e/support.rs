@@ -169,6 +169,11 @@ impl Running {
         panic!("it never said {text:?}, but\n{}", self.said);
     }
 
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }

@@ -67,6 +67,7 @@ struct CheckedWarning {
 }
 
 pub(crate) fn check(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    args.source.expect_distinct()?;
     let files = &args.source.files;
     let read: Vec<_> = files.iter().map(|file| args.source.read(file)).collect();
     let sandbox = jobs::sandbox(context, read.iter().flatten().map(Draft::job), 1, false)?;
@@ -78,7 +79,7 @@ pub(crate) fn check(args: &Args, context: &Context) -> Result<Exit, Failure> {
             Err(Failed::Job(report)) => broken(report),
             Err(Failed::Other(failure)) => return Err(failure),
         };
-        all.push(Checked { file: file.display().to_string(), job: name, ..checked });
+        all.push(Checked { file: jobs::shown(file), job: name, ..checked });
     }
     print(context, &all)?;
     let wrong = || all.iter().filter(|checked| !checked.ok);

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use gristmill_model::{Clock, SystemClock};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::out::Out;
 
@@ -33,7 +32,7 @@ impl Context {
 /// A runtime for the calling thread.
 pub(crate) fn runtime() -> Result<Runtime, Failure> {
     let built = Builder::new_current_thread().enable_all().build();
-    built.map_err(|error| Failure::new(Exit::Internal, format!("the event loop cannot be started: {error}")))
+    built.map_err(|error| Failure::of_machine("the event loop cannot be started", &error))
 }
 
 /// Waits for a future on the calling thread.

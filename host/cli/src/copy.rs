@@ -64,7 +64,7 @@ pub(crate) fn tracker(args: &Args, context: &Context) -> Result<Exit, Failure> {
 
 async fn copy(args: &CopyArgs, context: &Context) -> Result<Exit, Failure> {
     let (from, to) = (Place::parse(&args.from)?, Place::parse(&args.to)?);
-    if from == to {
+    if from.is(&to) {
         return Err(Failure::new(Exit::Usage, "--from and --to are the same place").hint("name two trackers"));
     }
     // What is not there is not to be made by looking for it.

@@ -3,7 +3,8 @@
 //! Owns the search for the data folder and for a job by its name or file, and the sentences for what is not there.
 //! Reads, and never writes.
 
-use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use gristmill_model::{JobId, StageId};
@@ -14,14 +15,15 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::format::{list, nearest, printable, shell_word};
+use crate::jobs::{is_stdin, shown};
 use crate::place::Place;
 
 /// The data folder's name, beside the job's file.
 const FOLDER: &str = ".gristmill";
 /// The environment's say in where it is.
-const VARIABLE: &str = "GRISTMILL_DATA";
+pub(crate) const VARIABLE: &str = "GRISTMILL_DATA";
 /// How `--help` says it.
-pub(crate) const JOB_HELP: &str = "The job's name, or its YAML file";
+pub(crate) const JOB_HELP: &str = "The job's name, or its YAML file (`-` is the standard input)";
 
 /// The data folder: what `--data` says, else the environment, else beside the job's file, else in the current folder.
 pub(crate) fn folder(context: &Context, job_file: Option<&Path>) -> PathBuf {
@@ -33,11 +35,21 @@ pub(crate) fn folder(context: &Context, job_file: Option<&Path>) -> PathBuf {
         .unwrap_or_else(|| job_file.and_then(Path::parent).unwrap_or(Path::new("")).join(FOLDER))
 }
 
+/// A path from the root, with links and `..` resolved as far as there is something: the end may be still to be made.
+pub(crate) fn real(path: &Path) -> PathBuf {
+    let found = path.ancestors().find_map(|ancestor| {
+        let there = if ancestor == Path::new("") { Path::new(".") } else { ancestor };
+        Some((there.canonicalize().ok()?, path.strip_prefix(ancestor).ok()?))
+    });
+    found.map_or_else(|| path.to_owned(), |(there, rest)| there.join(rest))
+}
+
 /// A tracker, opened to read, and the jobs in it.
 pub(crate) struct Known {
     pub(crate) reader: Box<dyn Reader>,
     pub(crate) jobs: Vec<JobRow>,
     pub(crate) place: Place,
+    /// As the person named it; by its name if it came by the standard input.
     job_argument: Option<String>,
 }
 
@@ -47,14 +59,28 @@ impl Known {
         let place = Place::of(context, job.and_then(job_file))?;
         let reader = place.read(context)?;
         let jobs = reader.jobs().await?;
-        Ok(Self { reader, jobs, place, job_argument: job.map(str::to_owned) })
+        let job_argument = match job.filter(|job| is_stdin(Path::new(job))) {
+            // It can be read once.
+            Some(stdin) => Some(name_in(Path::new(stdin))?),
+            None => job.map(str::to_owned),
+        };
+        Ok(Self { reader, jobs, place, job_argument })
+    }
+
+    /// Opens the tracker of a job file that was read already.
+    pub(crate) async fn open_beside(context: &Context, file: &Path) -> Result<Self, Failure> {
+        let place = Place::of(context, Some(file))?;
+        let reader = place.read(context)?;
+        let jobs = reader.jobs().await?;
+        Ok(Self { reader, jobs, place, job_argument: None })
     }
 
     /// The job that a name or a file means.
     pub(crate) fn job(&self, argument: &str) -> Result<&JobRow, Failure> {
-        let name = match job_file(argument) {
-            Some(path) => name_in(path)?,
-            None => argument.to_owned(),
+        let name = match (job_file(argument), &self.job_argument) {
+            (Some(path), Some(name)) if is_stdin(path) => name.clone(),
+            (Some(path), _) => name_in(path)?,
+            (None, _) => argument.to_owned(),
         };
         self.jobs.iter().find(|job| job.name == name).ok_or_else(|| {
             let names: Vec<String> = self.jobs.iter().map(|job| job.name.clone()).collect();
@@ -117,8 +143,9 @@ fn unknown(kind: &str, name: &str, place: &str, names: &[String], none: &str) ->
 /// The argument as a path, if it is one: job names have neither a slash nor an ending.
 fn job_file(argument: &str) -> Option<&Path> {
     let path = Path::new(argument);
-    let is_yaml = path.extension().and_then(OsStr::to_str).is_some_and(|ending| ["yaml", "yml"].contains(&ending));
-    (is_yaml || argument.contains('/')).then_some(path)
+    let is_yaml =
+        path.extension().is_some_and(|ending| ["yaml", "yml"].iter().any(|yaml| ending.eq_ignore_ascii_case(yaml)));
+    (is_yaml || is_stdin(path) || argument.contains('/')).then_some(path)
 }
 
 /// The one key of a job file that has to be known to read about the job. The rest may be broken, or depend on an
@@ -129,16 +156,20 @@ struct Named {
 }
 
 fn name_in(path: &Path) -> Result<String, Failure> {
-    let shown = path.display();
-    let metadata = std::fs::metadata(path)
+    let (shown, mut text) = (shown(path), Vec::new());
+    let opened = if is_stdin(path) { Ok(Box::new(io::stdin()) as Box<dyn Read>) } else { open(path) };
+    opened
+        .and_then(|file| file.take(gristmill_config::FILE_BYTES_MAX).read_to_end(&mut text))
         .map_err(|error| Failure::new(Exit::Usage, format!("the job file {shown} cannot be read: {error}")))?;
-    let text =
-        if metadata.len() > gristmill_config::FILE_BYTES_MAX { None } else { std::fs::read_to_string(path).ok() };
-    let named: Option<Named> = text.and_then(|text| serde_yaml::from_str(&text).ok());
+    let named: Option<Named> = std::str::from_utf8(&text).ok().and_then(|text| serde_yaml::from_str(text).ok());
     named.map(|named| named.job).ok_or_else(|| {
         Failure::new(Exit::Job, format!("{shown} does not say which job it is"))
-            .hint(format!("`gristmill check {}` tells what is wrong with it", shell_word(&shown.to_string())))
+            .hint(format!("`gristmill check {}` tells what is wrong with it", shell_word(&path.display().to_string())))
     })
+}
+
+fn open(path: &Path) -> io::Result<Box<dyn Read>> {
+    Ok(Box::new(File::open(path)?))
 }
 
 #[cfg(test)]
@@ -148,7 +179,7 @@ mod tests {
     #[test]
     fn a_path_is_told_from_a_name() {
         assert_eq!(job_file("audit"), None);
-        for path in ["audit.yaml", "jobs/audit", "./audit.yml"] {
+        for path in ["audit.yaml", "jobs/audit", "./audit.yml", "AUDIT.YAML", "audit.Yml", "-"] {
             assert_eq!(job_file(path), Some(Path::new(path)));
         }
     }

@@ -52,10 +52,12 @@ impl Exit {
             Self::Usage => "the command line is wrong, or names a job, an item or a stage that is not known",
             Self::Job => "a job file, a component or a handler's source is wrong",
             Self::Data => {
-                "the data folder cannot be used: locked, missing, damaged, read-only, of a newer version, disk full"
+                "the data folder or the database cannot be used: locked, missing, damaged, read-only, of a newer version, full"
             }
             Self::Internal => "a bug in gristmill, or a machine that cannot run it",
-            Self::Interrupted => "stopped at once by a second Ctrl-C or SIGTERM; the next run goes on from there",
+            Self::Interrupted => {
+                "stopped at once, by a second signal or before anything was run; the next run goes on from there"
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Owns the hint and the code of every error of the crates below. Never prints.
 
+use std::fmt;
 use std::io;
 
 use gristmill_sandbox::Error as SandboxError;
@@ -10,6 +11,7 @@ use gristmill_tracker::Error as TrackerError;
 
 use crate::exit::Exit;
 use crate::format::bytes;
+use crate::limits;
 
 /// Why a command ends without having done what was asked.
 #[derive(Debug)]
@@ -55,75 +57,112 @@ impl Failure {
     pub(crate) fn of_output(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::PipeClosed,
-            _ => Self::new(Exit::Internal, format!("the output cannot be written: {error}")),
+            _ => Self::of_machine("the output cannot be written", error),
         }
+    }
+
+    /// What the machine refused: no fault of a job's, and no bug.
+    pub(crate) fn of_machine(what: impl fmt::Display, error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::FileTooLarge {
+            return TrackerError::FileTooLarge.into();
+        }
+        let hint = limits::hint(error).unwrap_or("look at the limits of this process: `ulimit -a`");
+        Self::new(Exit::Internal, format!("{what}: {error}")).hint(hint)
     }
 }
 
 impl From<TrackerError> for Failure {
     fn from(error: TrackerError) -> Self {
-        let (exit, hint) = match &error {
-            TrackerError::Missing(_) => {
-                (Exit::Data, "say where it is with --data, or name the job by its file; `gristmill run` makes one")
+        if let TrackerError::Machine { what, source } = &error {
+            return Self::of_machine(what, source);
+        }
+        let exit = match &error {
+            TrackerError::TooManyStages(_) => Exit::Job,
+            TrackerError::UnknownOperation(_) | TrackerError::OperationState { .. } | TrackerError::BadUrl => {
+                Exit::Usage
             }
-            TrackerError::Locked { .. } => {
-                (Exit::Data, "stop it first, or give this one a folder of its own with --data")
-            }
-            TrackerError::Foreign(_) => {
-                (Exit::Data, "choose another folder with --data: gristmill leaves files alone that are not its own")
-            }
-            TrackerError::Damaged(_) => {
-                (Exit::Data, "put a copy of tracker.db back, or move the folder away to begin anew")
-            }
-            TrackerError::Newer { .. } => {
-                (Exit::Data, "use the gristmill that made it, or choose another folder with --data")
-            }
-            TrackerError::ReadOnly(_) | TrackerError::File { .. } => {
-                (Exit::Data, "it has to be a folder that can be written: choose another one with --data")
-            }
-            TrackerError::DiskFull => {
-                (Exit::Data, "free some space, and run again: what was settled is kept, the rest is run then")
-            }
-            TrackerError::Busy => (Exit::Data, "try again when the other process (a backup?) is done with it"),
-            TrackerError::Sql(_) => (Exit::Data, "nothing that was settled is lost: look at the disk, and run again"),
-            TrackerError::TooManyStages(_) => (Exit::Job, "give the job a new name: it then starts from the beginning"),
-            TrackerError::Overtaken(_) => (Exit::Data, "run again: it is read and merged anew"),
-            TrackerError::UnknownOperation(_) => (Exit::Usage, "`gristmill operations` lists them"),
-            TrackerError::OperationState { .. } => (Exit::Usage, "`gristmill operations` tells where each one stands"),
-            TrackerError::NotEmpty(_) => (Exit::Data, "name a new one: nothing is ever written over"),
-            TrackerError::InUse(_) => (
-                Exit::Data,
-                "stop every host first; what one that vanished held is given back by `gristmill run`, or by `gristmill doctor --rebuild`",
-            ),
-            TrackerError::Differs { .. } => {
-                (Exit::Data, "see that nobody writes to either of them, empty the copy, and copy again")
-            }
-            TrackerError::Older { .. } => {
-                (Exit::Data, "`gristmill run` brings it up to date once the other host has ended")
-            }
-            TrackerError::BadUrl => (Exit::Usage, "a password with `@`, `/` or `:` in it is written %40, %2F, %3A"),
-            TrackerError::Unreachable { .. } => {
-                (Exit::Data, "see that the server is up, and that its name and port are right")
-            }
-            TrackerError::Login(_) => {
-                (Exit::Data, "give user and password in the URL: the variable GRISTMILL_TRACKER keeps it out of sight")
-            }
-            TrackerError::NoDatabase(_) => (Exit::Data, "`createdb` makes one; gristmill makes its schema in it"),
-            TrackerError::Denied(_) => {
-                (Exit::Data, "grant them, or use another user: it makes and writes the schema `gristmill`")
-            }
-            TrackerError::OldServer { .. } => (Exit::Data, "use a newer server"),
-            TrackerError::Blob(_) => (Exit::Data, "`gristmill doctor` tells what is missing; a backup may have it"),
-            TrackerError::UnknownJob(_) | TrackerError::Stopped => {
-                (Exit::Internal, "nothing that was settled is lost: run again")
-            }
+            TrackerError::UnknownJob(_) | TrackerError::Stopped => Exit::Internal,
+            _ => Exit::Data,
         };
+        let hint = hint_of_file(&error).or_else(|| hint_of_server(&error)).unwrap_or_else(|| hint(&error));
         Self::new(exit, error.to_string()).hint(hint)
+    }
+}
+
+/// What helps with a data folder.
+fn hint_of_file(error: &TrackerError) -> Option<&'static str> {
+    const WRITABLE: &str = "it has to be a folder that can be written: choose another one with --data";
+    Some(match error {
+        TrackerError::Missing(_) => {
+            "say where it is with --data, or name the job by its file; `gristmill run` makes one"
+        }
+        TrackerError::Locked { .. } => "stop it first, or give this one a folder of its own with --data",
+        TrackerError::Foreign(_) => {
+            "choose another folder with --data: gristmill leaves files alone that are not its own"
+        }
+        TrackerError::Damaged(_) => "put a copy of tracker.db back, or move the folder away to begin anew",
+        TrackerError::ReadOnly(_) => WRITABLE,
+        TrackerError::File { source, .. } => limits::hint(source).unwrap_or(WRITABLE),
+        TrackerError::FileTooLarge => "raise that limit, and run again: what was settled is kept, the rest is run then",
+        TrackerError::PathTooLong { .. } => "choose a folder with a shorter path with --data",
+        TrackerError::Gone(_) => {
+            "put the data folder back, or run again to begin anew: a folder in use is to be left where it is"
+        }
+        TrackerError::DiskFull => "free some space, and run again: what was settled is kept, the rest is run then",
+        TrackerError::Busy => "try again when the other process (a backup?) is done with it",
+        TrackerError::Blob(_) => "`gristmill doctor` tells what is missing; a backup may have it",
+        _ => return None,
+    })
+}
+
+/// What helps with a database server.
+fn hint_of_server(error: &TrackerError) -> Option<&'static str> {
+    Some(match error {
+        TrackerError::BadUrl => "a password with `@`, `/` or `:` in it is written %40, %2F, %3A",
+        TrackerError::Unreachable { .. } => "see that the server is up, and that its name and port are right",
+        TrackerError::Login(_) => {
+            "give user and password in the URL: the variable GRISTMILL_TRACKER keeps it out of sight"
+        }
+        TrackerError::NoDatabase(_) => "`createdb` makes one; gristmill makes its schema in it",
+        TrackerError::Denied(_) => "grant them, or use another user: it makes and writes the schema `gristmill`",
+        TrackerError::ReadOnlyDatabase(_) => {
+            "name the primary in the URL, or set default_transaction_read_only = off for the user or the database"
+        }
+        TrackerError::TooManyConnections { .. } => {
+            "raise max_connections, or the CONNECTION LIMIT of the user or the database: a host takes up to 9"
+        }
+        TrackerError::Encoding { .. } => {
+            "make another database: `createdb --encoding=UTF8 --template=template0`; `gristmill tracker copy` fills it"
+        }
+        TrackerError::OldServer { .. } => "use a newer server",
+        _ => return None,
+    })
+}
+
+/// What helps with all else.
+fn hint(error: &TrackerError) -> &'static str {
+    match error {
+        TrackerError::Newer { .. } => "use the gristmill that made it, or choose another folder with --data",
+        TrackerError::Older { .. } => "`gristmill run` brings it up to date once the other host has ended",
+        TrackerError::Sql(_) => "nothing that was settled is lost: look at the disk, and run again",
+        TrackerError::TooManyStages(_) => "give the job a new name: it then starts from the beginning",
+        TrackerError::Overtaken(_) => "run again: it is read and merged anew",
+        TrackerError::UnknownOperation(_) => "`gristmill operations` lists them",
+        TrackerError::OperationState { .. } => "`gristmill operations` tells where each one stands",
+        TrackerError::NotEmpty(_) => "name a new one: nothing is ever written over",
+        TrackerError::InUse(_) => {
+            "stop every host first; what one that vanished held is given back by `gristmill run`, or by `gristmill doctor --rebuild`"
+        }
+        TrackerError::Differs { .. } => "see that nobody writes to either of them, empty the copy, and copy again",
+        _ => "nothing that was settled is lost: run again",
     }
 }
 
 impl From<SandboxError> for Failure {
     fn from(error: SandboxError) -> Self {
+        if let SandboxError::Machine { source } = &error {
+            return Self::of_machine(&error, source);
+        }
         let exit = if matches!(error, SandboxError::Engine { .. }) { Exit::Internal } else { Exit::Job };
         let failure = Self::new(exit, with_sources(&error));
         match error.hint() {
@@ -139,11 +178,10 @@ impl From<SchedulerError> for Failure {
             SchedulerError::Tracker(error) => error.into(),
             SchedulerError::Sandbox(error) => error.into(),
             SchedulerError::Job { .. } => Self::new(Exit::Job, error.to_string()),
-            SchedulerError::Thread(_) => {
-                Self::new(Exit::Internal, error.to_string()).hint("this machine may be out of memory or processes")
-            }
-            SchedulerError::TraceFile { .. } => {
-                Self::new(Exit::Usage, error.to_string()).hint("name a file in a folder that can be written")
+            SchedulerError::Thread(source) => Self::of_machine("a thread could not be started", &source),
+            SchedulerError::TraceFile { ref source, .. } => {
+                let hint = limits::hint(source).unwrap_or("name a file in a folder that can be written");
+                Self::new(Exit::Usage, error.to_string()).hint(hint)
             }
             SchedulerError::DiskLow { min_free_bytes, .. } => {
                 let free = bytes(min_free_bytes);

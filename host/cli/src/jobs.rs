@@ -12,6 +12,7 @@ use gristmill_sandbox::{Sandbox, Settings};
 use gristmill_scheduler::{Error, LoadedJob, load};
 
 use crate::context::Context;
+use crate::data;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::format::{bytes, plural};
@@ -22,7 +23,7 @@ const MEMORY_BYTES_UNASKED: u64 = 1 << 30;
 /// What a job file is given from outside.
 #[derive(clap::Args)]
 pub(crate) struct Source {
-    /// The job files
+    /// The job files; `-` is the standard input, and paths in it start in the current folder
     #[arg(required = true, value_name = "JOB.yaml")]
     pub(crate) files: Vec<PathBuf>,
 
@@ -43,8 +44,38 @@ impl Source {
     /// Reads one of the files.
     pub(crate) fn read(&self, file: &Path) -> Result<Draft, Report> {
         let overrides = Overrides { params: self.params.clone(), env: &|name| std::env::var_os(name) };
+        if is_stdin(file) {
+            return Draft::read_from(Ok(std::io::stdin()), &shown(file), Path::new(""), &overrides);
+        }
         Draft::read(file, &overrides)
     }
+
+    /// Refuses a file that is named twice, however it is spelled.
+    pub(crate) fn expect_distinct(&self) -> Result<(), Failure> {
+        let real = |file: &PathBuf| if is_stdin(file) { file.clone() } else { data::real(file) };
+        let all: Vec<PathBuf> = self.files.iter().map(real).collect();
+        for (place, file) in self.files.iter().enumerate() {
+            let Some(earlier) = all[..place].iter().position(|earlier| *earlier == all[place]) else { continue };
+            let (earlier, file) = (shown(&self.files[earlier]), shown(file));
+            let message = if earlier == file {
+                format!("{file} is named twice")
+            } else {
+                format!("{earlier} and {file} are the same file")
+            };
+            return Err(Failure::new(Exit::Usage, message).hint("name each job file once"));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a job file is the standard input.
+pub(crate) fn is_stdin(file: &Path) -> bool {
+    file == Path::new("-")
+}
+
+/// What messages call a job file.
+pub(crate) fn shown(file: &Path) -> String {
+    if is_stdin(file) { "<stdin>".to_owned() } else { file.display().to_string() }
 }
 
 /// A sandbox that is large enough for every stage of these jobs; without jobs, for most components.

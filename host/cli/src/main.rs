@@ -22,6 +22,7 @@ mod format;
 mod inspect;
 mod items;
 mod jobs;
+mod limits;
 mod operations;
 mod out;
 mod place;
@@ -45,6 +46,10 @@ use crate::failure::Failure;
 use crate::out::Out;
 
 fn main() -> ExitCode {
+    if let Err(failure) = expect_text() {
+        Out::new(false).failure(&failure);
+        return failure.exit().into();
+    }
     let cli = Cli::parse();
     let out = Out::new(cli.json);
     out.start_log(cli.verbose);
@@ -52,8 +57,8 @@ fn main() -> ExitCode {
     set_hook(Box::new(move |panic| hook_out.failure(&bug(panic))));
     let context = Context::new(out.clone(), cli.data, cli.tracker);
     // The hook has said what there is to say.
-    let result =
-        catch_unwind(AssertUnwindSafe(|| perform(cli.command, &context))).unwrap_or(Err(Failure::Said(Exit::Internal)));
+    let result = catch_unwind(AssertUnwindSafe(|| limits::prepare().and_then(|()| perform(cli.command, &context))))
+        .unwrap_or(Err(Failure::Said(Exit::Internal)));
     out.end_bar();
     let exit = result.unwrap_or_else(|failure| {
         out.failure(&failure);
@@ -87,9 +92,24 @@ fn perform(command: Command, context: &Context) -> Result<Exit, Failure> {
     }
 }
 
-/// What a person is told in place of a backtrace.
+/// Refuses what is no text: names and paths are recorded, printed and repeated in hints, and none may be changed by it.
+fn expect_text() -> Result<(), Failure> {
+    let variables = [data::VARIABLE, place::VARIABLE].into_iter().filter_map(std::env::var_os);
+    match std::env::args_os().chain(variables).find(|argument| argument.to_str().is_none()) {
+        Some(wrong) => {
+            let wrong = format::printable(&wrong.to_string_lossy());
+            Err(Failure::new(Exit::Usage, format!("`{wrong}` is not UTF-8 text")).hint("rename the file or folder"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What a person is told in place of a backtrace. A library may panic where the machine refuses something.
 fn bug(panic: &PanicHookInfo<'_>) -> Failure {
     let message = panic.payload_as_str().unwrap_or("no message");
+    if let Some(refusal) = limits::refusal(message) {
+        return Failure::of_machine("this machine refuses what gristmill takes", &refusal);
+    }
     let place = panic.location().map(|at| format!(" ({}:{})", at.file(), at.line())).unwrap_or_default();
     Failure::new(Exit::Internal, format!("this is a bug in gristmill: {}{place}", format::one_line(message, 500)))
         .hint("nothing that was settled is lost; please report this line, `gristmill --version` and what you ran")

@@ -17,7 +17,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 
 /// The environment's say in where the tracker is.
-const VARIABLE: &str = "GRISTMILL_TRACKER";
+pub(crate) const VARIABLE: &str = "GRISTMILL_TRACKER";
 const SQLITE: &str = "sqlite:";
 const POSTGRES: [&str; 2] = ["postgres://", "postgresql://"];
 /// How long a command goes on trying when the server is gone. A person can try again.
@@ -88,6 +88,14 @@ impl Place {
             }
             Self::Postgres(url) => Operated::Postgres(connect(url, Access::Host, context)?),
         })
+    }
+
+    /// Whether both are one place, however they are spelled.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Folder(one), Self::Folder(other)) => data::real(one) == data::real(other),
+            _ => self == other,
+        }
     }
 
     /// The data folder, for what only that can do.

@@ -54,14 +54,14 @@ struct Record {
 }
 
 pub(crate) fn prune(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    args.source.expect_distinct()?;
     wait(async {
         for file in &args.source.files {
             let job = args.source.read(file).and_then(Draft::finish).map_err(|report| {
                 context.out.note(format_args!("{report}\n"));
                 jobs::refusal(report.problems.len(), 1)
             })?;
-            let argument = file.display().to_string();
-            let known = Known::open(context, Some(&argument)).await?;
+            let known = Known::open_beside(context, file).await?;
             let row = known.job(&job.spec.name)?;
             let record = if args.dry_run {
                 dry(&known, &job, row, context).await?

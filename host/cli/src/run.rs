@@ -30,14 +30,15 @@ use crate::place::Place;
 use self::account::{Account, Part};
 use self::highlights::Highlights;
 use self::progress::Progress;
+use self::signals::Signals;
 
 /// How many attempts may run at once, however many cores there are.
 const WORKERS_MAX: u16 = 1024;
 
 /// Run jobs until nothing is left
 ///
-/// Discovers items, and runs every stage that is not done. What was done by an earlier run is not done again. Ctrl-C
-/// or SIGTERM lets running attempts finish; a second one stops at once. Neither loses a result.
+/// Discovers items, and runs every stage that is not done. What was done by an earlier run is not done again. Ctrl-C,
+/// SIGTERM or SIGHUP lets running attempts finish; a second one stops at once. Neither loses a result.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   gristmill run handlers/audit.yaml
@@ -112,6 +113,8 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let signals = Signals::listen(context.out.clone(), args.grace)?;
+    args.source.expect_distinct()?;
     let files = &args.source.files;
     let read: Vec<_> = files.iter().map(|file| args.source.read(file)).collect();
     let workers = args.workers.map_or_else(cores, usize::from);
@@ -134,21 +137,24 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let parts: Vec<Part> = files.iter().zip(&loaded).map(|(file, loaded)| part(file, &loaded.job, context)).collect();
     let host = opened.map_or_else(open, Ok)?;
     let tracker = host.tracker();
-    let stop = signals::listen(context.out.clone(), args.grace)?;
     runtime()?.block_on(async {
         let listening = listen::start(args.listen, Arc::clone(&tracker) as Arc<dyn Reader>, &context.out).await?;
         let before = account::counters(tracker.as_ref(), &parts).await?;
-        let summary = drive(host, loaded, tracker.as_ref(), progress, &parts, stop).await?;
+        let summary = drive(host, loaded, tracker.as_ref(), progress, &parts, signals.stop()).await?;
         if let Some(listening) = listening {
             listening.end().await;
         }
         let account = Account::new(tracker.as_ref(), summary, before, parts).await?;
-        if context.out.json {
-            context.out.document(&account.record())?;
-        } else if !args.quiet {
-            account.print(context)?;
+        let printed = match (context.out.json, args.quiet) {
+            (true, _) => context.out.document(&account.record()),
+            (false, false) => account.print(context),
+            (false, true) => Ok(()),
+        };
+        match printed {
+            // The run is what was asked for, whoever reads its account.
+            Ok(()) | Err(Failure::PipeClosed) => Ok(account.exit()),
+            Err(error) => Err(error),
         }
-        Ok(account.exit())
     })
 }
 
@@ -180,7 +186,10 @@ fn open(args: &Args, store: Store, workers: usize, context: &Context) -> Result<
 
 fn part(file: &Path, job: &Job, context: &Context) -> Part {
     let highlights = Highlights::of(job, &context.out);
-    Part { file: file.display().to_string(), name: job.spec.name.clone(), highlights }
+    let name = job.spec.name.clone();
+    // What came by the standard input is found again by its name.
+    let file = if jobs::is_stdin(file) { name.clone() } else { file.display().to_string() };
+    Part { file, name, highlights }
 }
 
 /// Two files must not be the same job: which of them would its results be of?
@@ -200,7 +209,7 @@ fn place(files: &[PathBuf], context: &Context) -> Result<Place, Failure> {
     let mut places = files.iter().map(|file| Place::of(context, Some(file)));
     let first = places.next().unwrap_or_else(|| Place::of(context, None))?;
     for other in places {
-        if other? != first {
+        if !first.is(&other?) {
             let message = "these job files are in several folders, and the data is kept beside them";
             return Err(Failure::new(Exit::Usage, message).hint("say where to keep it with --data"));
         }

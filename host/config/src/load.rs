@@ -38,15 +38,28 @@ impl Draft {
     /// # Errors
     /// If there is no YAML in it to look at.
     pub fn read(path: &Path, overrides: &Overrides<'_>) -> Result<Self, Report> {
-        let file = path.display().to_string();
-        let bytes = File::open(path).and_then(head).map_err(|error| {
+        let (file, base_dir) = (path.display().to_string(), path.parent().unwrap_or(Path::new("")));
+        Self::read_from(File::open(path), &file, base_dir, overrides)
+    }
+
+    /// Reads a job from what was opened already. `file` names it in reports; relative paths count from `base_dir`.
+    ///
+    /// # Errors
+    /// If there is no YAML in it to look at.
+    pub fn read_from(
+        opened: io::Result<impl Read>,
+        file: &str,
+        base_dir: &Path,
+        overrides: &Overrides<'_>,
+    ) -> Result<Self, Report> {
+        let bytes = opened.and_then(head).map_err(|error| {
             let missing = error.kind() == io::ErrorKind::NotFound;
             let cause = format!("the job file cannot be read: {error}");
             let message = if missing { "there is no such file".to_owned() } else { cause };
             let hint = missing.then(|| "a relative path starts in the current folder".to_owned());
-            Report::new(&file, "", vec![Problem::new(None, message).hint(hint)])
+            Report::new(file, "", vec![Problem::new(None, message).hint(hint)])
         })?;
-        Self::parse(&bytes, &file, path.parent().unwrap_or(Path::new("")), overrides)
+        Self::parse(&bytes, file, base_dir, overrides)
     }
 
     /// Reads a job from a file's bytes. `file` names it in reports; relative paths count from `base_dir`.

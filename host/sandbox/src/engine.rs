@@ -8,13 +8,15 @@ use std::sync::Arc;
 
 use gristmill_model::Clock;
 use wasmtime::component::Linker;
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, Memory, MemoryType, PoolingAllocationConfig, Store,
+};
 
 use crate::cache::Cache;
 use crate::limiter::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 use crate::state::State;
 use crate::ticker::Ticker;
-use crate::{Error, http, imports, virtual_world, wasi};
+use crate::{Error, http, imports, machine, virtual_world, wasi};
 
 /// Sandboxes beyond those for attempts: for `describe` and for discovery.
 const SPARE_SANDBOXES: usize = 4;
@@ -67,11 +69,14 @@ pub(crate) struct Shared {
 impl Sandbox {
     /// Starts an engine. What does not stop it, but makes it slower, is among the warnings.
     pub fn new(settings: Settings) -> Result<Self, Error> {
-        let failed = |reason: String| Error::Engine { reason };
+        let failed = |error: wasmtime::Error| match machine::refusal(&error) {
+            Some(source) => Error::Machine { source },
+            None => Error::Engine { reason: error.root_cause().to_string() },
+        };
         let mut warnings = Vec::new();
-        let engine = engine(&settings, &mut warnings).map_err(|error| failed(error.root_cause().to_string()))?;
-        let linker = linker(&engine).map_err(|error| failed(error.root_cause().to_string()))?;
-        let ticker = Ticker::start(&engine).map_err(|error| failed(error.to_string()))?;
+        let engine = engine(&settings, &mut warnings).map_err(failed)?;
+        let linker = linker(&engine).map_err(failed)?;
+        let ticker = Ticker::start(&engine).map_err(|source| Error::Machine { source })?;
         let cache = settings.cache_dir.and_then(|folder| {
             let opened = Cache::open(&folder);
             opened
@@ -116,6 +121,8 @@ fn engine(settings: &Settings, warnings: &mut Vec<String>) -> wasmtime::Result<E
         Err(error) => {
             config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
             let engine = Engine::new(&config)?;
+            // Whether there is room for one memory is better known now than after a compilation.
+            Memory::new(&mut Store::new(&engine, ()), MemoryType::new(1, None))?;
             warnings.push(format!(
                 "cannot reserve memory for {} sandboxes, so each attempt allocates its own, slower: {}",
                 sandboxes(settings),

@@ -119,6 +119,13 @@ pub enum Error {
         /// How it failed.
         reason: String,
     },
+    /// The machine refuses the memory, the threads or the files that a sandbox takes: nothing is wrong with the
+    /// component.
+    #[error("this machine refuses what a sandbox takes")]
+    Machine {
+        /// What the system says.
+        source: io::Error,
+    },
     /// WebAssembly cannot run on this machine.
     #[error("cannot start WebAssembly on this machine: {reason}")]
     Engine {
@@ -154,7 +161,7 @@ impl Error {
             }
             Self::Interface { .. } => "build it against the wit/handler.wit of this version",
             Self::Describe { .. } => "`describe` must not depend on anything outside, and runs without grants",
-            Self::Compile { .. } | Self::Engine { .. } => return None,
+            Self::Compile { .. } | Self::Machine { .. } | Self::Engine { .. } => return None,
         })
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +16,11 @@ use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 
 use crate::engine::Shared;
 use crate::precompiled::{self, Vouched};
+use crate::run::REFUSAL_PATIENCE;
 use crate::state::State;
 use crate::{
     Attempt, AttemptContext, DiscoverRequest, DiscoveryAttempt, Error, GuestFailure, Inspection, MergeAttempt,
-    MergeRequest, Sandbox, StageInfo, Work, abi, bytes, inspect, outcome, run,
+    MergeRequest, Sandbox, StageInfo, Work, abi, bytes, inspect, machine, outcome, run,
 };
 
 /// How long `describe` may take, in real time.
@@ -109,14 +111,19 @@ impl Sandbox {
                 if inspect::is_asynchronous(content) {
                     return Err(Error::Asynchronous { component });
                 }
+                if let Some(source) = machine::refusal(&error) {
+                    return Err(Error::Machine { source });
+                }
                 return Err(Error::Compile { component, reason: one_line(&error) });
             }
         };
         if let Some(cache) = cache {
             cache.store(engine, raw_hash, &code);
         }
-        precompiled::load(engine, &Vouched::new(&code))
-            .map_err(|error| Error::Resources { component, reason: one_line(&error) })
+        precompiled::load(engine, &Vouched::new(&code)).map_err(|error| match machine::refusal(&error) {
+            Some(source) => Error::Machine { source },
+            None => Error::Resources { component, reason: one_line(&error) },
+        })
     }
 }
 
@@ -147,7 +154,7 @@ impl Probe {
             seed: Digest([0; 32]),
         };
         let mut mismatch = None;
-        let (result, _) = run::attempt(shared, pre, &context, |store, instance| {
+        let (result, _) = run::attempt(shared, pre, &context, Duration::ZERO, |store, instance| {
             let mut check = |error: wasmtime::Error| {
                 mismatch = Some(one_line(&error));
                 error
@@ -167,11 +174,15 @@ impl Probe {
             let describe = instance.get_typed_func::<(), Described>(&mut *store, describe).map_err(&mut check)?;
             let (stages,) = describe.call(store, ())?;
             Ok(Some(stages))
-        });
+        })?;
         let component = component.to_owned();
         match (mismatch, result) {
             (Some(reason), _) => Err(Error::Interface { component, reason }),
             (None, Ok(stages)) => stages.map(|stages| named(stages, &component)).transpose(),
+            // Only the host says so of a `describe`, when the machine refuses what it takes.
+            (None, Err(failure)) if failure.outcome == Outcome::Later => {
+                Err(Error::Machine { source: io::Error::new(io::ErrorKind::OutOfMemory, failure.message) })
+            }
             (None, Err(failure)) => Err(Error::Describe { component, reason: failure.message }),
         }
     }
@@ -238,60 +249,76 @@ impl Handler {
 
     /// Runs one stage on one item, in a fresh sandbox. Blocks the calling thread, which must not be one of an async
     /// runtime, and must have a stack of 2 MiB, as threads have by default.
-    pub fn run(&self, work: &Work<'_>, context: &AttemptContext<'_>) -> Attempt {
+    ///
+    /// # Errors
+    /// `Error::Machine`, if the machine refused a sandbox for ten seconds: nothing was run.
+    pub fn run(&self, work: &Work<'_>, context: &AttemptContext<'_>) -> Result<Attempt, Error> {
         let inner = &*self.inner;
-        let (result, traces) = run::attempt(&inner.shared, &inner.pre, context, |store, instance| {
-            let Some(index) = &inner.run else { return Ok(Err(lacks("run stages"))) };
-            let function = instance.get_typed_func::<RunParams<'_>, RunResult>(&mut *store, index)?;
-            let upstream: Vec<_> =
-                work.upstream.iter().map(|&(stage, output)| abi::Upstream { stage, output }).collect();
-            let work = abi::Work {
-                job: work.job,
-                stage: work.stage,
-                item_key: work.item_key,
-                data: work.data,
-                upstream: &upstream,
-                attempt: work.attempt,
-                idempotency_key: &blake3::Hash::from_bytes(work.idempotency_key.0).to_hex(),
-                meta: &[],
-            };
-            Ok(function.call(store, (work,))?.0.map_err(outcome::of_failure))
-        });
+        let (result, traces) =
+            run::attempt(&inner.shared, &inner.pre, context, REFUSAL_PATIENCE, |store, instance| {
+                let Some(index) = &inner.run else { return Ok(Err(lacks("run stages"))) };
+                let function = instance.get_typed_func::<RunParams<'_>, RunResult>(&mut *store, index)?;
+                let upstream: Vec<_> =
+                    work.upstream.iter().map(|&(stage, output)| abi::Upstream { stage, output }).collect();
+                let work = abi::Work {
+                    job: work.job,
+                    stage: work.stage,
+                    item_key: work.item_key,
+                    data: work.data,
+                    upstream: &upstream,
+                    attempt: work.attempt,
+                    idempotency_key: &blake3::Hash::from_bytes(work.idempotency_key.0).to_hex(),
+                    meta: &[],
+                };
+                Ok(function.call(store, (work,))?.0.map_err(outcome::of_failure))
+            })?;
         let checked = result.and_then(|returned| outcome::check_output(returned?, &context.limits));
-        match checked {
+        Ok(match checked {
             Ok(output) => Attempt { outcome: Outcome::Done, output: Some(output), error: None, after: None, traces },
             Err(GuestFailure { outcome, after, message }) => {
                 Attempt { outcome, output: None, error: Some(message), after, traces }
             }
-        }
+        })
     }
 
     /// Asks for one page of items, in a fresh sandbox. Blocks as `run` does.
-    pub fn discover(&self, request: &DiscoverRequest<'_>, context: &AttemptContext<'_>) -> DiscoveryAttempt {
+    ///
+    /// # Errors
+    /// As `run`.
+    pub fn discover(
+        &self,
+        request: &DiscoverRequest<'_>,
+        context: &AttemptContext<'_>,
+    ) -> Result<DiscoveryAttempt, Error> {
         let inner = &*self.inner;
-        let (result, traces) = run::attempt(&inner.shared, &inner.pre, context, |store, instance| {
-            let Some(index) = &inner.discover else { return Ok(Err(lacks("discover items"))) };
-            let function = instance.get_typed_func::<DiscoverParams<'_>, DiscoverResult>(&mut *store, index)?;
-            let &DiscoverRequest { job, cursor, limit } = request;
-            let request = abi::DiscoverRequest { job, cursor, limit, meta: &[] };
-            Ok(function.call(store, (request,))?.0.map_err(outcome::of_failure))
-        });
+        let (result, traces) =
+            run::attempt(&inner.shared, &inner.pre, context, REFUSAL_PATIENCE, |store, instance| {
+                let Some(index) = &inner.discover else { return Ok(Err(lacks("discover items"))) };
+                let function = instance.get_typed_func::<DiscoverParams<'_>, DiscoverResult>(&mut *store, index)?;
+                let &DiscoverRequest { job, cursor, limit } = request;
+                let request = abi::DiscoverRequest { job, cursor, limit, meta: &[] };
+                Ok(function.call(store, (request,))?.0.map_err(outcome::of_failure))
+            })?;
         let result = result.and_then(|returned| outcome::check_page(returned?, request.limit, &context.limits));
-        DiscoveryAttempt { result, traces }
+        Ok(DiscoveryAttempt { result, traces })
     }
 
     /// Merges what discovery found with what is known, in a fresh sandbox. Blocks as `run` does.
-    pub fn merge(&self, request: &MergeRequest<'_>, context: &AttemptContext<'_>) -> MergeAttempt {
+    ///
+    /// # Errors
+    /// As `run`.
+    pub fn merge(&self, request: &MergeRequest<'_>, context: &AttemptContext<'_>) -> Result<MergeAttempt, Error> {
         let inner = &*self.inner;
-        let (result, traces) = run::attempt(&inner.shared, &inner.pre, context, |store, instance| {
-            let Some(index) = &inner.merge else { return Ok(Err(lacks("merge items"))) };
-            let function = instance.get_typed_func::<MergeParams<'_>, MergeResult>(&mut *store, index)?;
-            let &MergeRequest { item_key, existing, incoming } = request;
-            let request = abi::MergeRequest { item_key, existing, incoming, meta: &[] };
-            Ok(function.call(store, (request,))?.0.map_err(outcome::of_failure))
-        });
+        let (result, traces) =
+            run::attempt(&inner.shared, &inner.pre, context, REFUSAL_PATIENCE, |store, instance| {
+                let Some(index) = &inner.merge else { return Ok(Err(lacks("merge items"))) };
+                let function = instance.get_typed_func::<MergeParams<'_>, MergeResult>(&mut *store, index)?;
+                let &MergeRequest { item_key, existing, incoming } = request;
+                let request = abi::MergeRequest { item_key, existing, incoming, meta: &[] };
+                Ok(function.call(store, (request,))?.0.map_err(outcome::of_failure))
+            })?;
         let result = result.and_then(|returned| outcome::check_output(returned?, &context.limits));
-        MergeAttempt { result, traces }
+        Ok(MergeAttempt { result, traces })
     }
 }
 

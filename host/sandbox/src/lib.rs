@@ -15,6 +15,7 @@ mod imports;
 mod inspect;
 mod limiter;
 mod log;
+mod machine;
 mod outcome;
 mod precompiled;
 mod run;

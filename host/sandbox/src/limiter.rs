@@ -3,7 +3,11 @@
 //! Owns the count of what a guest's memories and tables hold, and whether it ever wanted more than it may have. Never
 //! lets a growth fail quietly where the limit forbids it: that is a trap, so that every language ends the same way.
 
+use std::io;
+
 use wasmtime::{ResourceLimiter, Result, bail};
+
+use crate::machine;
 
 /// The largest table, in elements: the pool's tables are made for it.
 pub(crate) const TABLE_ELEMENTS_MAX: usize = 1 << 16;
@@ -19,11 +23,18 @@ pub(crate) struct Limiter {
     bytes: usize,
     /// What the guest wanted, and could not have.
     refused_bytes: Option<usize>,
+    /// What the machine said when it refused memory that the limit allows.
+    refusal: Option<io::Error>,
 }
 
 impl Limiter {
     pub(crate) fn new(bytes_max: u64) -> Self {
-        Self { bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX), bytes: 0, refused_bytes: None }
+        Self {
+            bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX),
+            bytes: 0,
+            refused_bytes: None,
+            refusal: None,
+        }
     }
 
     /// What all memories of the guest hold; as they never shrink, also the most they ever held.
@@ -34,6 +45,11 @@ impl Limiter {
     /// What the guest wanted in all when it was refused.
     pub(crate) fn refused_bytes(&self) -> Option<usize> {
         self.refused_bytes
+    }
+
+    /// Why the machine gave less than the limit allows, if it did.
+    pub(crate) fn refusal(&self) -> Option<&io::Error> {
+        self.refusal.as_ref()
     }
 }
 
@@ -48,10 +64,11 @@ impl ResourceLimiter for Limiter {
         Ok(true)
     }
 
-    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> Result<()> {
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> Result<()> {
         // The memory's own maximum, or the machine's: the guest is told, and if it traps upon it, this is why. A guess
         // too high by what was just asked for does not matter any more.
         self.refused_bytes = Some(self.bytes);
+        self.refusal = machine::refusal(&error);
         Ok(())
     }
 

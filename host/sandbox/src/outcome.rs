@@ -46,6 +46,9 @@ fn describe(error: &wasmtime::Error, state: &State, limits: &Limits) -> (Outcome
     if trap == Some(&Trap::Interrupt) {
         return (Outcome::Timeout, format!("ran longer than its limit of {:?}", limits.timeout));
     }
+    if let Some(refusal) = state.limiter.refusal() {
+        return (Outcome::Later, format!("this machine refused it memory that its limit allows: {refusal}"));
+    }
     if let Some(refused) = state.limiter.refused_bytes() {
         let (wanted, limit) = (bytes(refused as u64), bytes(limits.memory_bytes_max));
         return (Outcome::Memory, format!("wanted {wanted} of memory, and its limit is {limit}"));

@@ -3,6 +3,7 @@
 //! Owns what every call of a guest has around it: limits, deadline, the wait for a free place in the pool, and the
 //! certainty that whatever happens is an outcome. Never knows which function is called.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,10 +15,14 @@ use wasmtime::{PoolConcurrencyLimitError, Result, Store};
 use crate::engine::Shared;
 use crate::state::State;
 use crate::ticker::{self, now};
-use crate::{AttemptContext, GuestFailure, Traces, outcome};
+use crate::{AttemptContext, Error, GuestFailure, Traces, machine, outcome};
 
 /// How often a full pool is asked again. It is full for moments only, as it has room for more than run at once.
 const POOL_POLL: Duration = Duration::from_millis(1);
+
+/// How often a machine that refuses a sandbox is asked again, and for how long before an attempt.
+const REFUSAL_POLL: Duration = Duration::from_millis(50);
+pub(crate) const REFUSAL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What one call may copy out of a guest beside its memory's size: small texts, and the shapes around them.
 const COPY_SLACK_BYTES: u64 = 64 << 10;
@@ -25,30 +30,46 @@ const COPY_SLACK_BYTES: u64 = 64 << 10;
 /// What a call came to, and what it left behind.
 pub(crate) type Ended<R> = (std::result::Result<R, GuestFailure>, Traces);
 
-/// Runs `call` in a fresh instance.
+/// Why there is no instance, through no fault of the guest's.
+enum NoSandbox {
+    /// As many run as there are places.
+    Full,
+    /// The machine refuses what it takes.
+    Refused(io::Error),
+}
+
+/// Runs `call` in a fresh instance. A machine that refuses one is asked again for as long as `patience`.
+///
+/// # Errors
+/// If the machine still refuses then: nothing was run.
 pub(crate) fn attempt<R>(
     shared: &Shared,
     pre: &InstancePre<State>,
     context: &AttemptContext<'_>,
+    patience: Duration,
     call: impl FnOnce(&mut Store<State>, &Instance) -> Result<R>,
-) -> Ended<R> {
+) -> std::result::Result<Ended<R>, Error> {
     let began = now();
     // A guest that finds a way to make the engine panic fails alone.
     let caught = catch_unwind(AssertUnwindSafe(|| {
         let _running = shared.ticker.enter();
-        let Some((mut store, instance)) = instance(shared, pre, context, began) else {
-            // As the handler did not even begin, this must not count against the item.
-            let message = format!("no sandbox was free for {:?}", context.limits.timeout);
-            return without_traces(Outcome::Later, message, began);
+        let (mut store, instance) = match instance(shared, pre, context, began, patience) {
+            Ok(made) => made,
+            Err(NoSandbox::Refused(source)) => return Err(Error::Machine { source }),
+            Err(NoSandbox::Full) => {
+                // As the handler did not even begin, this must not count against the item.
+                let message = format!("no sandbox was free for {:?}", context.limits.timeout);
+                return Ok(without_traces(Outcome::Later, message, began));
+            }
         };
         let result = instance.and_then(|instance| call(&mut store, &instance));
         let state = store.into_data();
         let result = result.map_err(|error| outcome::of_error(&error, &state, &context.limits));
-        (result, state.into_traces(now().duration_since(began)))
+        Ok((result, state.into_traces(now().duration_since(began))))
     }));
     caught.unwrap_or_else(|_| {
         let message = "the engine failed while it ran: a fault of the host, not of the handler".to_owned();
-        without_traces(Outcome::Trap, message, began)
+        Ok(without_traces(Outcome::Trap, message, began))
     })
 }
 
@@ -57,32 +78,41 @@ fn without_traces<R>(outcome: Outcome, message: String, began: Instant) -> Ended
     (Err(GuestFailure { outcome, after: None, message }), traces)
 }
 
-/// A store, and an instance in it once there is a place for one: its time begins then. None if no place came free
-/// within the time that the attempt itself may take.
+/// A store, and an instance in it once there is a place for one: its time begins then. A place is waited for as long as
+/// the attempt itself may take.
 fn instance(
     shared: &Shared,
     pre: &InstancePre<State>,
     context: &AttemptContext<'_>,
     asked: Instant,
-) -> Option<(Store<State>, Result<Instance>)> {
+    refusal_patience: Duration,
+) -> std::result::Result<(Store<State>, Result<Instance>), NoSandbox> {
     let limits = &context.limits;
     // No call copies more out of a guest than its memory could hold: a list of a million overlapping texts is cut.
     let copy_bytes_max = limits.memory_bytes_max.max(limits.output_bytes_max).saturating_add(COPY_SLACK_BYTES);
-    let mut began = asked;
+    let (mut began, mut told) = (asked, false);
     loop {
         let mut store = Store::new(&shared.engine, State::new(context, &shared.clock, began));
         store.limiter(|state| &mut state.limiter);
         store.set_epoch_deadline(ticker::epochs(limits.timeout));
         store.set_hostcall_fuel(usize::try_from(copy_bytes_max).unwrap_or(usize::MAX));
         let instance = pre.instantiate(&mut store);
-        if !matches!(&instance, Err(error) if error.is::<PoolConcurrencyLimitError>()) {
-            return Some((store, instance));
-        }
+        let Err(error) = &instance else { return Ok((store, instance)) };
+        let (missing, pause, patience) = if error.is::<PoolConcurrencyLimitError>() {
+            (NoSandbox::Full, POOL_POLL, limits.timeout)
+        } else if let Some(refusal) = machine::refusal(error) {
+            if !refusal_patience.is_zero() && !std::mem::replace(&mut told, true) {
+                tracing::warn!("this machine refuses a sandbox ({refusal}): trying for {refusal_patience:?}");
+            }
+            (NoSandbox::Refused(refusal), REFUSAL_POLL, refusal_patience)
+        } else {
+            return Ok((store, instance));
+        };
         drop(store);
-        thread::park_timeout(POOL_POLL);
-        began = now();
-        if began.duration_since(asked) > limits.timeout {
-            return None;
+        if now().duration_since(asked) >= patience {
+            return Err(missing);
         }
+        thread::park_timeout(pause);
+        began = now();
     }
 }

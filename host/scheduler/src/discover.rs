@@ -10,13 +10,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use gristmill_model::{Clock, Digest, JobId, Merge, Outcome, Timestamp};
-use gristmill_sandbox::{AttemptContext, DiscoverRequest, GuestFailure, MergeRequest};
+use gristmill_sandbox::{AttemptContext, DiscoverRequest, Error as SandboxError, GuestFailure, MergeRequest};
 use gristmill_tracker::{KnownItem, Merged, NewItem, Tracker};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::Error;
-use crate::load::LoadedJob;
+use crate::load::{LoadedJob, sentence};
 
 /// A wish for one page.
 pub(crate) struct PageRequest {
@@ -127,14 +127,16 @@ fn discover(request: PageRequest, now: Timestamp, known: &Known) -> PageResult {
         seed: Digest::of_fields("gristmill discovery 1", fields),
     };
     let asked = DiscoverRequest { job: &job.spec.name, cursor, limit: tuning.page };
-    let done = handler.discover(&asked, &context);
-    let mut log = done.traces.log;
-    let mut page = done.result.map(hashed).map_err(PageFailure::from);
+    let (mut page, mut log) = match handler.discover(&asked, &context) {
+        Ok(done) => (done.result.map(hashed).map_err(PageFailure::from), done.traces.log),
+        Err(refusal) => (Err(of_machine(&refusal).into()), String::new()),
+    };
     if let (Ok(page), Merge::Handler) = (&mut page, &tuning.rediscovery.merge) {
         let known = known.runtime.block_on(known.tracker.known(request.job, keys(&page.items)));
         let merged = known.map_err(|error| PageFailure::of_host(error.to_string())).and_then(|known| {
             merge_page(&mut page.items, known, |item_key, existing, incoming| {
                 let merged = handler.merge(&MergeRequest { item_key, existing, incoming }, &context);
+                let merged = merged.map_err(|refusal| of_machine(&refusal))?;
                 log.push_str(&merged.traces.log);
                 merged.result
             })
@@ -144,6 +146,11 @@ fn discover(request: PageRequest, now: Timestamp, known: &Known) -> PageResult {
         }
     }
     PageResult { job: request.job, page, log, cursor: request.cursor }
+}
+
+/// A page for which the machine gives no sandbox is tried again.
+fn of_machine(refusal: &SandboxError) -> GuestFailure {
+    GuestFailure { outcome: Outcome::Retry, after: None, message: sentence(refusal) }
 }
 
 fn keys(items: &[NewItem]) -> Vec<String> {

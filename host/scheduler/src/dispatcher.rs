@@ -310,7 +310,7 @@ impl Dispatcher {
     }
 
     fn finished(&mut self, finished: Finished) {
-        let Finished { fence, stage: id, completions, unrun, elapsed } = finished;
+        let Finished { fence, stage: id, completions, unrun, elapsed, refusal: _ } = finished;
         let count = completions.len() + unrun.len();
         self.in_flight -= count;
         if let Some(stage) = self.stages.get_mut(&id) {

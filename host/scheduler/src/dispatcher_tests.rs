@@ -53,6 +53,7 @@ fn finished(lease: &Lease, disposition: Disposition, unrun: usize) -> Event {
         stage: STAGE,
         completions: completions.collect(),
         unrun: given_back.iter().map(|claim| claim.key).collect(),
+        refusal: None,
         elapsed: Duration::from_millis(1),
     })
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use gristmill_model::{HostId, JobId, RetryPolicy, StageId, State, Timestamp};
+use gristmill_sandbox::Error as SandboxError;
 use gristmill_tracker::{Error as TrackerError, NewEvent, Reap, Tracker};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -90,6 +91,8 @@ pub(crate) struct Loop<'a> {
     disk: Disk,
     disk_looked: Instant,
     began: Instant,
+    /// Why this host cannot go on: the machine gives no sandbox. What is under way is finished, the rest given back.
+    refusal: Option<Box<SandboxError>>,
 }
 
 impl<'a> Loop<'a> {
@@ -123,6 +126,7 @@ impl<'a> Loop<'a> {
             disk: Disk::Ample,
             disk_looked: Instant::now(),
             began: Instant::now(),
+            refusal: None,
         }
     }
 
@@ -165,10 +169,7 @@ impl<'a> Loop<'a> {
             if stop_by.is_some_and(|by| by <= Instant::now()) {
                 return Ok(false);
             }
-            let next_beat = if self.beating.is_some() { Duration::MAX } else { self.next_beat() };
-            let until_stop = stop_by.map_or(Duration::MAX, |by| by.duration_since(Instant::now()));
-            let until_care = self.care.next().map_or(Duration::MAX, |at| at.duration_since(Instant::now()));
-            let wait = dispatcher.wake_at(now).since(now).min(next_beat).min(until_stop).min(until_care);
+            let wait = dispatcher.wake_at(now).since(now).min(self.next_turn(stop_by));
             let event = tokio::select! {
                 biased;
                 () = &mut shutdown, if stop_by.is_none() => {
@@ -180,7 +181,11 @@ impl<'a> Loop<'a> {
                     self.beating = None;
                     beaten?
                 }
-                finished = self.finished.recv() => Some(Event::Finished(finished.ok_or(Error::Stopped)?)),
+                finished = self.finished.recv() => {
+                    let mut finished = finished.ok_or(Error::Stopped)?;
+                    events.extend(self.stop_if_refused(finished.refusal.take(), &mut stop_by));
+                    Some(Event::Finished(finished))
+                }
                 page = self.pages.recv() => Some(Event::Page(page.ok_or(Error::Stopped)?)),
                 (upkeep, rest) = self.care.turn() => {
                     self.care = Care::Rest(upkeep, Instant::now() + rest);
@@ -197,6 +202,13 @@ impl<'a> Loop<'a> {
         }
     }
 
+    /// Lets the host end if the machine gave an attempt no sandbox.
+    fn stop_if_refused(&mut self, refusal: Option<Box<SandboxError>>, stop_by: &mut Option<Instant>) -> Option<Event> {
+        self.refusal.get_or_insert(refusal?);
+        stop_by.get_or_insert(Instant::now() + self.options.grace);
+        Some(Event::Stop)
+    }
+
     /// Begins a turn of upkeep if it is time.
     fn take_care(&mut self, now: Timestamp) {
         if self.care.next().is_some_and(|at| at <= Instant::now())
@@ -206,8 +218,13 @@ impl<'a> Loop<'a> {
         }
     }
 
-    fn next_beat(&self) -> Duration {
-        self.vitals.next().saturating_sub(self.began.elapsed())
+    /// How long there is nothing for this loop itself to do.
+    fn next_turn(&self, stop_by: Option<Instant>) -> Duration {
+        let beat = self.vitals.next().saturating_sub(self.began.elapsed());
+        let next_beat = if self.beating.is_some() { Duration::MAX } else { beat };
+        let until_stop = stop_by.map_or(Duration::MAX, |by| by.duration_since(Instant::now()));
+        let until_care = self.care.next().map_or(Duration::MAX, |at| at.duration_since(Instant::now()));
+        next_beat.min(until_stop).min(until_care)
     }
 
     fn perform(&self, command: Command, now: Timestamp) -> Result<(), Error> {
@@ -314,9 +331,18 @@ impl<'a> Loop<'a> {
         Some(Event::Disk(disk))
     }
 
+    /// Leaves the threads behind, for a host that can record nothing any more.
+    pub(crate) fn abandon(self) {
+        self.workers.abandon();
+        self.discoverer.abandon();
+    }
+
     /// Ends the threads. Attempts that outlived the grace are given back uncharged, and left behind.
+    ///
+    /// # Errors
+    /// If the tracker fails, or the machine's refusal is why the host ends.
     pub(crate) async fn end(self, dispatcher: &Dispatcher, ended_in_time: bool) -> Result<(), Error> {
-        let Self { tracker, workers, discoverer, writes, .. } = self;
+        let Self { tracker, workers, discoverer, writes, refusal, .. } = self;
         if !ended_in_time {
             drop(writes);
             let held = dispatcher.held();
@@ -328,7 +354,7 @@ impl<'a> Loop<'a> {
             // A page in the making is made again by the next host: its cursor was not recorded.
             discoverer.abandon();
         }
-        Ok(())
+        refusal.map_or(Ok(()), |refusal| Err((*refusal).into()))
     }
 }
 

@@ -95,7 +95,8 @@ impl Host {
     /// Runs jobs until nothing is left, or `shutdown` resolves and what was running is finished or given back.
     ///
     /// # Errors
-    /// If the tracker fails. What was claimed is then taken from this host by the next one, and charged as lost.
+    /// If the tracker fails. What was claimed is then taken from this host by the next one, and charged as lost. If the
+    /// machine gives no sandbox: what was claimed is given back.
     pub async fn run(self, jobs: Vec<LoadedJob>, shutdown: impl Future<Output = ()>) -> Result<Summary, Error> {
         let clock = Arc::clone(&self.options.clock);
         let started = clock.now();
@@ -121,9 +122,17 @@ impl Host {
         );
         // Attempts that died with an earlier host are part of this run's account.
         let first = Event::Reaped(lost);
-        let ended_in_time = running.run(&mut dispatcher, first, shutdown).await?;
-        running.end(&dispatcher, ended_in_time).await?;
+        let ended_in_time = match running.run(&mut dispatcher, first, shutdown).await {
+            Ok(in_time) => in_time,
+            Err(error) => {
+                // Nothing that still runs can be recorded: nobody waits for its end.
+                running.abandon();
+                return Err(error);
+            }
+        };
+        let ended = running.end(&dispatcher, ended_in_time).await;
         self.tracker.retire_host(host, clock.now()).await?;
+        ended?;
         dispatcher.summary.elapsed = clock.now().since(started);
         Ok(dispatcher.summary)
     }

@@ -11,7 +11,7 @@ use gristmill_model::{
     ComponentIdentity, Digest, Grants, Job, Merge, Need, StageBit, StageSpec, StageTuning, Timestamp, VersionId,
     stage_version,
 };
-use gristmill_sandbox::{Handler, Sandbox};
+use gristmill_sandbox::{Error as SandboxError, Handler, Sandbox};
 use gristmill_tracker::{JobRegistration, RegisteredJob, StageRegistration};
 
 use crate::{Error, Problem};
@@ -72,9 +72,10 @@ impl LoadedJob {
 ///
 /// # Errors
 /// With everything that is wrong: a component that cannot be loaded, that lacks a stage, a folder or a file that is not
-/// there.
+/// there. With the machine's refusal alone, if it gives no sandbox to load one in.
 pub fn load(sandbox: &Sandbox, job: Job) -> Result<LoadedJob, Error> {
-    let mut loader = Loader { sandbox, handlers: HashMap::new(), problems: Vec::new(), warnings: Vec::new() };
+    let mut loader =
+        Loader { sandbox, handlers: HashMap::new(), problems: Vec::new(), warnings: Vec::new(), refusal: None };
     let discover = job.spec.discover.as_ref().and_then(|discover| {
         let handler = loader.handler(None, &discover.handler)?;
         loader.check_grants(None, &handler, &discover.grants);
@@ -92,7 +93,10 @@ pub fn load(sandbox: &Sandbox, job: Job) -> Result<LoadedJob, Error> {
         Some((handler, Arc::new(discover.grants.clone())))
     });
     let stages: Vec<Option<LoadedStage>> = job.spec.stages.iter().map(|stage| loader.stage(stage)).collect();
-    let Loader { problems, warnings, .. } = loader;
+    let Loader { problems, warnings, refusal, .. } = loader;
+    if let Some(refusal) = refusal {
+        return Err(refusal.into());
+    }
     match stages.into_iter().collect::<Option<Vec<_>>>() {
         Some(stages) if problems.is_empty() => {
             let params = Arc::new(job.spec.params.clone());
@@ -108,6 +112,8 @@ struct Loader<'a> {
     handlers: HashMap<PathBuf, Option<Handler>>,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
+    /// What the machine refused: that is no problem of the job's.
+    refusal: Option<SandboxError>,
 }
 
 /// The stage that a problem belongs to; none: `discover`.
@@ -129,6 +135,10 @@ impl Loader<'_> {
             Ok(handler) => {
                 self.warn_of_imports(part, &handler);
                 Some(handler)
+            }
+            Err(refusal @ SandboxError::Machine { .. }) => {
+                self.refusal = Some(refusal);
+                None
             }
             Err(error) => {
                 self.problem(part, sentence(&error), error.hint().map(str::to_owned));
@@ -195,7 +205,7 @@ impl Loader<'_> {
 }
 
 /// An error with its causes, in one line.
-fn sentence(error: &dyn std::error::Error) -> String {
+pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

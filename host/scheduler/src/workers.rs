@@ -14,7 +14,7 @@ use gristmill_model::{
     Clock, Digest, Disposition, Fence, HostId, Outcome, StageId, StageKey, Timestamp, decide, idempotency_key,
     input_hash,
 };
-use gristmill_sandbox::{AttemptContext, Work};
+use gristmill_sandbox::{AttemptContext, Error as SandboxError, Work};
 use gristmill_tracker::{Claim, Completion, Lease, Output};
 use tokio::sync::mpsc;
 
@@ -37,8 +37,10 @@ pub(crate) struct Finished {
     pub(crate) fence: Fence,
     pub(crate) stage: StageId,
     pub(crate) completions: Vec<Completion>,
-    /// Not begun, because the host is stopping.
+    /// Not begun, because the host is stopping, or the machine refused a sandbox.
     pub(crate) unrun: Vec<StageKey>,
+    /// How the machine refused it.
+    pub(crate) refusal: Option<Box<SandboxError>>,
     /// How long the completions took.
     pub(crate) elapsed: Duration,
 }
@@ -122,8 +124,8 @@ impl Worker {
     fn run_chunk(&self, chunk: Chunk) -> Result<(), mpsc::error::SendError<Finished>> {
         let Chunk { lease: Lease { fence, stage, claims }, context } = chunk;
         let mut claims = claims.into_iter();
-        let report = |completions, unrun, elapsed| {
-            self.finished.blocking_send(Finished { fence, stage, completions, unrun, elapsed })
+        let report = |completions, unrun, refusal, elapsed| {
+            self.finished.blocking_send(Finished { fence, stage, completions, unrun, refusal, elapsed })
         };
         let mut started = self.clock.now();
         let mut completions = Vec::with_capacity(claims.len());
@@ -133,15 +135,21 @@ impl Worker {
             if let Some((host, trace)) = &self.trace {
                 trace.begins(*host, fence, &context.spec().name, &claim.item_key, claim.counters.attempts + 1);
             }
-            completions.push(attempt(&context, &claim, self.clock.as_ref()));
+            match attempt(&context, &claim, self.clock.as_ref()) {
+                Ok(completion) => completions.push(completion),
+                Err(refusal) => {
+                    let unrun = std::iter::once(claim.key).chain(claims.map(|claim| claim.key)).collect();
+                    return report(completions, unrun, Some(Box::new(refusal)), self.clock.now().since(started));
+                }
+            }
             let now = self.clock.now();
             if now.since(started) >= REPORT_AFTER && claims.len() > 0 {
-                report(std::mem::take(&mut completions), Vec::new(), now.since(started))?;
+                report(std::mem::take(&mut completions), Vec::new(), None, now.since(started))?;
                 started = now;
             }
         }
         let unrun = claims.map(|claim| claim.key).collect();
-        report(completions, unrun, self.clock.now().since(started))
+        report(completions, unrun, None, self.clock.now().since(started))
     }
 }
 
@@ -164,12 +172,12 @@ fn does_not_apply(context: &StageContext, claim: &Claim, reason: String, now: Ti
     }
 }
 
-/// Runs one attempt and decides what it leads to.
-fn attempt(context: &StageContext, claim: &Claim, clock: &dyn Clock) -> Completion {
+/// Runs one attempt and decides what it leads to; an error if the machine gives no sandbox to run it in.
+fn attempt(context: &StageContext, claim: &Claim, clock: &dyn Clock) -> Result<Completion, SandboxError> {
     let (spec, tuning, loaded) = (context.spec(), context.tuning(), context.loaded());
     let job = &context.job.job.spec;
     if let Some(reason) = spec.when.refuses(&claim.data) {
-        return does_not_apply(context, claim, reason, clock.now());
+        return Ok(does_not_apply(context, claim, reason, clock.now()));
     }
     let mut upstream = Vec::with_capacity(context.needs.len());
     let mut upstream_hashes = Vec::with_capacity(context.needs.len());
@@ -198,7 +206,7 @@ fn attempt(context: &StageContext, claim: &Claim, clock: &dyn Clock) -> Completi
         seed: idempotency_key,
     };
     let started_at = clock.now();
-    let done = loaded.handler.run(&work, &attempt_context);
+    let done = loaded.handler.run(&work, &attempt_context)?;
     let ended_at = clock.now();
     let params: Vec<(&str, Option<&str>)> =
         done.traces.params_read.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
@@ -209,7 +217,7 @@ fn attempt(context: &StageContext, claim: &Claim, clock: &dyn Clock) -> Completi
     };
     let log = log(done.outcome, done.traces.log, done.traces.progress);
     let output = done.output.filter(|_| disposition == Disposition::Done);
-    Completion {
+    Ok(Completion {
         key: claim.key,
         version: context.version,
         outcome: done.outcome,
@@ -223,7 +231,7 @@ fn attempt(context: &StageContext, claim: &Claim, clock: &dyn Clock) -> Completi
         ended_at,
         memory_bytes_max: done.traces.memory_bytes_max,
         charges: done.traces.charges,
-    }
+    })
 }
 
 /// What is kept of an attempt's log: what it wrote, and where it was when it was cut short.

@@ -6,7 +6,8 @@
 use std::path::PathBuf;
 
 use gristmill_model::Digest;
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
+use rustix::process::{Resource, getrlimit};
 use thiserror::Error;
 
 use crate::records::OperationState;
@@ -42,6 +43,30 @@ pub enum Error {
     /// The data folder cannot be written.
     #[error("the tracker cannot be written: {0}")]
     ReadOnly(String),
+    /// A file would be larger than this process may write.
+    #[error("a file would be larger than this process may write (ulimit -f)")]
+    FileTooLarge,
+    /// The path of a database is longer than SQLite takes.
+    #[error("the path of the tracker has {bytes} bytes, and may have {max}: {}", path.display())]
+    PathTooLong {
+        /// The path, from the root.
+        path: PathBuf,
+        /// How long it is.
+        bytes: usize,
+        /// How long it may be.
+        max: usize,
+    },
+    /// The database was taken away while it was in use.
+    #[error("{} was removed or replaced while it was in use", .0.display())]
+    Gone(PathBuf),
+    /// The machine refuses what the tracker needs.
+    #[error("{what}: {source}")]
+    Machine {
+        /// What could not be had: "a thread could not be started".
+        what: &'static str,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// The disk is full.
     #[error("the disk that holds the tracker is full")]
     DiskFull,
@@ -130,6 +155,25 @@ pub enum Error {
     /// The user of a database may not do this.
     #[error("the database's user has not the rights: {0}")]
     Denied(String),
+    /// A database server, or a user's part of it, allows only reading.
+    #[error("the database cannot be written: {0}")]
+    ReadOnlyDatabase(String),
+    /// A database server takes no more connections.
+    #[error("{place} takes no more connections: {why}")]
+    TooManyConnections {
+        /// The server, without the password.
+        place: String,
+        /// What the server says.
+        why: String,
+    },
+    /// A database cannot hold every text.
+    #[error("{place} is encoded in {found}, and gristmill needs UTF8")]
+    Encoding {
+        /// The database, without the password.
+        place: String,
+        /// Its encoding.
+        found: String,
+    },
     /// A database server is too old.
     #[error("{place} is PostgreSQL {major}, and gristmill needs 14 or newer")]
     OldServer {
@@ -151,7 +195,16 @@ impl From<rusqlite::Error> for Error {
             Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => Self::ReadOnly(text),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(text),
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            Some(ErrorCode::SystemIoFailure) if is_beyond_file_limit(&error) => Self::FileTooLarge,
             _ => Self::Sql(text),
         }
     }
+}
+
+/// Whether a write failed because of the limit of a file's size: SQLite does not say so, and without such a limit it is
+/// the disk.
+fn is_beyond_file_limit(error: &rusqlite::Error) -> bool {
+    const WRITES: [i32; 3] = [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_TRUNCATE, ffi::SQLITE_IOERR_SHMSIZE];
+    let code = error.sqlite_error().map_or(0, |error| error.extended_code);
+    WRITES.contains(&code) && getrlimit(Resource::Fsize).current.is_some()
 }

@@ -110,7 +110,7 @@ impl Bed {
                 seed: Digest([0; 32]),
             };
             let request = DiscoverRequest { job: "bench", cursor: cursor.as_deref(), limit: PAGE };
-            let page = match handler.discover(&request, &context).result {
+            let page = match handler.discover(&request, &context)?.result {
                 Ok(page) => page,
                 Err(failure) => {
                     let problem = gristmill_scheduler::Problem { stage: None, message: failure.message, hint: None };

@@ -188,7 +188,7 @@ impl Bench {
             frozen_at: Timestamp(1_700_000_000_000_000),
             seed: self.seed,
         };
-        self.handler.as_ref().unwrap().run(&work, &context)
+        self.handler.as_ref().unwrap().run(&work, &context).unwrap()
     }
 
     pub(super) fn granting(mut self, grant: impl FnOnce(&mut Grants)) -> Self {

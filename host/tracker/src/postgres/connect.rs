@@ -43,6 +43,13 @@ pub(super) const SETUP: &str = "
     SELECT set_config('gristmill.started', (extract(epoch FROM backend_start) * 1000000)::bigint::text, false)
     FROM pg_stat_activity WHERE pid = pg_backend_pid()";
 
+/// What a user or a database may set to end statements and sessions: every operation has a bound of its own. As
+/// `pg_dump` does; `transaction_timeout` is there from PostgreSQL 17 on.
+pub(super) const UNTIMED: &str = "
+    SET statement_timeout = 0;
+    SET idle_session_timeout = 0;
+    SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'";
+
 /// For transactions that read whole tables.
 pub(super) const WHOLE_TABLES: &str = "
     SET LOCAL enable_seqscan = on;
@@ -122,7 +129,7 @@ impl Connect for Connector {
             let driven = tokio::spawn(async move {
                 let _ = connection.await;
             });
-            match client.batch_execute(SETUP).await {
+            match client.batch_execute(&format!("{UNTIMED}; {SETUP}")).await {
                 Ok(()) => Ok((client, driven)),
                 Err(error) => {
                     driven.abort();

@@ -16,6 +16,7 @@ use std::time::Duration;
 use deadpool_postgres::{Object, Pool};
 use gristmill_model::Timestamp;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::claim::Marks;
 use super::connect::Address;
@@ -33,6 +34,9 @@ const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How long operations may take that read or write whole tables.
 const LONG_MAX: Duration = Duration::from_secs(4 * 3600);
+/// After how long without an answer a person is told what is waited for, and how much later again.
+const SILENCE_TOLD: Duration = Duration::from_secs(2);
+const SILENCE_TOLD_AGAIN: Duration = Duration::from_secs(30);
 /// How long the end of a lost server process is waited for at a time.
 const END_MILLIS: i64 = 5000;
 
@@ -51,6 +55,8 @@ pub(super) struct Core {
     pool: Pool,
     patience: Duration,
     answer_within: Duration,
+    /// When a person was last told of a silence.
+    told: Cell<Option<Instant>>,
     /// The number of the last transaction.
     number: Cell<i64>,
     closing: watch::Receiver<()>,
@@ -124,6 +130,7 @@ impl Core {
             pool,
             patience: options.patience,
             answer_within: options.answer_within,
+            told: Cell::new(None),
             number: Cell::new(0),
             closing,
         };
@@ -136,10 +143,10 @@ impl Core {
             let _ = driven.await;
             migrated
         };
-        match tokio::time::timeout(options.answer_within, first).await {
-            Ok(Ok(())) => Ok(core),
-            Ok(Err(fail)) => Err(core.give_up(fail)),
-            Err(_) => Err(core.give_up(silent())),
+        match core.within(options.answer_within, Length::Short, first).await {
+            Some(Ok(())) => Ok(core),
+            Some(Err(fail)) => Err(core.give_up(fail)),
+            None => Err(core.give_up(silent())),
         }
     }
 
@@ -149,14 +156,28 @@ impl Core {
     }
 
     fn give_up(&self, fail: Fail) -> Error {
-        match fail {
-            Fail::Refused(error) => error,
-            Fail::Broken(why) | Fail::Again(why) => Error::Unreachable { place: self.address.place.clone(), why },
-        }
+        fail.told(&self.address.place)
     }
 
     fn limit(&self, length: Length) -> Duration {
         if length == Length::Long { LONG_MAX } else { self.answer_within }
+    }
+
+    /// Waits for a while; none if that was not enough. After some seconds a person is told what is waited for, unless it
+    /// is known to take long.
+    async fn within<T>(&self, bound: Duration, length: Length, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        let silence = if length == Length::Long { bound } else { bound.min(SILENCE_TOLD) };
+        if let Ok(done) = tokio::time::timeout(silence, &mut work).await {
+            return Some(done);
+        }
+        let rest = bound.saturating_sub(silence);
+        if !rest.is_zero() && self.told.get().is_none_or(|told| told.elapsed() >= SILENCE_TOLD_AGAIN) {
+            self.told.set(Some(Instant::now()));
+            let (place, rest) = (&self.address.place, rest.as_secs());
+            tracing::warn!("{place} does not answer: waiting for it, {rest} s more at most");
+        }
+        tokio::time::timeout(rest, work).await.ok()
     }
 
     /// Runs a transaction, until it is known to be committed, or refused, or patience ends.
@@ -190,8 +211,8 @@ impl Core {
                 self.pause(&mut pauses, &why).await?;
             }
         };
-        let outcome = tokio::time::timeout(limit + self.patience, work).await;
-        outcome.unwrap_or_else(|_| Err(self.give_up(why.replace(silent()))))
+        let outcome = self.within(limit + self.patience, length, work).await;
+        outcome.unwrap_or_else(|| Err(self.give_up(why.replace(silent()))))
     }
 
     async fn attempt<T>(&self, trace: &Trace<T>, run: &impl AsyncFn(&Tx<'_>) -> Result<T, Fail>) -> Result<T, Fail> {
@@ -241,8 +262,8 @@ impl Core {
                 self.pause(&mut pauses, &why).await?;
             }
         };
-        let outcome = tokio::time::timeout(limit + self.patience, work).await;
-        outcome.unwrap_or_else(|_| Err(self.give_up(why.replace(silent()))))
+        let outcome = self.within(limit + self.patience, length, work).await;
+        outcome.unwrap_or_else(|| Err(self.give_up(why.replace(silent()))))
     }
 
     async fn attempt_read<T>(&self, run: &impl AsyncFn(&Tx<'_>) -> Result<T, Fail>) -> Result<T, Fail> {

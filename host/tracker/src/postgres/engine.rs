@@ -41,8 +41,8 @@ impl Engine {
             .spawn(move || {
                 let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                     Ok(runtime) => runtime,
-                    Err(error) => {
-                        let _ = ready.send(Err(Error::Sql(error.to_string())));
+                    Err(source) => {
+                        let _ = ready.send(Err(Error::Machine { what: "the event loop cannot be started", source }));
                         return;
                     }
                 };
@@ -58,7 +58,7 @@ impl Engine {
                     }
                 });
             })
-            .map_err(|_| Error::Stopped)?;
+            .map_err(|source| Error::Machine { what: "a thread could not be started", source })?;
         started.recv().map_err(|_| Error::Stopped)??;
         Ok(Self { sender: Some(sender), open: Some(open), thread: Some(thread) })
     }

@@ -15,8 +15,22 @@ pub(super) enum Fail {
     Broken(String),
     /// The transaction was undone, for no fault of its own: a deadlock, or a race that another one won.
     Again(String),
+    /// The server has no place for one more connection, for now.
+    Full(String),
     /// Trying again would end the same way.
     Refused(Error),
+}
+
+impl Fail {
+    /// What is told when nobody tries again.
+    pub(super) fn told(self, place: &str) -> Error {
+        let place = place.to_owned();
+        match self {
+            Self::Refused(error) => error,
+            Self::Full(why) => Error::TooManyConnections { place, why },
+            Self::Broken(why) | Self::Again(why) => Error::Unreachable { place, why },
+        }
+    }
 }
 
 impl From<Error> for Fail {
@@ -50,16 +64,18 @@ impl From<tokio_postgres::Error> for Fail {
         {
             return Self::Again(text);
         }
+        if *code == SqlState::TOO_MANY_CONNECTIONS {
+            return Self::Full(text);
+        }
         // Class 08: connections. Class 57: an administrator, a crash, a server that starts or stops.
         let class = &code.code()[..2];
-        let busy = [SqlState::TOO_MANY_CONNECTIONS, SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT].contains(code);
-        if class == "08" || class == "57" || busy {
+        if class == "08" || class == "57" || *code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT {
             return Self::Broken(text);
         }
         Self::Refused(match *code {
             SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => Error::Login(text),
             SqlState::INVALID_CATALOG_NAME => Error::NoDatabase(text),
-            SqlState::READ_ONLY_SQL_TRANSACTION => Error::ReadOnly(text),
+            SqlState::READ_ONLY_SQL_TRANSACTION => Error::ReadOnlyDatabase(text),
             SqlState::INSUFFICIENT_PRIVILEGE => Error::Denied(text),
             SqlState::DISK_FULL => Error::DiskFull,
             SqlState::DATA_CORRUPTED | SqlState::INDEX_CORRUPTED => Error::Damaged(text),

@@ -8,6 +8,7 @@ use gristmill_model::Timestamp;
 use tokio_postgres::Client;
 
 use super::Access;
+use super::connect::UNTIMED;
 use super::fail::Fail;
 use crate::Error;
 
@@ -20,15 +21,23 @@ const LOCK: i64 = 0x6772_6973_746d_696c;
 /// The oldest server that has all that is used here: `pg_terminate_backend` that waits.
 const SERVER_MIN: i32 = 140_000;
 
+/// The one in which every text of a job can be kept.
+const ENCODING: &str = "UTF8";
+
 /// Makes sure that the schema is the one that this program knows. An operator's process changes nothing: it says that
 /// the schema is older, since a host may be running on it.
 pub(super) async fn migrate(client: &Client, access: Access, place: &str, now: Timestamp) -> Result<(), Fail> {
-    let row = client
-        .query_one("SELECT current_setting('server_version_num')::int, current_setting('transaction_read_only')", &[])
-        .await?;
+    client.batch_execute(UNTIMED).await?;
+    let settings = "SELECT current_setting('server_version_num')::int, current_setting('transaction_read_only'),
+        current_setting('server_encoding')";
+    let row = client.query_one(settings, &[]).await?;
     let version: i32 = row.get(0);
     if version < SERVER_MIN {
         return Err(Error::OldServer { place: place.to_owned(), major: version / 10_000 }.into());
+    }
+    let found: String = row.get(2);
+    if found != ENCODING {
+        return Err(Error::Encoding { place: place.to_owned(), found }.into());
     }
     let known = MIGRATIONS.len() as i64;
     if access == Access::Operator {
@@ -39,7 +48,7 @@ pub(super) async fn migrate(client: &Client, access: Access, place: &str, now: T
         };
     }
     if row.get::<_, String>(1) == "on" {
-        return Err(Error::ReadOnly(format!("{place} is a replica, or allows only reading")).into());
+        return Err(Error::ReadOnlyDatabase(format!("{place} is a replica, or allows only reading")).into());
     }
     client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
     let migrated = migrate_locked(client, place, now).await;

@@ -7,7 +7,7 @@ use gristmill_model::{Clock, Timestamp};
 use tokio_postgres::Client;
 
 use super::Access;
-use super::connect::{Address, SETUP};
+use super::connect::{Address, SETUP, UNTIMED};
 use super::fail::Fail;
 use crate::Error;
 
@@ -69,17 +69,18 @@ impl Drop for Scratch {
 fn at<T>(url: &str, work: impl AsyncFnOnce(&Client, &Address) -> Result<T, Fail>) -> Result<T, Error> {
     let address = Address::parse(url)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Error::Sql(error.to_string()))?;
+    let runtime = runtime.map_err(|source| Error::Machine { what: "the event loop cannot be started", source })?;
     let done = runtime.block_on(async {
         let (client, connection) = address.open().await?;
         let driven = tokio::spawn(connection);
-        let done = work(&client, &address).await;
+        let done = async {
+            client.batch_execute(UNTIMED).await?;
+            work(&client, &address).await
+        };
+        let done = done.await;
         drop(client);
         let _ = driven.await;
         done
     });
-    done.map_err(|fail| match fail {
-        Fail::Refused(error) => error,
-        Fail::Broken(why) | Fail::Again(why) => Error::Unreachable { place: address.place.clone(), why },
-    })
+    done.map_err(|fail| fail.told(&address.place))
 }

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
 use super::blobs::{Blobs, failed, sync_folder};
-use super::open::{BUSY_TIMEOUT, FILE, HostLock, database, open_of_any_schema, with_suffix};
+use super::open::{BUSY_TIMEOUT, FILE, HostLock, check_length, database, open_of_any_schema, with_suffix};
 use crate::Error;
 
 /// How many pages are copied at a time.
@@ -116,6 +116,7 @@ fn each_blob(connection: &Connection, mut each: impl FnMut(Digest) -> Result<(),
 }
 
 fn make_empty(target: &Path) -> Result<(), Error> {
+    check_length(&database(target))?;
     fs::create_dir_all(target).map_err(|source| failed("cannot make", target, source))?;
     let mut entries = fs::read_dir(target).map_err(|source| failed("cannot list", target, source))?;
     if entries.next().is_some() { Err(Error::NotEmpty(target.display().to_string())) } else { Ok(()) }

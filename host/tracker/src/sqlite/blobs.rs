@@ -162,9 +162,9 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
 
 /// What went wrong with a file. A full disk is that, whichever file met it.
 pub(super) fn failed(what: &'static str, path: &Path, source: io::Error) -> Error {
-    if source.kind() == ErrorKind::StorageFull {
-        Error::DiskFull
-    } else {
-        Error::File { what, path: path.to_owned(), source }
+    match source.kind() {
+        ErrorKind::StorageFull => Error::DiskFull,
+        ErrorKind::FileTooLarge => Error::FileTooLarge,
+        _ => Error::File { what, path: path.to_owned(), source },
     }
 }

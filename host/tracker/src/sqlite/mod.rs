@@ -87,6 +87,8 @@ pub struct SqliteTracker {
     lock: Option<HostLock>,
     /// What the last look found.
     seen_version: AtomicI64,
+    /// Which file was opened: another one of its name, or none, is no longer what is written.
+    opened: Option<(u64, u64)>,
 }
 
 impl SqliteTracker {
@@ -112,7 +114,15 @@ impl SqliteTracker {
         let seen_version = AtomicI64::new(connection.pragma_query_value(None, "data_version", |row| row.get(0))?);
         let writer = Writer::start(connection, Blobs::of(data), lock.is_none())?;
         let reader = SqliteReader::open(data)?;
-        Ok(Self { data: data.to_owned(), reader, writer, lock, seen_version })
+        let opened = open::identity(&open::database(data));
+        Ok(Self { data: data.to_owned(), reader, writer, lock, seen_version, opened })
+    }
+
+    /// Fails once the database that was opened is not where it was: SQLite would go on writing into a file that has no
+    /// name any more.
+    fn expect_file(&self) -> Result<(), Error> {
+        let path = open::database(&self.data);
+        if open::identity(&path) == self.opened { Ok(()) } else { Err(Error::Gone(path)) }
     }
 
     /// Removes large outputs that no result names any more and that were written before a time: those in folder
@@ -213,7 +223,10 @@ impl Tracker for SqliteTracker {
     }
 
     fn retire_host(&self, host: HostId, now: Timestamp) -> BoxFuture<'_, ()> {
-        Box::pin(self.writer.submit(move |session| leases::retire_host(session, host, now)))
+        Box::pin(async move {
+            self.expect_file()?;
+            self.writer.submit(move |session| leases::retire_host(session, host, now)).await
+        })
     }
 
     fn register_job(&self, job: JobRegistration) -> BoxFuture<'_, RegisteredJob> {
@@ -296,6 +309,7 @@ impl Tracker for SqliteTracker {
             looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 looks.tick().await;
+                self.expect_file()?;
                 match self.data_version().await {
                     Ok(version) if self.seen_version.swap(version, Ordering::Relaxed) != version => return Ok(()),
                     // Held by the one whose change is waited for: it is seen with the next look.

@@ -4,6 +4,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ const APPLICATION_ID: i64 = 0x6772_6d6c;
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The database's name in the data folder.
 pub(super) const FILE: &str = "tracker.db";
+/// The longest path of a database: SQLite's own limit (`MAX_PATHNAME`), less what is put behind the name at times.
+const PATH_BYTES_MAX: usize = 512 - "-journal".len() - ".unfinished".len();
 /// The lock's name in the data folder.
 const LOCK: &str = "host.lock";
 
@@ -33,6 +36,24 @@ pub(super) const MIGRATIONS: [(&str, &str); 3] = [
 /// Where the database of a data folder is.
 pub(super) fn database(data: &Path) -> PathBuf {
     data.join(FILE)
+}
+
+/// Refuses a database whose path SQLite would refuse without saying why.
+pub(super) fn check_length(path: &Path) -> Result<(), Error> {
+    // As SQLite does: from the root, with links resolved.
+    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    let whole = folder.map_or_else(|| std::path::absolute(path), |folder| Ok(folder.join(FILE)));
+    match whole {
+        Ok(path) if path.as_os_str().len() > PATH_BYTES_MAX => {
+            Err(Error::PathTooLong { bytes: path.as_os_str().len(), max: PATH_BYTES_MAX, path })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Which file it is, whatever it is called; none if there is none.
+pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
 /// Opens the database for the host that holds the lock: makes it if it is not there, and migrates it.
@@ -52,6 +73,7 @@ pub(super) fn open_beside(data: &Path, options: SqliteOptions, now: Timestamp) -
     if !path.exists() {
         return Err(Error::Missing(path));
     }
+    check_length(&path)?;
     let mut connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)
         .map_err(|error| cannot("write", &path, error))?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -99,6 +121,7 @@ pub(super) fn open_of_any_schema(path: &Path) -> Result<Connection, Error> {
     if !path.exists() {
         return Err(Error::Missing(path.to_owned()));
     }
+    check_length(path)?;
     let connection = open_readable(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     check_owner(&connection, path)?;
@@ -222,6 +245,7 @@ impl HostLock {
     /// Takes the lock, or says who holds it. Makes the data folder if it is not there.
     pub(super) fn take(data: &Path) -> Result<Self, Error> {
         let path = data.join(LOCK);
+        check_length(&database(data))?;
         std::fs::create_dir_all(data).map_err(|source| failed("cannot make", data, source))?;
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).read(true).write(true);

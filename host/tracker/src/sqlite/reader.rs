@@ -42,7 +42,14 @@ impl SqliteReader {
 
     fn with<T>(&self, read: impl Fn(&Connection) -> Result<T, Error>) -> Result<T, Error> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let connection = idle.map_or_else(|| open_for_reading(&self.data), Ok)?;
+        // It was there when the first one was opened.
+        let again = || {
+            open_for_reading(&self.data).map_err(|error| match error {
+                Error::Missing(path) => Error::Gone(path),
+                other => other,
+            })
+        };
+        let connection = idle.map_or_else(again, Ok)?;
         let result = match read(&connection) {
             // Its row may have been replaced, and its file swept, between the two looks.
             Err(Error::Blob(_)) => read(&connection),

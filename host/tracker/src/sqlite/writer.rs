@@ -75,7 +75,7 @@ impl Writer {
                     let _ = ready.send(Err(error));
                 }
             })
-            .map_err(|_| Error::Stopped)?;
+            .map_err(|source| Error::Machine { what: "a thread could not be started", source })?;
         started.recv().map_err(|_| Error::Stopped)??;
         Ok(Self { sender: Some(sender), thread: Some(thread) })
     }

@@ -89,7 +89,7 @@ fn a_replica_and_a_user_without_rights_are_refused() {
     let url = database.url().replace("gristmill:", &format!("{stranger}:"));
     assert!(matches!(refused(&url, options()), Error::Denied(_)));
     database.execute(&format!("ALTER DATABASE {} SET default_transaction_read_only = on", database.name()));
-    assert!(matches!(refused(&database.url(), options()), Error::ReadOnly(_)));
+    assert!(matches!(refused(&database.url(), options()), Error::ReadOnlyDatabase(_)));
 }
 
 #[test]

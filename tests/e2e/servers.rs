@@ -51,7 +51,12 @@ fn a_server_that_takes_no_more_connections_is_told_as_that() {
         let ran = job.gristmill(&[command, "job.yaml"]);
         ran.expect_refusal(4, "takes no more connections: too many connections for role", "max_connections");
     }
-    database.execute(&format!("DROP ROLE {role}"));
+    // With few, a host waits for its turn.
+    let name = database.name();
+    database.execute(&format!("ALTER ROLE {role} CONNECTION LIMIT 3; GRANT CREATE ON DATABASE {name} TO {role}"));
+    job.run(&[]).expect(0);
+    assert_eq!(job.audit()["done"], 60);
+    database.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn hint_of_file(error: &TrackerError) -> Option<&'static str> {
         TrackerError::ReadOnly(_) => WRITABLE,
         TrackerError::File { source, .. } => limits::hint(source).unwrap_or(WRITABLE),
         TrackerError::FileTooLarge => "raise that limit, and run again: what was settled is kept, the rest is run then",
-        TrackerError::PathTooLong { .. } => "choose a folder with a shorter path with --data",
+        TrackerError::PathTooLong { .. } => "choose a shorter path with --data",
         TrackerError::Gone(_) => {
             "put the data folder back, or run again to begin anew: a folder in use is to be left where it is"
         }

@@ -114,7 +114,7 @@ impl SqliteTracker {
         let seen_version = AtomicI64::new(connection.pragma_query_value(None, "data_version", |row| row.get(0))?);
         let writer = Writer::start(connection, Blobs::of(data), lock.is_none())?;
         let reader = SqliteReader::open(data)?;
-        let opened = open::identity(&open::database(data));
+        let opened = open::identity(&open::database(data))?;
         Ok(Self { data: data.to_owned(), reader, writer, lock, seen_version, opened })
     }
 
@@ -122,7 +122,7 @@ impl SqliteTracker {
     /// name any more.
     fn expect_file(&self) -> Result<(), Error> {
         let path = open::database(&self.data);
-        if open::identity(&path) == self.opened { Ok(()) } else { Err(Error::Gone(path)) }
+        if open::identity(&path)? == self.opened { Ok(()) } else { Err(Error::Gone(path)) }
     }
 
     /// Removes large outputs that no result names any more and that were written before a time: those in folder

@@ -3,7 +3,7 @@
 //! Owns the pragmas, the migrations and the lock that keeps a second host away. Never reads or writes a job's data.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -51,9 +51,13 @@ pub(super) fn check_length(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Which file it is, whatever it is called; none if there is none.
-pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
-    std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+/// Which file it is, whatever it is called; none if there is none of that name.
+pub(super) fn identity(path: &Path) -> Result<Option<(u64, u64)>, Error> {
+    match std::fs::metadata(path) {
+        Ok(file) => Ok(Some((file.dev(), file.ino()))),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(source) => Err(failed("cannot look at", path, source)),
+    }
 }
 
 /// Opens the database for the host that holds the lock: makes it if it is not there, and migrates it.

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gristmill_model::{Digest, Grants, Limits, Outcome, Timestamp};
+use gristmill_model::{Digest, Limits, Outcome, Timestamp};
+
+use crate::Granted;
 
 /// One stage of one item, as the handler is told of it.
 #[derive(Clone, Copy, Debug)]
@@ -54,8 +56,8 @@ pub struct MergeRequest<'a> {
 pub struct AttemptContext<'a> {
     /// What it may use.
     pub limits: Limits,
-    /// What it may touch: checked by `Handler::check_grants` before.
-    pub grants: &'a Arc<Grants>,
+    /// What it may touch, as `Handler::grant` opened it.
+    pub granted: &'a Arc<Granted>,
     /// The job's parameters, each as JSON.
     pub params: &'a Arc<BTreeMap<String, String>>,
     /// Where the clock of a handler without the clock grant stands: when the item was discovered.

@@ -7,12 +7,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use gristmill_model::Clock;
+use rustix::process::{Resource, getrlimit};
 use wasmtime::component::Linker;
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, Memory, MemoryType, PoolingAllocationConfig, Store,
 };
 
 use crate::cache::Cache;
+use crate::files::{self, OPEN_MAX};
 use crate::limiter::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 use crate::state::State;
 use crate::ticker::Ticker;
@@ -26,8 +28,12 @@ const SPARE_SANDBOXES: usize = 4;
 const MEMORY_KEEP_RESIDENT_BYTES: usize = 1 << 20;
 const TABLE_KEEP_RESIDENT_BYTES: usize = 64 << 10;
 
-/// A guest's stack, on the stack of the thread that runs it: half of what a thread has by default.
+/// A guest's stack, on the stack of the thread that runs it.
 const STACK_BYTES: usize = 1 << 20;
+
+/// The stack that a thread must have to run attempts: the guest's, and as much for the host. Said to each thread, since
+/// the environment (`RUST_MIN_STACK`) has a say otherwise.
+pub const THREAD_STACK_BYTES: usize = 2 * STACK_BYTES;
 
 /// The state of an instance beside its memories.
 const INSTANCE_BYTES_MAX: usize = 1 << 20;
@@ -62,6 +68,8 @@ pub(crate) struct Shared {
     pub(crate) cache: Option<Cache>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) memory_bytes_max: u64,
+    /// How many files one attempt may hold open, so that all of them together leave the host enough.
+    pub(crate) files_open_max: usize,
     pub(crate) compiling: Compiling,
     warnings: Vec<String>,
 }
@@ -86,8 +94,10 @@ impl Sandbox {
                 })
                 .ok()
         });
-        let Settings { clock, memory_bytes_max, compiling, .. } = settings;
-        let shared = Shared { engine, linker, ticker, cache, clock, memory_bytes_max, compiling, warnings };
+        let Settings { clock, memory_bytes_max, compiling, parallel, .. } = settings;
+        let files_open_max = files_open_max(parallel);
+        let shared =
+            Shared { engine, linker, ticker, cache, clock, memory_bytes_max, files_open_max, compiling, warnings };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -95,6 +105,13 @@ impl Sandbox {
     pub fn warnings(&self) -> &[String] {
         &self.shared.warnings
     }
+}
+
+/// Half of what this process may open is for all attempts together.
+fn files_open_max(parallel: usize) -> usize {
+    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let each = usize::try_from(allowed / 2).unwrap_or(usize::MAX) / parallel.max(1);
+    each.clamp(1, OPEN_MAX)
 }
 
 fn engine(settings: &Settings, warnings: &mut Vec<String>) -> wasmtime::Result<Engine> {
@@ -162,9 +179,10 @@ fn pool(settings: &Settings) -> PoolingAllocationConfig {
 /// Everything that this host offers. A component is bound to what it imports of it, and cannot reach the rest.
 fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
-    // The virtual world, the careful `open-at` and the refusal of requests take the place of WASI's own.
+    // Granted folders, the virtual world and the refusal of requests take the place of WASI's own.
     linker.allow_shadowing(true);
     wasi::link(&mut linker)?;
+    files::link(&mut linker)?;
     virtual_world::link(&mut linker)?;
     http::link(&mut linker)?;
     imports::link(&mut linker)?;

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +18,7 @@ use crate::precompiled::{self, Vouched};
 use crate::run::REFUSAL_PATIENCE;
 use crate::state::State;
 use crate::{
-    Attempt, AttemptContext, DiscoverRequest, DiscoveryAttempt, Error, GuestFailure, Inspection, MergeAttempt,
+    Attempt, AttemptContext, DiscoverRequest, DiscoveryAttempt, Error, Granted, GuestFailure, Inspection, MergeAttempt,
     MergeRequest, Sandbox, StageInfo, Work, abi, bytes, inspect, machine, outcome, run,
 };
 
@@ -143,12 +142,12 @@ impl Probe {
         pre: &InstancePre<State>,
         component: &str,
     ) -> Result<Option<Vec<StageInfo>>, Error> {
-        let (grants, params) = (Arc::new(Grants::default()), Arc::new(BTreeMap::new()));
+        let (granted, params) = (Arc::new(Granted::default()), Arc::new(BTreeMap::new()));
         let limits =
             Limits { timeout: DESCRIBE_TIMEOUT, memory_bytes_max: shared.memory_bytes_max, ..Limits::default() };
         let context = AttemptContext {
             limits,
-            grants: &grants,
+            granted: &granted,
             params: &params,
             frozen_at: Timestamp::default(),
             seed: Digest([0; 32]),
@@ -235,20 +234,16 @@ impl Handler {
         self.inner.inspection.stages.iter().flatten().any(|stage| stage.name == name)
     }
 
-    /// Checks that the granted folders are there. To be called once a stage, before its first attempt.
-    pub fn check_grants(&self, grants: &Grants) -> Result<(), Error> {
-        let component = self.inner.path.display().to_string();
-        for folder in &grants.files {
-            if let Err(source) = fs::read_dir(&folder.host) {
-                let (host, guest) = (folder.host.display().to_string(), folder.guest.clone());
-                return Err(Error::Folder { component, host, guest, source });
-            }
-        }
-        Ok(())
+    /// Opens what a stage may touch: once, for all of its attempts.
+    ///
+    /// # Errors
+    /// If a granted folder cannot be opened.
+    pub fn grant(&self, grants: &Grants) -> Result<Arc<Granted>, Error> {
+        Granted::open(grants, &self.inner.path.display().to_string()).map(Arc::new)
     }
 
     /// Runs one stage on one item, in a fresh sandbox. Blocks the calling thread, which must not be one of an async
-    /// runtime, and must have a stack of 2 MiB, as threads have by default.
+    /// runtime, and must have a stack of [`THREAD_STACK_BYTES`](crate::THREAD_STACK_BYTES).
     ///
     /// # Errors
     /// `Error::Machine`, if the machine refused a sandbox for ten seconds: nothing was run.

@@ -21,11 +21,23 @@ const OUTGOING: &str = "wasi:http/outgoing-handler@0.2.12";
 /// The longest origin that a refusal names.
 const ORIGIN_BYTES_MAX: usize = 200;
 
+/// How much one set of headers may hold, and how much of a body waits to be sent: memory of the host that a guest's
+/// limit does not know of, times the handles that it may have.
+const FIELDS_BYTES_MAX: usize = 16 << 10;
+const BODY_BYTES_MAX: usize = 16 << 10;
+
 /// What `wasi:http` keeps of an attempt.
-#[derive(Default)]
 pub(crate) struct Http {
     ctx: WasiHttpCtx,
     hooks: Refusing,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        let mut ctx = WasiHttpCtx::new();
+        ctx.set_field_size_limit(FIELDS_BYTES_MAX);
+        Self { ctx, hooks: Refusing }
+    }
 }
 
 impl WasiHttpView for State {
@@ -62,7 +74,6 @@ fn refusal(request: &HostOutgoingRequest) -> String {
 }
 
 /// Refuses once more what gets past `link`, which nothing does.
-#[derive(Default)]
 struct Refusing;
 
 /// A response, and what goes on behind it.
@@ -76,5 +87,9 @@ impl WasiHttpHooks for Refusing {
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<Responded, Error>> + Send> {
         Box::new(async { Err(Error::HttpRequestDenied) })
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_BYTES_MAX
     }
 }

@@ -9,6 +9,7 @@ mod bytes;
 mod cache;
 mod engine;
 mod error;
+mod files;
 mod handler;
 mod http;
 mod imports;
@@ -29,8 +30,9 @@ pub use attempt::{
     Page, Traces, Work,
 };
 pub use bytes::{COMPONENT_BYTES_MAX, canonical_hash};
-pub use engine::{Compiling, Sandbox, Settings};
+pub use engine::{Compiling, Sandbox, Settings, THREAD_STACK_BYTES};
 pub use error::Error;
+pub use files::Granted;
 pub use handler::Handler;
 pub use inspect::{GrantUse, Inspection, Offers, StageInfo, inspect, inspect_bytes};
 pub use log::LOG_BYTES_MAX;

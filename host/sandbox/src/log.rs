@@ -44,13 +44,16 @@ pub(crate) struct Log {
 impl Log {
     /// Adds a message, which may have several lines.
     pub(crate) fn message(&mut self, origin: &str, message: &str) {
-        if self.dropped_bytes > 0 {
-            // Nothing of it will be kept: do not look at it, it may be large.
-            self.dropped_bytes += message.len() as u64;
-            return;
-        }
-        for line in message.lines() {
-            self.line(origin, line);
+        let mut rest = message;
+        while !rest.is_empty() {
+            if self.dropped_bytes > 0 {
+                // Nothing more will be kept: it is not looked at, however large it is.
+                self.dropped_bytes += rest.len() as u64;
+                return;
+            }
+            let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
+            self.line(origin, line.strip_suffix('\r').unwrap_or(line));
+            rest = after;
         }
     }
 

@@ -22,9 +22,10 @@ impl<'a> Vouched<'a> {
 
 /// Loads compiled code. It fails if the component needs more than a sandbox has.
 pub(crate) fn load(engine: &Engine, code: &Vouched<'_>) -> Result<Component> {
-    // SAFETY: the bytes are what `Engine::precompile_component` gave. They come straight from it, or from `cache`,
-    // whose folder has mode 0700 and belongs to this user, and whose files were compared with the digest stored with
-    // them, under a name that covers the component's bytes and the engine's version and settings. (wasmtime itself
-    // compares the latter two once more.)
+    // SAFETY: the bytes are what `Engine::precompile_component` gave. They come straight from it (from this process, or
+    // from a child that is this same program), or from `cache`: a file of this user, with one name, that nobody else can
+    // write to, in a folder that nobody else can write to, opened without following links. Whoever can write there can
+    // run code as this user anyway. A digest tells damage; the file's name covers the component's bytes and the
+    // engine's version and settings, which wasmtime compares once more.
     unsafe { Component::deserialize(engine, code.code) }
 }

@@ -92,7 +92,7 @@ fn instance(
     let copy_bytes_max = limits.memory_bytes_max.max(limits.output_bytes_max).saturating_add(COPY_SLACK_BYTES);
     let (mut began, mut told) = (asked, false);
     loop {
-        let mut store = Store::new(&shared.engine, State::new(context, &shared.clock, began));
+        let mut store = Store::new(&shared.engine, State::new(context, &shared.clock, shared.files_open_max, began));
         store.limiter(|state| &mut state.limiter);
         store.set_epoch_deadline(ticker::epochs(limits.timeout));
         store.set_hostcall_fuel(usize::try_from(copy_bytes_max).unwrap_or(usize::MAX));

@@ -7,16 +7,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gristmill_model::{Clock, Grants};
+use gristmill_model::Clock;
 use wasmtime_wasi::{ResourceTable, WasiCtx};
 
+use crate::files::OpenFiles;
 use crate::http::Http;
 use crate::limiter::Limiter;
 use crate::log::SharedLog;
 use crate::virtual_world::VirtualWorld;
-use crate::{AttemptContext, Traces};
+use crate::{AttemptContext, Granted, Traces};
 
-/// How many handles (files, streams, timers) a guest may hold at once.
+/// How many handles (files, streams, timers, headers) a guest may hold at once.
 const HANDLES_MAX: usize = 256;
 
 pub(crate) struct State {
@@ -26,7 +27,8 @@ pub(crate) struct State {
     pub(crate) params_read: BTreeMap<String, Option<String>>,
     pub(crate) charges: Vec<(String, f64)>,
     pub(crate) progress: Option<(f64, String)>,
-    pub(crate) grants: Arc<Grants>,
+    pub(crate) granted: Arc<Granted>,
+    pub(crate) open: OpenFiles,
     /// The host's clock, for a guest that is granted it.
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) began: Instant,
@@ -40,7 +42,12 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(context: &AttemptContext<'_>, clock: &Arc<dyn Clock>, began: Instant) -> Self {
+    pub(crate) fn new(
+        context: &AttemptContext<'_>,
+        clock: &Arc<dyn Clock>,
+        files_open_max: usize,
+        began: Instant,
+    ) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES_MAX);
         // A time beyond all limits needs no timer.
@@ -52,7 +59,8 @@ impl State {
             params_read: BTreeMap::new(),
             charges: Vec::new(),
             progress: None,
-            grants: Arc::clone(context.grants),
+            granted: Arc::clone(context.granted),
+            open: OpenFiles::new(files_open_max),
             clock: Arc::clone(clock),
             began,
             deadline,

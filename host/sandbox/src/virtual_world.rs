@@ -67,7 +67,7 @@ pub(crate) fn link(linker: &mut Linker<State>) -> Result<()> {
 
 impl wall_clock::Host for State {
     fn now(&mut self) -> Result<wall_clock::Datetime> {
-        let time = if self.grants.clock { self.clock.now() } else { self.world.frozen_at };
+        let time = if self.granted.grants.clock { self.clock.now() } else { self.world.frozen_at };
         let time = time.since(Timestamp::default());
         Ok(wall_clock::Datetime { seconds: time.as_secs(), nanoseconds: time.subsec_nanos() })
     }
@@ -79,7 +79,7 @@ impl wall_clock::Host for State {
 
 impl monotonic_clock::Host for State {
     fn now(&mut self) -> Result<u64> {
-        if self.grants.clock {
+        if self.granted.grants.clock {
             return Ok(nanos(now().duration_since(self.began)));
         }
         self.world.monotonic_nanos = self.world.monotonic_nanos.saturating_add(STEP_NANOS);
@@ -87,11 +87,11 @@ impl monotonic_clock::Host for State {
     }
 
     fn resolution(&mut self) -> Result<u64> {
-        Ok(if self.grants.clock { 1 } else { STEP_NANOS })
+        Ok(if self.granted.grants.clock { 1 } else { STEP_NANOS })
     }
 
     fn subscribe_instant(&mut self, when: u64) -> Result<Resource<DynPollable>> {
-        if !self.grants.clock {
+        if !self.granted.grants.clock {
             self.world.monotonic_nanos = self.world.monotonic_nanos.max(when);
         }
         let until = self.began.checked_add(Duration::from_nanos(when));
@@ -99,7 +99,7 @@ impl monotonic_clock::Host for State {
     }
 
     fn subscribe_duration(&mut self, duration: u64) -> Result<Resource<DynPollable>> {
-        if !self.grants.clock {
+        if !self.granted.grants.clock {
             self.world.monotonic_nanos = self.world.monotonic_nanos.saturating_add(duration);
         }
         self.sleep(now().checked_add(Duration::from_nanos(duration)))
@@ -111,7 +111,7 @@ impl State {
     fn sleep(&mut self, until: Option<Instant>) -> Result<Resource<DynPollable>> {
         // A guest that sleeps beyond its deadline wakes just after it, into its interruption.
         let latest = self.deadline + 2 * TICK;
-        let until = self.grants.clock.then(|| until.map_or(latest, |until| until.min(latest)));
+        let until = self.granted.grants.clock.then(|| until.map_or(latest, |until| until.min(latest)));
         let timer = self.table.push(Timer { until })?;
         subscribe(&mut self.table, timer)
     }
@@ -136,7 +136,7 @@ impl random::Host for State {
             let reason = format!("asked for {len} random bytes, and may ask for {RANDOM_BYTES_MAX} at once");
             return Err(wasmtime::Error::from(Refused(reason)));
         }
-        if self.grants.random {
+        if self.granted.grants.random {
             return random::Host::get_random_bytes(self.wasi().random(), len);
         }
         let mut bytes = vec![0; len as usize];
@@ -145,7 +145,7 @@ impl random::Host for State {
     }
 
     fn get_random_u64(&mut self) -> Result<u64> {
-        if self.grants.random { self.wasi().random().get_random_u64() } else { Ok(self.world.next_u64()) }
+        if self.granted.grants.random { self.wasi().random().get_random_u64() } else { Ok(self.world.next_u64()) }
     }
 }
 

@@ -1,21 +1,15 @@
-//! WASI 0.2 as a guest sees it: stdout and stderr go to the log, granted folders are there read-only, and everything
-//! else is inert: no environment, no arguments, no stdin, no network.
+//! WASI 0.2 as a guest sees it: stdout and stderr go to the log, and everything else is inert: no environment, no
+//! arguments, no stdin, no network. Folders and clocks are in `files` and `virtual_world`.
 //!
-//! Owns the context behind it, which most attempts never touch and which is therefore made late. Never blocks on
-//! anything but a disk.
+//! Owns the context behind it, which most attempts never touch and which is therefore made late. Never blocks.
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
-use wasmtime::component::{Linker, Resource};
-use wasmtime::{Result, StoreContextMut};
+use wasmtime::Result;
+use wasmtime::component::Linker;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::filesystem::{WasiFilesystemCtxView, WasiFilesystemView as _};
-use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
-use wasmtime_wasi::p2::bindings::sync::filesystem::types::{
-    Descriptor, DescriptorFlags, DescriptorType, Host as _, HostDescriptor as _, OpenFlags, PathFlags,
-};
-use wasmtime_wasi::p2::{FsResult, OutputStream, Pollable, StreamResult};
-use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, async_trait};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, async_trait};
 
 use crate::log::{SharedLog, Stream};
 use crate::state::State;
@@ -26,19 +20,13 @@ const WRITE_BYTES_MAX: usize = 64 << 10;
 impl State {
     /// The context behind WASI. Making it takes microseconds, so an attempt that never asks never pays.
     pub(crate) fn wasi(&mut self) -> &mut WasiCtx {
-        let (grants, log) = (&self.grants, &self.log);
+        let log = &self.log;
         self.wasi.get_or_insert_with(|| {
             let mut builder = WasiCtxBuilder::new();
             builder
                 .allow_blocking_current_thread(true)
                 .stdout(ToLog { log: log.clone(), stream: Stream::Stdout })
                 .stderr(ToLog { log: log.clone(), stream: Stream::Stderr });
-            for folder in &grants.files {
-                if let Err(error) = builder.preopened_dir(&folder.host, &folder.guest, FsPerms::ReadOnly) {
-                    let what = format!("cannot open the granted folder {}: {error}", folder.host.display());
-                    log.lock().message("host", &what);
-                }
-            }
             Box::new(builder.build())
         })
     }
@@ -52,44 +40,9 @@ impl WasiView for State {
     }
 }
 
-/// The interface that `link_open` puts its function into, by the version that wasmtime-wasi calls it.
-const FILESYSTEM: &str = "wasi:filesystem/types@0.2.12";
-
-/// Links all of WASI but `virtual_world`, which has to be linked after it.
+/// Links all of WASI. `files` and `virtual_world` have to be linked after it.
 pub(crate) fn link(linker: &mut Linker<State>) -> Result<()> {
-    wasmtime_wasi::p2::add_to_linker_sync(linker)?;
-    link_open(linker)
-}
-
-type OpenParams = (Resource<Descriptor>, PathFlags, String, OpenFlags, DescriptorFlags);
-
-/// Replaces `open-at` by one that opens files and folders alone: to open a named pipe waits until somebody writes to
-/// it, where no deadline reaches.
-fn link_open(linker: &mut Linker<State>) -> Result<()> {
-    linker.instance(FILESYSTEM)?.func_wrap(
-        "[method]descriptor.open-at",
-        |mut store: StoreContextMut<'_, State>, params: OpenParams| {
-            let mut files = store.data_mut().filesystem();
-            let opened = match open(&mut files, params) {
-                Ok(descriptor) => Ok(descriptor),
-                Err(error) => Err(files.convert_error_code(error)?),
-            };
-            Ok((opened,))
-        },
-    )
-}
-
-fn open(
-    files: &mut WasiFilesystemCtxView<'_>,
-    (folder, how, path, open, flags): OpenParams,
-) -> FsResult<Resource<Descriptor>> {
-    let borrowed = Resource::new_borrow(folder.rep());
-    match files.stat_at(borrowed, how, path.clone())?.type_ {
-        DescriptorType::RegularFile | DescriptorType::Directory | DescriptorType::SymbolicLink => {
-            files.open_at(folder, how, path, open, flags)
-        }
-        _ => Err(ErrorCode::Access.into()),
-    }
+    wasmtime_wasi::p2::add_to_linker_sync(linker)
 }
 
 /// A stream that ends in the log.

@@ -113,7 +113,7 @@ impl Drop for Discoverer {
 
 fn discover(request: PageRequest, now: Timestamp, known: &Known) -> PageResult {
     let job = &request.loaded.job;
-    let Some((handler, grants)) = &request.loaded.discover else {
+    let Some((handler, granted)) = &request.loaded.discover else {
         unreachable!("a page is asked of a job that discovers")
     };
     let tuning = &job.tuning.discover;
@@ -121,7 +121,7 @@ fn discover(request: PageRequest, now: Timestamp, known: &Known) -> PageResult {
     let fields = [job.spec.name.as_bytes(), cursor.unwrap_or_default().as_bytes()];
     let context = AttemptContext {
         limits: tuning.limits,
-        grants,
+        granted,
         params: &request.loaded.params,
         frozen_at: now,
         seed: Digest::of_fields("gristmill discovery 1", fields),

@@ -11,7 +11,7 @@ use gristmill_model::{
     ComponentIdentity, Digest, Grants, Job, Merge, Need, StageBit, StageSpec, StageTuning, Timestamp, VersionId,
     stage_version,
 };
-use gristmill_sandbox::{Error as SandboxError, Handler, Sandbox};
+use gristmill_sandbox::{Error as SandboxError, Granted, Handler, Sandbox};
 use gristmill_tracker::{JobRegistration, RegisteredJob, StageRegistration};
 
 use crate::{Error, Problem};
@@ -26,7 +26,7 @@ pub struct LoadedJob {
     /// In the order of the file.
     pub stages: Vec<LoadedStage>,
     /// What finds its items, and what that may touch.
-    pub discover: Option<(Handler, Arc<Grants>)>,
+    pub discover: Option<(Handler, Arc<Granted>)>,
     /// What handlers may ask for.
     pub params: Arc<BTreeMap<String, String>>,
     /// What does not stop it, and a person may want to know: imports that a component does without.
@@ -40,7 +40,7 @@ pub struct LoadedStage {
     /// Its version.
     pub version: Digest,
     /// What it may touch.
-    pub grants: Arc<Grants>,
+    pub granted: Arc<Granted>,
 }
 
 impl LoadedJob {
@@ -78,7 +78,7 @@ pub fn load(sandbox: &Sandbox, job: Job) -> Result<LoadedJob, Error> {
         Loader { sandbox, handlers: HashMap::new(), problems: Vec::new(), warnings: Vec::new(), refusal: None };
     let discover = job.spec.discover.as_ref().and_then(|discover| {
         let handler = loader.handler(None, &discover.handler)?;
-        loader.check_grants(None, &handler, &discover.grants);
+        let granted = loader.grant(None, &handler, &discover.grants);
         if handler.report().offers.discovery.is_none() {
             let message = format!("{} finds no items", discover.handler.display());
             let hint = "a component that does exports gristmill:handler/discovery@0.1.0";
@@ -90,7 +90,7 @@ pub fn load(sandbox: &Sandbox, job: Job) -> Result<LoadedJob, Error> {
             let hint = "a component that does exports gristmill:handler/merging@0.1.0; or give a rule for each field";
             loader.problem(None, message, Some(hint.to_owned()));
         }
-        Some((handler, Arc::new(discover.grants.clone())))
+        Some((handler, granted?))
     });
     let stages: Vec<Option<LoadedStage>> = job.spec.stages.iter().map(|stage| loader.stage(stage)).collect();
     let Loader { problems, warnings, refusal, .. } = loader;
@@ -153,7 +153,7 @@ impl Loader<'_> {
         let part = Some(stage.name.as_str());
         let inputs = self.inputs(stage);
         let handler = self.handler(part, &stage.handler)?;
-        self.check_grants(part, &handler, &stage.grants);
+        let granted = self.grant(part, &handler, &stage.grants);
         if !handler.has_stage(&stage.name) {
             let offered: Vec<&str> = handler.report().stages.iter().flatten().map(|info| info.name.as_str()).collect();
             let hint = if offered.is_empty() {
@@ -168,7 +168,7 @@ impl Loader<'_> {
             None => ComponentIdentity::Hash(handler.hash()),
         };
         let version = stage_version(&code, &stage.name, &inputs);
-        Some(LoadedStage { handler, version, grants: Arc::new(stage.grants.clone()) })
+        Some(LoadedStage { handler, version, granted: granted? })
     }
 
     fn inputs(&mut self, stage: &StageSpec) -> Vec<Digest> {
@@ -187,10 +187,9 @@ impl Loader<'_> {
         digests
     }
 
-    fn check_grants(&mut self, part: Part<'_>, handler: &Handler, grants: &Grants) {
-        if let Err(error) = handler.check_grants(grants) {
-            self.problem(part, sentence(&error), error.hint().map(str::to_owned));
-        }
+    fn grant(&mut self, part: Part<'_>, handler: &Handler, grants: &Grants) -> Option<Arc<Granted>> {
+        let opened = handler.grant(grants);
+        opened.map_err(|error| self.problem(part, sentence(&error), error.hint().map(str::to_owned))).ok()
     }
 
     /// Warns of what a component imports and is not granted, once however many stages it serves.

@@ -200,7 +200,7 @@ fn attempt(context: &StageContext, claim: &Claim, clock: &dyn Clock) -> Result<C
     };
     let attempt_context = AttemptContext {
         limits: tuning.limits,
-        grants: &loaded.grants,
+        granted: &loaded.granted,
         params: &context.job.params,
         frozen_at: claim.discovered_at,
         seed: idempotency_key,

@@ -97,14 +97,14 @@ impl Bed {
     /// Discovers as a host does, page by page, each committed before the next is asked for. Returns the time it took.
     pub(crate) async fn discover(&self, tracker: &dyn Tracker) -> Result<Duration, Error> {
         let (loaded, clock) = (self.job(true)?, &self.clock);
-        let Some((handler, grants)) = &loaded.discover else { unreachable!("the bench's job discovers") };
+        let Some((handler, granted)) = &loaded.discover else { unreachable!("the bench's job discovers") };
         let registered = self.register(tracker).await?;
         let began = clock.now();
         let mut cursor: Option<String> = None;
         loop {
             let context = AttemptContext {
                 limits: loaded.job.tuning.discover.limits,
-                grants,
+                granted,
                 params: &loaded.params,
                 frozen_at: began,
                 seed: Digest([0; 32]),

@@ -68,7 +68,7 @@ fn attempt(loaded: &LoadedJob, stage: usize, item: usize) {
     };
     let context = AttemptContext {
         limits: loaded.job.tuning.stages[stage].limits,
-        grants: &loaded.stages[stage].grants,
+        granted: &loaded.stages[stage].granted,
         params: &loaded.params,
         frozen_at: gristmill_model::Timestamp::default(),
         seed: Digest([0; 32]),

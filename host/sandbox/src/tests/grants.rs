@@ -7,6 +7,7 @@ use std::time::Duration;
 use gristmill_model::Outcome;
 
 use super::guest::{Bench, Guest};
+use crate::Attempt;
 
 /// Writes a number as sixteen letters, `a` to `p`, in quotes, and returns it as the output.
 const SHOW: &str = r"
@@ -28,8 +29,12 @@ fn asking(world: &str, import: &str, run: &str) -> Bench {
 }
 
 fn shown(bench: &Bench) -> u64 {
-    let attempt = bench.run("{}");
-    let output = attempt.output.unwrap_or_else(|| panic!("{:?}", attempt.error));
+    number(&bench.run("{}"))
+}
+
+/// The number that a guest has shown.
+fn number(attempt: &Attempt) -> u64 {
+    let output = attempt.output.as_ref().unwrap_or_else(|| panic!("{:?}", attempt.error));
     output.trim_matches('"').bytes().fold(0, |number, letter| number << 4 | u64::from(letter - b'a'))
 }
 
@@ -122,9 +127,7 @@ const NO_ENTRY: u64 = 20;
 const NOT_PERMITTED: u64 = 31;
 
 fn open(bench: &Bench, path: &str) -> u64 {
-    let attempt = bench.run(&format!("\"{path}\""));
-    let output = attempt.output.unwrap_or_else(|| panic!("{path}: {:?}", attempt.error));
-    output.trim_matches('"').bytes().fold(0, |number, letter| number << 4 | u64::from(letter - b'a'))
+    number(&bench.run(&format!("\"{path}\"")))
 }
 
 #[test]
@@ -170,10 +173,85 @@ fn a_granted_folder_is_read_only() {
 }
 
 #[test]
-fn a_granted_folder_that_is_gone_is_an_error_at_load_and_a_line_in_the_log() {
+fn a_granted_folder_that_is_gone_is_an_error_at_load() {
     let bench = opening(0, 1).granting_folder(std::path::Path::new("/nowhere/at/all"));
-    let error = bench.handler.as_ref().unwrap().check_grants(&bench.grants).unwrap_err();
+    let error = bench.handler.as_ref().unwrap().grant(&bench.grants).unwrap_err();
     assert!(error.to_string().starts_with("cannot open /nowhere/at/all, which is granted to "), "{error}");
-    let attempt = bench.run("\"file\"");
-    assert!(attempt.traces.log.starts_with("[host] cannot open the granted folder /nowhere/at/all: "));
+}
+
+#[test]
+fn a_granted_folder_that_is_exchanged_for_a_link_is_not_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (granted, secret) = (folder.path().join("granted"), folder.path().join("secret"));
+    fs::create_dir(&granted).unwrap();
+    fs::create_dir(&secret).unwrap();
+    fs::write(granted.join("harmless"), "").unwrap();
+    fs::write(secret.join("key"), "").unwrap();
+    let bench = opening(0, 1).granting_folder(&granted);
+    let opened = bench.granted();
+    fs::rename(&granted, folder.path().join("moved")).unwrap();
+    symlink(&secret, &granted).unwrap();
+    assert_eq!(number(&bench.run_with(&opened, "\"key\"")), NO_ENTRY);
+    assert_eq!(number(&bench.run_with(&opened, "\"harmless\"")), OPENED);
+}
+
+/// Does something with the first folder until it fails, and keeps all that it got. Shows how often it went well, and the
+/// number of the error.
+fn repeating(import: &str, call: &str) -> Bench {
+    let run = format!(
+        "(local $count i64)
+         (call $folders (i32.const 6000))
+         (loop $again
+           {call}
+           (if (i32.eqz (i32.load8_u (i32.const 6100)))
+             (then (local.set $count (i64.add (local.get $count) (i64.const 1))) (br $again))))
+         (call $show (i64.add (i64.mul (local.get $count) (i64.const 256)) (i64.load8_u (i32.const 6104))))"
+    );
+    let items =
+        format!(r#"(import "wasi:filesystem/preopens@0.2.0" "get-directories" (func $folders (param i32))) {import}"#);
+    asking("import wasi:filesystem/types@0.2.0; import wasi:filesystem/preopens@0.2.0;", &items, &run)
+}
+
+const QUOTA: u64 = 6;
+
+#[test]
+fn an_attempt_holds_few_files_and_few_listings_open() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("f"), "").unwrap();
+    let listing = repeating(
+        r#"(import "wasi:filesystem/types@0.2.0" "[method]descriptor.read-directory" (func $list (param i32 i32)))"#,
+        "(call $list (i32.load (i32.load (i32.const 6000))) (i32.const 6100))",
+    );
+    assert_eq!(shown(&listing.granting_folder(folder.path())), 16 * 256 + QUOTA);
+    let files = repeating(
+        r#"(import "wasi:filesystem/types@0.2.0" "[method]descriptor.open-at"
+             (func $open (param i32 i32 i32 i32 i32 i32 i32)))"#,
+        "(i32.store8 (i32.const 6200) (i32.const 102))
+         (call $open (i32.load (i32.load (i32.const 6000))) (i32.const 1) (i32.const 6200) (i32.const 1)
+           (i32.const 0) (i32.const 1) (i32.const 6100))",
+    );
+    assert_eq!(shown(&files.granting_folder(folder.path())), 64 * 256 + QUOTA);
+}
+
+#[test]
+fn a_folder_is_listed_entry_by_entry() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in 0..500 {
+        fs::write(folder.path().join(name.to_string()), "").unwrap();
+    }
+    // The end is no error: option none. The entry is at 6104 then, and its flag 0.
+    let run = "(local $count i64)
+        (call $folders (i32.const 6000))
+        (call $list (i32.load (i32.load (i32.const 6000))) (i32.const 6100))
+        (loop $again
+          (call $next (i32.load (i32.const 6104)) (i32.const 6120))
+          (if (i32.and (i32.eqz (i32.load8_u (i32.const 6120))) (i32.load8_u (i32.const 6124)))
+            (then (local.set $count (i64.add (local.get $count) (i64.const 1))) (br $again))))
+        (call $show (local.get $count))";
+    let import = r#"(import "wasi:filesystem/preopens@0.2.0" "get-directories" (func $folders (param i32)))
+        (import "wasi:filesystem/types@0.2.0" "[method]descriptor.read-directory" (func $list (param i32 i32)))
+        (import "wasi:filesystem/types@0.2.0" "[method]directory-entry-stream.read-directory-entry"
+          (func $next (param i32 i32)))"#;
+    let world = "import wasi:filesystem/types@0.2.0; import wasi:filesystem/preopens@0.2.0;";
+    assert_eq!(shown(&asking(world, import, run).granting_folder(folder.path())), 500);
 }

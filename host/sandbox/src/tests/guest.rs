@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::{Resolve, WorldId};
 
-use crate::{Attempt, AttemptContext, Handler, Sandbox, Settings, Work};
+use crate::{Attempt, AttemptContext, Granted, Handler, Sandbox, Settings, Work};
 
 pub(super) const CONTRACT: &str = include_str!("../../../../wit/handler.wit");
 pub(super) const STAGES: &str = "gristmill:handler/stages@0.1.0";
@@ -45,7 +45,15 @@ const WASI: [&str; 4] = [
        flags descriptor-flags {
          read, write, file-integrity-sync, data-integrity-sync, requested-write-sync, mutate-directory,
        }
+       enum descriptor-type {
+         unknown, block-device, character-device, directory, fifo, symbolic-link, regular-file, socket,
+       }
+       record directory-entry { %type: descriptor-type, name: string }
+       resource directory-entry-stream {
+         read-directory-entry: func() -> result<option<directory-entry>, error-code>;
+       }
        resource descriptor {
+         read-directory: func() -> result<directory-entry-stream, error-code>;
          open-at: func(path-flags: path-flags, path: string, open-flags: open-flags, %flags: descriptor-flags)
            -> result<descriptor, error-code>;
        }
@@ -142,7 +150,7 @@ pub(super) struct Bench {
     pub(super) sandbox: Sandbox,
     pub(super) handler: Option<Handler>,
     pub(super) limits: Limits,
-    pub(super) grants: Arc<Grants>,
+    pub(super) grants: Grants,
     pub(super) params: Arc<BTreeMap<String, String>>,
     pub(super) seed: Digest,
 }
@@ -155,7 +163,7 @@ impl Bench {
             folder,
             handler: None,
             limits: Limits { timeout: Duration::from_secs(20), memory_bytes_max: 4 << 20, output_bytes_max: 1 << 10 },
-            grants: Arc::default(),
+            grants: Grants::default(),
             params: Arc::new(BTreeMap::from([("model".to_owned(), "\"small\"".to_owned())])),
             seed: Digest([7; 32]),
         }
@@ -171,7 +179,15 @@ impl Bench {
         self.sandbox.load(&self.write(component))
     }
 
+    pub(super) fn granted(&self) -> Arc<Granted> {
+        self.handler.as_ref().unwrap().grant(&self.grants).unwrap()
+    }
+
     pub(super) fn run(&self, data: &str) -> Attempt {
+        self.run_with(&self.granted(), data)
+    }
+
+    pub(super) fn run_with(&self, granted: &Arc<Granted>, data: &str) -> Attempt {
         let work = Work {
             job: "job",
             stage: "work",
@@ -183,7 +199,7 @@ impl Bench {
         };
         let context = AttemptContext {
             limits: self.limits,
-            grants: &self.grants,
+            granted,
             params: &self.params,
             frozen_at: Timestamp(1_700_000_000_000_000),
             seed: self.seed,
@@ -192,7 +208,7 @@ impl Bench {
     }
 
     pub(super) fn granting(mut self, grant: impl FnOnce(&mut Grants)) -> Self {
-        grant(Arc::make_mut(&mut self.grants));
+        grant(&mut self.grants);
         self
     }
 

@@ -62,7 +62,7 @@ fn a_loaded_component_says_what_it_is() {
     assert_eq!(handler.hash(), canonical_hash(&GUEST.component()).unwrap());
     assert_ne!(report.hash, report.raw_hash);
     assert!(report.producers.iter().any(|producer| producer.starts_with("processed-by wit-component")));
-    assert!(handler.check_grants(&Grants::default()).is_ok());
+    assert!(handler.grant(&Grants::default()).is_ok());
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn an_import_that_nothing_grants_stops_nobody_and_is_told() {
     let items = r#"(import "gristmill:handler/secrets@0.1.0" "get" (func $get (param i32 i32 i32)))"#;
     let bench = Guest { world: "import gristmill:handler/secrets@0.1.0;", items, ..GUEST }.load();
     let handler = bench.handler.as_ref().unwrap();
-    assert!(handler.check_grants(&bench.grants).is_ok());
+    assert!(handler.grant(&bench.grants).is_ok());
     let [grant] = &handler.report().grants[..] else { panic!("{:?}", handler.report().grants) };
     assert!(grant.notable);
     assert_eq!(grant.yaml, Some("grants: { secrets: [NAME] }"));

@@ -98,9 +98,11 @@ fn a_second_signal_of_another_kind_stops_at_once() {
 #[test]
 fn one_ctrl_c_that_arrives_twice_counts_once() {
     let job = sleeping_job();
-    let host = job.start(&["--workers", "2", "--grace", "100ms"]);
+    // It ends long before a second one would count.
+    let mut host = job.start(&["--workers", "2", "--grace", "300ms"]);
     job.wait_for(1);
     host.signal(Signal::INT);
+    host.says("stopping: ");
     host.signal(Signal::INT);
     let ran = host.finish().expect(0);
     assert!(!ran.err.contains("stopped at once"), "{}", ran.err);

@@ -31,7 +31,7 @@ impl Discovery for Found {
 }
 
 impl Merging for Found {
-    fn merge(request: &MergeRequest) -> Result<Json, Failure> {
+    fn merge(request: &MergeRequest) -> Result<impl Into<Json>, Failure> {
         let (mut all, new): (Seen, Seen) = (request.existing()?, request.incoming()?);
         all.seen.extend(new.seen);
         Json::of(&all)

@@ -7,6 +7,7 @@
 
 mod bench;
 mod clock;
+mod code;
 mod demo;
 mod doctor;
 mod failures;

@@ -5,10 +5,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use gristmill_config::{Draft, Overrides, Report};
 use gristmill_model::Job;
-use gristmill_sandbox::{Sandbox, Settings};
+use gristmill_sandbox::{Compiler, Sandbox, Settings};
 use gristmill_scheduler::{Error, LoadedJob, load};
 
 use crate::context::Context;
@@ -100,11 +101,42 @@ pub(crate) fn sandbox<'a>(
         }
     });
     let clock = Arc::clone(&context.clock);
-    let sandbox = Sandbox::new(Settings { cache_dir, parallel, memory_bytes_max, clock, compiling })?;
+    let sandbox =
+        Sandbox::new(Settings { cache_dir, parallel, memory_bytes_max, clock, compiler: compiler()?, compiling })?;
     for warning in sandbox.warnings() {
         context.out.warning(warning);
     }
     Ok(sandbox)
+}
+
+/// How long a component may take to compile, and how much memory: the largest that a known toolchain makes takes 15 s and
+/// 400 MiB.
+const COMPILE_TIME: Duration = Duration::from_mins(2);
+const COMPILE_MEMORY_BYTES: u64 = 2 << 30;
+/// The environment's say in both.
+const COMPILE_TIME_VARIABLE: &str = "GRISTMILL_COMPILE_TIME";
+const COMPILE_MEMORY_VARIABLE: &str = "GRISTMILL_COMPILE_MEMORY";
+
+/// This program once more, as a child.
+fn compiler() -> Result<Compiler, Failure> {
+    Ok(Compiler::Child {
+        // Also where the file has been replaced meanwhile.
+        program: PathBuf::from("/proc/self/exe"),
+        time_max: variable(COMPILE_TIME_VARIABLE, "30s or 5m", gristmill_config::duration)?.unwrap_or(COMPILE_TIME),
+        memory_bytes_max: variable(COMPILE_MEMORY_VARIABLE, "512MiB or 8GiB", gristmill_config::size)?
+            .unwrap_or(COMPILE_MEMORY_BYTES),
+    })
+}
+
+/// A variable of the environment, if it is set.
+fn variable<T>(name: &str, form: &str, read: fn(&str) -> Option<T>) -> Result<Option<T>, Failure> {
+    match std::env::var_os(name).filter(|text| !text.is_empty()) {
+        None => Ok(None),
+        Some(text) => text.to_str().and_then(read).map(Some).ok_or_else(|| {
+            Failure::new(Exit::Usage, format!("the environment's `{name}` cannot be read"))
+                .hint(format!("it is written as {form}"))
+        }),
+    }
 }
 
 /// Where compiled code is kept: with all that this user's programs can make anew, and never in a folder that came with

@@ -38,6 +38,7 @@ use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook};
 use std::process::ExitCode;
 
 use clap::Parser;
+use gristmill_sandbox::{COMPILE_ARGUMENT, compile_as_child};
 
 use crate::args::{Cli, Command};
 use crate::context::Context;
@@ -46,6 +47,9 @@ use crate::failure::Failure;
 use crate::out::Out;
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|first| first == COMPILE_ARGUMENT) {
+        return compile();
+    }
     if let Err(failure) = expect_text() {
         Out::new(false).failure(&failure);
         return failure.exit().into();
@@ -65,6 +69,15 @@ fn main() -> ExitCode {
         failure.exit()
     });
     exit.into()
+}
+
+/// What a child of this program does: nobody reads what it says but its parent.
+fn compile() -> ExitCode {
+    let arguments = std::env::args_os().skip(2).filter_map(|argument| argument.into_string().ok());
+    match compile_as_child(arguments, std::io::stdin().lock(), std::io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
 }
 
 fn perform(command: Command, context: &Context) -> Result<Exit, Failure> {

@@ -18,13 +18,11 @@ use rustix::process::geteuid;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use crate::compile::CODE_BYTES_MAX;
 use crate::precompiled::{self, Vouched};
 
 /// How many components' code is kept. The oldest goes first.
 const FILES_MAX: usize = 256;
-
-/// No component's code is larger: a file that is, is not ours.
-const FILE_BYTES_MAX: u64 = 2 << 30;
 
 /// A file is this digest of its name and code, and the code.
 const DIGEST_BYTES: usize = 32;
@@ -109,7 +107,7 @@ impl Cache {
         };
         is_ours(&fstat(&file)?)?;
         let mut content = Vec::new();
-        file.take(FILE_BYTES_MAX).read_to_end(&mut content)?;
+        file.take(CODE_BYTES_MAX + DIGEST_BYTES as u64).read_to_end(&mut content)?;
         Ok(Some(content))
     }
 
@@ -226,25 +224,30 @@ mod tests {
         fs::write(outside.path().join("code"), &content).unwrap();
         let plant = |to: &Path| fs::write(to, &content).unwrap();
         // As it stands where only this user can have written it, it is taken.
-        assert!(attacked(&file, plant).load(&engine, raw_hash).is_some());
+        assert!(attacked(&file, plant).cache.load(&engine, raw_hash).is_some());
         let linked = attacked(&file, |to| symlink(outside.path().join("code"), to).unwrap());
-        assert!(linked.load(&engine, raw_hash).is_none(), "a link");
+        assert!(linked.cache.load(&engine, raw_hash).is_none(), "a link");
         let named_twice = attacked(&file, |to| fs::hard_link(outside.path().join("code"), to).unwrap());
-        assert!(named_twice.load(&engine, raw_hash).is_none(), "a second name");
+        assert!(named_twice.cache.load(&engine, raw_hash).is_none(), "a second name");
         let writable = attacked(&file, |to| {
             plant(to);
             fs::set_permissions(to, Permissions::from_mode(0o666)).unwrap();
         });
-        assert!(writable.load(&engine, raw_hash).is_none(), "a file that others may write to");
+        assert!(writable.cache.load(&engine, raw_hash).is_none(), "a file that others may write to");
         let pipe = attacked(&file, |to| rustix::fs::mkfifoat(CWD, to, Mode::RUSR).unwrap());
-        assert!(pipe.load(&engine, raw_hash).is_none(), "a pipe");
+        assert!(pipe.cache.load(&engine, raw_hash).is_none(), "a pipe");
     }
 
     /// A cache in a folder of this user alone, where something was planted.
-    fn attacked(file: &str, plant: impl Fn(&Path)) -> Cache {
+    struct Attacked {
+        cache: Cache,
+        _folder: tempfile::TempDir,
+    }
+
+    fn attacked(file: &str, plant: impl Fn(&Path)) -> Attacked {
         let folder = tempfile::tempdir().unwrap();
         plant(&folder.path().join(file));
-        Cache::open(folder.path()).unwrap()
+        Attacked { cache: Cache::open(folder.path()).unwrap(), _folder: folder }
     }
 
     #[test]

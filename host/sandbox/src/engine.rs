@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use gristmill_model::Clock;
 use rustix::process::{Resource, getrlimit};
@@ -14,6 +15,7 @@ use wasmtime::{
 };
 
 use crate::cache::Cache;
+use crate::compile::Compiler;
 use crate::files::{self, OPEN_MAX};
 use crate::limiter::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 use crate::state::State;
@@ -51,6 +53,8 @@ pub struct Settings {
     pub memory_bytes_max: u64,
     /// The time, for guests that are granted it.
     pub clock: Arc<dyn Clock>,
+    /// How components are compiled.
+    pub compiler: Compiler,
     /// Told what is compiled.
     pub compiling: Compiling,
 }
@@ -70,6 +74,9 @@ pub(crate) struct Shared {
     pub(crate) memory_bytes_max: u64,
     /// How many files one attempt may hold open, so that all of them together leave the host enough.
     pub(crate) files_open_max: usize,
+    /// How often an attempt waited for a place in the pool.
+    pub(crate) pool_waits: AtomicU64,
+    pub(crate) compiler: Compiler,
     pub(crate) compiling: Compiling,
     warnings: Vec<String>,
 }
@@ -94,10 +101,21 @@ impl Sandbox {
                 })
                 .ok()
         });
-        let Settings { clock, memory_bytes_max, compiling, parallel, .. } = settings;
+        let Settings { clock, memory_bytes_max, compiler, compiling, parallel, .. } = settings;
         let files_open_max = files_open_max(parallel);
-        let shared =
-            Shared { engine, linker, ticker, cache, clock, memory_bytes_max, files_open_max, compiling, warnings };
+        let shared = Shared {
+            engine,
+            linker,
+            ticker,
+            cache,
+            clock,
+            memory_bytes_max,
+            files_open_max,
+            pool_waits: AtomicU64::new(0),
+            compiler,
+            compiling,
+            warnings,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -105,6 +123,20 @@ impl Sandbox {
     pub fn warnings(&self) -> &[String] {
         &self.shared.warnings
     }
+}
+
+/// What compiled code depends on, and what every engine has.
+pub(crate) fn config() -> Config {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .max_wasm_stack(STACK_BYTES)
+        // A person reads a sentence, not a list of offsets.
+        .wasm_backtrace_max_frames(None)
+        // The two places where WebAssembly leaves a choice to the machine.
+        .cranelift_nan_canonicalization(true)
+        .relaxed_simd_deterministic(true);
+    config
 }
 
 /// Half of what this process may open is for all attempts together.
@@ -115,15 +147,7 @@ fn files_open_max(parallel: usize) -> usize {
 }
 
 fn engine(settings: &Settings, warnings: &mut Vec<String>) -> wasmtime::Result<Engine> {
-    let mut config = Config::new();
-    config
-        .epoch_interruption(true)
-        .max_wasm_stack(STACK_BYTES)
-        // A person reads a sentence, not a list of offsets.
-        .wasm_backtrace_max_frames(None)
-        // The two places where WebAssembly leaves a choice to the machine.
-        .cranelift_nan_canonicalization(true)
-        .relaxed_simd_deterministic(true);
+    let mut config = config();
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)));
     match Engine::new(&config) {
         Ok(engine) => {
@@ -154,14 +178,14 @@ fn sandboxes(settings: &Settings) -> u32 {
     u32::try_from(settings.parallel.saturating_add(SPARE_SANDBOXES)).unwrap_or(u32::MAX).min(10_000)
 }
 
-/// The pool: room for that many components of the largest kind that a toolchain makes.
+/// The pool: room for that many components, each with all that one may have.
 fn pool(settings: &Settings) -> PoolingAllocationConfig {
     let count = sandboxes(settings);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(count)
-        .total_core_instances(40 * count)
-        .total_memories((3 * count).max(MEMORIES_MAX))
-        .total_tables((5 * count).max(TABLES_MAX))
+        .total_core_instances(CORE_INSTANCES_MAX * count)
+        .total_memories(MEMORIES_MAX * count)
+        .total_tables(TABLES_MAX * count)
         .max_core_instances_per_component(CORE_INSTANCES_MAX)
         .max_memories_per_component(MEMORIES_MAX)
         .max_tables_per_component(TABLES_MAX)

@@ -103,6 +103,14 @@ pub enum Error {
         /// What the compiler said.
         reason: String,
     },
+    /// The compiler took more than it may.
+    #[error("{component} takes more than {limit} to compile")]
+    CompileLimit {
+        /// The file.
+        component: String,
+        /// The time, or the memory.
+        limit: String,
+    },
     /// An interface is there, but a function in it has another shape.
     #[error("{component} was built against another version of the handler interface: {reason}")]
     Interface {
@@ -158,6 +166,10 @@ impl Error {
             Self::Folder { .. } => "correct `files` under the stage's `grants`, or create the folder",
             Self::TooLarge { .. } | Self::Resources { .. } => {
                 "make the component smaller, or allow its stage more memory under `limits`"
+            }
+            Self::CompileLimit { .. } => {
+                "split its largest functions; if it is trusted, allow more by the variables GRISTMILL_COMPILE_TIME and \
+                 GRISTMILL_COMPILE_MEMORY"
             }
             Self::Interface { .. } => "build it against the wit/handler.wit of this version",
             Self::Describe { .. } => "`describe` must not depend on anything outside, and runs without grants",

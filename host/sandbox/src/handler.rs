@@ -13,6 +13,7 @@ use std::time::Duration;
 use gristmill_model::{Digest, Grants, Limits, Outcome, Timestamp};
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 
+use crate::compile::reason as one_line;
 use crate::engine::Shared;
 use crate::precompiled::{self, Vouched};
 use crate::run::REFUSAL_PATIENCE;
@@ -101,27 +102,13 @@ impl Sandbox {
             return Ok(compiled);
         }
         (self.shared.compiling)(component, content.len() as u64);
-        let component = component.to_owned();
-        let code = match engine.precompile_component(content) {
-            Ok(code) => code,
-            // A component that is not valid is the usual reason, and the parser says it better.
-            Err(error) => {
-                inspect::inspect_bytes(content, &component)?;
-                if inspect::is_asynchronous(content) {
-                    return Err(Error::Asynchronous { component });
-                }
-                if let Some(source) = machine::refusal(&error) {
-                    return Err(Error::Machine { source });
-                }
-                return Err(Error::Compile { component, reason: one_line(&error) });
-            }
-        };
+        let code = self.shared.compiler.compile(engine, content, component)?;
         if let Some(cache) = cache {
             cache.store(engine, raw_hash, &code);
         }
         precompiled::load(engine, &Vouched::new(&code)).map_err(|error| match machine::refusal(&error) {
             Some(source) => Error::Machine { source },
-            None => Error::Resources { component, reason: one_line(&error) },
+            None => Error::Resources { component: component.to_owned(), reason: one_line(&error) },
         })
     }
 }
@@ -205,12 +192,6 @@ fn named(stages: Vec<abi::StageInfo>, component: &str) -> Result<Vec<StageInfo>,
     }
     let of = |stage: abi::StageInfo| StageInfo { description: outcome::message(&stage.description), name: stage.name };
     Ok(stages.into_iter().map(of).collect())
-}
-
-/// The heart of an engine's error.
-fn one_line(error: &wasmtime::Error) -> String {
-    let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
-    causes.join(": ").lines().next().unwrap_or_default().to_owned()
 }
 
 impl Handler {

@@ -7,6 +7,7 @@ mod abi;
 mod attempt;
 mod bytes;
 mod cache;
+mod compile;
 mod engine;
 mod error;
 mod files;
@@ -30,6 +31,7 @@ pub use attempt::{
     Page, Traces, Work,
 };
 pub use bytes::{COMPONENT_BYTES_MAX, canonical_hash};
+pub use compile::{COMPILE_ARGUMENT, Compiler, compile_as_child};
 pub use engine::{Compiling, Sandbox, Settings, THREAD_STACK_BYTES};
 pub use error::Error;
 pub use files::Granted;

@@ -12,10 +12,11 @@ use crate::machine;
 /// The largest table, in elements: the pool's tables are made for it.
 pub(crate) const TABLE_ELEMENTS_MAX: usize = 1 << 16;
 
-/// How many of each a component may have: far more than any toolchain makes.
-pub(crate) const CORE_INSTANCES_MAX: u32 = 128;
-pub(crate) const MEMORIES_MAX: u32 = 8;
-pub(crate) const TABLES_MAX: u32 = 64;
+/// How many of each a component may have. Python's tools make 38 instances, every known one at most two memories and two
+/// tables. The pool has so many for each attempt, so that no component takes another's.
+pub(crate) const CORE_INSTANCES_MAX: u32 = 64;
+pub(crate) const MEMORIES_MAX: u32 = 4;
+pub(crate) const TABLES_MAX: u32 = 8;
 
 #[derive(Debug)]
 pub(crate) struct Limiter {

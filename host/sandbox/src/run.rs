@@ -5,6 +5,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,8 +18,10 @@ use crate::state::State;
 use crate::ticker::{self, now};
 use crate::{AttemptContext, Error, GuestFailure, Traces, machine, outcome};
 
-/// How often a full pool is asked again. It is full for moments only, as it has room for more than run at once.
+/// How often a full pool is asked again, and for how long. It has room for more than run at once: so it is full only if
+/// attempts that should have ended still hold their places.
 const POOL_POLL: Duration = Duration::from_millis(1);
+const POOL_PATIENCE: Duration = Duration::from_mins(10);
 
 /// How often a machine that refuses a sandbox is asked again, and for how long before an attempt.
 const REFUSAL_POLL: Duration = Duration::from_millis(50);
@@ -29,14 +32,6 @@ const COPY_SLACK_BYTES: u64 = 64 << 10;
 
 /// What a call came to, and what it left behind.
 pub(crate) type Ended<R> = (std::result::Result<R, GuestFailure>, Traces);
-
-/// Why there is no instance, through no fault of the guest's.
-enum NoSandbox {
-    /// As many run as there are places.
-    Full,
-    /// The machine refuses what it takes.
-    Refused(io::Error),
-}
 
 /// Runs `call` in a fresh instance. A machine that refuses one is asked again for as long as `patience`.
 ///
@@ -55,12 +50,7 @@ pub(crate) fn attempt<R>(
         let _running = shared.ticker.enter();
         let (mut store, instance) = match instance(shared, pre, context, began, patience) {
             Ok(made) => made,
-            Err(NoSandbox::Refused(source)) => return Err(Error::Machine { source }),
-            Err(NoSandbox::Full) => {
-                // As the handler did not even begin, this must not count against the item.
-                let message = format!("no sandbox was free for {:?}", context.limits.timeout);
-                return Ok(without_traces(Outcome::Later, message, began));
-            }
+            Err(source) => return Err(Error::Machine { source }),
         };
         let result = instance.and_then(|instance| call(&mut store, &instance));
         let state = store.into_data();
@@ -78,15 +68,15 @@ fn without_traces<R>(outcome: Outcome, message: String, began: Instant) -> Ended
     (Err(GuestFailure { outcome, after: None, message }), traces)
 }
 
-/// A store, and an instance in it once there is a place for one: its time begins then. A place is waited for as long as
-/// the attempt itself may take.
+/// A store, and an instance in it once there is a place for one: its time begins then. That there is none is nobody's
+/// fault, and so no outcome: it is waited for.
 fn instance(
     shared: &Shared,
     pre: &InstancePre<State>,
     context: &AttemptContext<'_>,
     asked: Instant,
     refusal_patience: Duration,
-) -> std::result::Result<(Store<State>, Result<Instance>), NoSandbox> {
+) -> io::Result<(Store<State>, Result<Instance>)> {
     let limits = &context.limits;
     // No call copies more out of a guest than its memory could hold: a list of a million overlapping texts is cut.
     let copy_bytes_max = limits.memory_bytes_max.max(limits.output_bytes_max).saturating_add(COPY_SLACK_BYTES);
@@ -99,12 +89,19 @@ fn instance(
         let instance = pre.instantiate(&mut store);
         let Err(error) = &instance else { return Ok((store, instance)) };
         let (missing, pause, patience) = if error.is::<PoolConcurrencyLimitError>() {
-            (NoSandbox::Full, POOL_POLL, limits.timeout)
+            if !std::mem::replace(&mut told, true) {
+                let waits = shared.pool_waits.fetch_add(1, Ordering::Relaxed) + 1;
+                // Told the first time, and then ever more seldom.
+                if waits.is_power_of_two() {
+                    tracing::warn!(waits, "all sandboxes are taken: an attempt waits for one");
+                }
+            }
+            (io::Error::other(error.to_string()), POOL_POLL, POOL_PATIENCE)
         } else if let Some(refusal) = machine::refusal(error) {
             if !refusal_patience.is_zero() && !std::mem::replace(&mut told, true) {
                 tracing::warn!("this machine refuses a sandbox ({refusal}): trying for {refusal_patience:?}");
             }
-            (NoSandbox::Refused(refusal), REFUSAL_POLL, refusal_patience)
+            (refusal, REFUSAL_POLL, refusal_patience)
         } else {
             return Ok((store, instance));
         };

@@ -10,7 +10,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use gristmill_model::{Clock, Digest, JobId, Merge, Outcome, Timestamp};
-use gristmill_sandbox::{AttemptContext, DiscoverRequest, Error as SandboxError, GuestFailure, MergeRequest};
+use gristmill_sandbox::{
+    AttemptContext, DiscoverRequest, Error as SandboxError, GuestFailure, MergeRequest, THREAD_STACK_BYTES,
+};
 use gristmill_tracker::{KnownItem, Merged, NewItem, Tracker};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -71,6 +73,7 @@ impl Discoverer {
         let (requests, waiting) = std::sync::mpsc::sync_channel::<PageRequest>(jobs.max(1));
         let thread = std::thread::Builder::new()
             .name("discovery".to_owned())
+            .stack_size(THREAD_STACK_BYTES)
             .spawn(move || {
                 while let Ok(request) = waiting.recv() {
                     if results.blocking_send(discover(request, clock.now(), &known)).is_err() {

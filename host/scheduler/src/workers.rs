@@ -14,7 +14,7 @@ use gristmill_model::{
     Clock, Digest, Disposition, Fence, HostId, Outcome, StageId, StageKey, Timestamp, decide, idempotency_key,
     input_hash,
 };
-use gristmill_sandbox::{AttemptContext, Error as SandboxError, Work};
+use gristmill_sandbox::{AttemptContext, Error as SandboxError, THREAD_STACK_BYTES, Work};
 use gristmill_tracker::{Claim, Completion, Lease, Output};
 use tokio::sync::mpsc;
 
@@ -71,7 +71,7 @@ impl Workers {
                 clock: Arc::clone(clock),
                 trace: trace.map(|(host, trace)| (host, Arc::clone(trace))),
             };
-            let builder = std::thread::Builder::new().name(format!("attempts-{number}"));
+            let builder = std::thread::Builder::new().name(format!("attempts-{number}")).stack_size(THREAD_STACK_BYTES);
             workers.threads.push(builder.spawn(move || worker.run()).map_err(Error::Thread)?);
         }
         Ok(workers)

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use gristmill_config::{Draft, Overrides};
 use gristmill_model::{Clock, Digest, Rediscovery, SystemClock};
-use gristmill_sandbox::{AttemptContext, DiscoverRequest, Sandbox, Settings};
+use gristmill_sandbox::{AttemptContext, Compiler, DiscoverRequest, Sandbox, Settings};
 use gristmill_scheduler::{Error, HostOptions, LoadedJob, Store, load};
 use gristmill_tracker::{ClaimRequest, HostInfo, NewItem, RegisteredJob, Release, Round, Source, Synchronous};
 use gristmill_tracker::{Tracker, Upsert};
@@ -52,6 +52,7 @@ impl Bed {
             parallel: plan.workers,
             memory_bytes_max: gristmill_model::Limits::default().memory_bytes_max,
             clock: Arc::clone(&clock),
+            compiler: Compiler::Here,
             compiling: Box::new(|_, _| {}),
         };
         Ok(Self { plan, sandbox: Sandbox::new(settings)?, clock })

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::{Resolve, WorldId};
 
-use crate::{Attempt, AttemptContext, Granted, Handler, Sandbox, Settings, Work};
+use crate::{Attempt, AttemptContext, Compiler, Granted, Handler, Sandbox, Settings, Work};
 
 pub(super) const CONTRACT: &str = include_str!("../../../../wit/handler.wit");
 pub(super) const STAGES: &str = "gristmill:handler/stages@0.1.0";
@@ -224,6 +224,7 @@ pub(super) fn sandbox(cache_dir: Option<PathBuf>) -> Sandbox {
         parallel: 1,
         memory_bytes_max: 8 << 20,
         clock: Arc::new(SystemClock),
+        compiler: Compiler::Here,
         compiling: Box::new(|_, _| {}),
     };
     Sandbox::new(settings).unwrap()

@@ -1,0 +1,181 @@
+//! Compiling, in a child process: a few KiB of component can keep a compiler busy for minutes, and make it take all
+//! memory there is.
+//!
+//! Owns the limits of that child, and the errors that name them. The child is this same program, asked by its first
+//! argument; it reads the component from its standard input and writes machine code to its standard output. It dies with
+//! its parent, so that Ctrl-C ends both. Never runs what it compiles.
+
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit};
+use wasmtime::Engine;
+
+use crate::engine::config;
+use crate::{Error, inspect, machine, outcome};
+
+/// The first argument of the child.
+pub const COMPILE_ARGUMENT: &str = "__compile";
+
+/// No component's code is larger.
+pub(crate) const CODE_BYTES_MAX: u64 = 2 << 30;
+
+/// How components are compiled.
+#[derive(Clone, Debug)]
+pub enum Compiler {
+    /// In this process, without a limit: for components that are trusted.
+    Here,
+    /// In a child process.
+    Child {
+        /// This program, whose `main` calls [`compile_as_child`] where its first argument is [`COMPILE_ARGUMENT`].
+        program: PathBuf,
+        /// How long it may take.
+        time_max: Duration,
+        /// How much memory it may take.
+        memory_bytes_max: u64,
+    },
+}
+
+impl Compiler {
+    /// The machine code of a component, for engines with our settings.
+    pub(crate) fn compile(&self, engine: &Engine, content: &[u8], component: &str) -> Result<Vec<u8>, Error> {
+        match self {
+            Self::Here => engine.precompile_component(content).map_err(|error| refused(&error, content, component)),
+            Self::Child { program, time_max, memory_bytes_max } => {
+                let mut command = Command::new(program);
+                command.arg(COMPILE_ARGUMENT).arg(memory_bytes_max.to_string()).env_clear();
+                let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+                let child = child.map_err(|source| Error::Machine { source })?;
+                match answer(child, content, *time_max)? {
+                    Ended::Answered(Ok(code)) => Ok(code),
+                    // The child has said why in its own words: compiled here, the parser says it better.
+                    Ended::Answered(Err(reason)) => Err(invalid(content, component)
+                        .unwrap_or(Error::Compile { component: component.to_owned(), reason })),
+                    Ended::TooLong => {
+                        Err(Error::CompileLimit { component: component.to_owned(), limit: format!("{time_max:?}") })
+                    }
+                    Ended::Died => Err(Error::CompileLimit {
+                        component: component.to_owned(),
+                        limit: outcome::bytes(*memory_bytes_max),
+                    }),
+                }
+            }
+        }
+    }
+}
+
+/// Why the compiler refused a component.
+fn refused(error: &wasmtime::Error, content: &[u8], component: &str) -> Error {
+    if let Some(source) = machine::refusal(error) {
+        return Error::Machine { source };
+    }
+    let reason = reason(error);
+    invalid(content, component).unwrap_or(Error::Compile { component: component.to_owned(), reason })
+}
+
+/// What the parser says is wrong with a component, which is the usual reason.
+fn invalid(content: &[u8], component: &str) -> Option<Error> {
+    if let Err(error) = inspect::inspect_bytes(content, component) {
+        return Some(error);
+    }
+    inspect::is_asynchronous(content).then(|| Error::Asynchronous { component: component.to_owned() })
+}
+
+/// The heart of an engine's error.
+pub(crate) fn reason(error: &wasmtime::Error) -> String {
+    let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+    causes.join(": ").lines().next().unwrap_or_default().to_owned()
+}
+
+/// How a child ended.
+enum Ended {
+    /// With the code, or with why there is none.
+    Answered(Result<Vec<u8>, String>),
+    /// It took longer than it may.
+    TooLong,
+    /// It could not go on: it had no memory left.
+    Died,
+}
+
+/// What the child's answer begins with.
+const CODE: u8 = 0;
+const REASON: u8 = 1;
+
+/// Gives a child its component, and waits for the answer.
+fn answer(mut child: Child, content: &[u8], time_max: Duration) -> Result<Ended, Error> {
+    let machine = |source| Error::Machine { source };
+    let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+        unreachable!("both are piped")
+    };
+    let (sender, answers) = channel();
+    let answered = std::thread::scope(|scope| {
+        // A child that ends early closes its pipe: what it did not read is not missed.
+        scope.spawn(move || drop(input.write_all(content)));
+        scope.spawn(move || {
+            let mut answer = Vec::new();
+            let read = output.take(CODE_BYTES_MAX).read_to_end(&mut answer);
+            // Nobody listens any more if it took too long.
+            let _ = sender.send(read.map(|_| answer));
+        });
+        let answered = answers.recv_timeout(time_max);
+        if answered.is_err() {
+            // So both threads end as well.
+            let _ = child.kill();
+        }
+        answered
+    });
+    let status = child.wait().map_err(machine)?;
+    match answered {
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Ok(Ended::TooLong),
+        Ok(Err(error)) => Err(machine(error)),
+        Ok(Ok(answer)) => Ok(parse(answer, status)),
+    }
+}
+
+fn parse(mut answer: Vec<u8>, status: ExitStatus) -> Ended {
+    match answer.first() {
+        Some(&CODE) if status.success() => {
+            answer.remove(0);
+            Ended::Answered(Ok(answer))
+        }
+        Some(&REASON) => Ended::Answered(Err(String::from_utf8_lossy(&answer[1..]).into_owned())),
+        _ => Ended::Died,
+    }
+}
+
+/// What the child does: compiles the component that `input` gives, and writes the code to `output`. Takes the arguments
+/// behind [`COMPILE_ARGUMENT`].
+///
+/// # Errors
+/// If the pipes break.
+pub fn compile_as_child(
+    mut arguments: impl Iterator<Item = String>,
+    input: impl Read,
+    mut output: impl Write,
+) -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // It may have died before.
+    if getppid().is_none_or(rustix::process::Pid::is_init) {
+        return Ok(());
+    }
+    if let Some(bytes) = arguments.next().and_then(|bytes| bytes.parse().ok()) {
+        let _ = setrlimit(Resource::As, Rlimit { current: Some(bytes), maximum: Some(bytes) });
+    }
+    let mut content = Vec::new();
+    input.take(crate::COMPONENT_BYTES_MAX).read_to_end(&mut content)?;
+    let compiled = Engine::new(&config()).and_then(|engine| engine.precompile_component(&content));
+    match compiled {
+        Ok(code) => {
+            output.write_all(&[CODE])?;
+            output.write_all(&code)?;
+        }
+        Err(error) => {
+            output.write_all(&[REASON])?;
+            output.write_all(reason(&error).as_bytes())?;
+        }
+    }
+    output.flush()
+}

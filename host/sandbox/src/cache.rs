@@ -246,6 +246,7 @@ mod tests {
 
     fn attacked(file: &str, plant: impl Fn(&Path)) -> Attacked {
         let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
         plant(&folder.path().join(file));
         Attacked { cache: Cache::open(folder.path()).unwrap(), _folder: folder }
     }

@@ -25,6 +25,7 @@ mod jobs;
 mod limits;
 mod operations;
 mod out;
+mod passwords;
 mod place;
 mod prune;
 mod redrive;

@@ -85,7 +85,7 @@ impl From<tokio_postgres::Error> for Fail {
 }
 
 /// What the library says, with its cause: that alone says "connection refused".
-fn with_source(error: &tokio_postgres::Error) -> String {
+pub(super) fn with_source(error: &tokio_postgres::Error) -> String {
     let source = std::error::Error::source(error).map(ToString::to_string);
     let text = error.to_string();
     match source {

@@ -30,3 +30,4 @@ mod shared;
 mod signals;
 mod storage;
 mod support;
+mod walls;

@@ -19,6 +19,7 @@ mod events;
 mod exit;
 mod failure;
 mod format;
+mod grants;
 mod inspect;
 mod items;
 mod jobs;

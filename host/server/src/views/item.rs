@@ -111,6 +111,14 @@ impl<'a> ItemDetailView<'a> {
             stages: item.stages.iter().map(ItemStageView::from).collect(),
         }
     }
+
+    /// The same without the outputs that are larger than this: `output_bytes` tells that there is one.
+    pub fn cut(mut self, output_bytes_max: usize) -> Self {
+        for stage in &mut self.stages {
+            stage.output = stage.output.filter(|output| output.0.len() <= output_bytes_max);
+        }
+        self
+    }
 }
 
 /// That an item was seen with certain data.
@@ -156,8 +164,10 @@ pub struct ItemStageView<'a> {
     pub version: Option<String>,
     /// Whether that is the current one.
     pub current: bool,
-    /// Its output.
+    /// Its output; null as well where that is too large for a page.
     pub output: Option<JsonText<'a>>,
+    /// How long its output is.
+    pub output_bytes: Option<usize>,
     /// What went wrong, or why it was skipped.
     pub error: Option<&'a str>,
     /// The stages it needs that are not settled.
@@ -178,6 +188,7 @@ impl<'a> From<&'a ItemStageDetail> for ItemStageView<'a> {
             version: stage.version.map(|version| version.to_string()),
             current: stage.current,
             output: stage.output.as_deref().map(JsonText),
+            output_bytes: stage.output.as_deref().map(str::len),
             error: stage.error.as_deref(),
             blocked_by: &stage.blocked_by,
             attempts: stage.attempts.iter().map(AttemptView::from).collect(),

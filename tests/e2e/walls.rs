@@ -70,7 +70,6 @@ fn a_link_in_a_data_folder_is_not_followed() {
             fs::create_dir(job.path(".gristmill")).unwrap();
             let planted = job.path(".gristmill").join(name);
             plant(file.clone(), planted.clone()).unwrap();
-            let says = if name == "blobs" && says == "is a hard link" { "is no folder" } else { says };
             job.gristmill(&["run", "job.yaml"]).expect_refusal(4, &format!("{name} {says}"), "--data");
             assert_eq!((fs::read_to_string(&file).unwrap().as_str(), mode(&file)), (PRECIOUS, before), "{name}");
             fs::remove_file(planted).unwrap();
@@ -175,7 +174,7 @@ fn a_trigger_in_a_backup_changes_nothing_behind_ones_back() {
             "trigger `evil`",
         ),
         ("CREATE VIEW evil AS SELECT * FROM items", "view `evil`"),
-        ("CREATE UNIQUE INDEX evil ON items (changed_at)", "index `evil`"),
+        ("CREATE INDEX evil ON items (upper(data))", "index `evil`"),
         ("CREATE TABLE evil (x)", "table `evil`"),
         ("DROP INDEX queue_ready", "index `queue_ready`"),
         ("ALTER TABLE items ADD COLUMN evil TEXT GENERATED ALWAYS AS (upper(data)) VIRTUAL", "table `items`"),
@@ -244,13 +243,15 @@ fn a_device_or_a_pipe_in_place_of_a_file_keeps_nobody_waiting() {
     }
     let ran = job.gristmill(&["check", "./pipe"]).expect(3);
     assert!(ran.err.contains("the job file cannot be read: it is a pipe"), "{}", ran.err);
-    job.gristmill(&["status", "./pipe"]).expect_refusal(4, "there is no tracker", "");
-    job.gristmill(&["inspect", "pipe"]).expect_refusal(3, "it is a pipe", "");
+    let ran = job.gristmill(&["inspect", "pipe"]).expect(3);
+    assert!(ran.err.contains("it is a pipe"), "{}", ran.err);
     fs::create_dir(job.path("copy")).unwrap();
     pipe(&job.path("copy/tracker.db"));
     job.gristmill(&["restore", "copy", "--data", "new"]).expect_refusal(4, "tracker.db is a pipe", "--data");
     job.write(&chain(noop, 5));
     job.run(&[]).expect(0);
+    let ran = job.gristmill(&["status", "./pipe"]).expect(2);
+    assert!(ran.err.contains("cannot be read: it is a pipe"), "{}", ran.err);
 }
 
 #[test]
@@ -329,7 +330,7 @@ fn a_password_need_not_be_on_the_command_line() {
     let status = || with_env(&job, &["status", "--tracker", &url], &[("PGPASSFILE", &passfile)]);
     status().expect(0);
     fs::set_permissions(&passfile, Permissions::from_mode(0o644)).unwrap();
-    let ran = status().expect(4);
+    let ran = status().expect_refusal(4, "no password was given", "PGPASSWORD, a passfile");
     assert!(ran.err.contains("is not used: other users may read it; `chmod 600` closes it"), "{}", ran.err);
     assert!(!ran.err.contains(PASSWORD));
 }

@@ -17,6 +17,8 @@ const SYSTEM: [&str; 3] = ["/proc", "/sys", "/dev"];
 /// A folder in memory like any other one.
 const SHARED_MEMORY: &str = "/dev/shm";
 
+const NARROW: &str = "grant the folder alone that the handler reads";
+
 /// Reads a job file, and looks at the folders that it grants.
 pub(crate) fn read(source: &Source, file: &Path, context: &Context) -> Result<Draft, Report> {
     let mut draft = source.read(file)?;
@@ -31,7 +33,6 @@ fn fault(folder: &Path, data: Option<&Path>) -> Option<(String, String)> {
     let (granted, data) = (real(folder), data.map(real));
     let because =
         |reason: String, hint: &str| Some((format!("the grant of {} {reason}", folder.display()), hint.to_owned()));
-    const NARROW: &str = "grant the folder alone that the handler reads";
     if granted == Path::new("/") {
         return because("gives the handler all of this machine's files".to_owned(), NARROW);
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 /// How large a request's head may be, and with it the only buffer that a stranger fills.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 << 10;
-/// The largest output that an item's page holds. A larger one has a path of its own.
-pub(crate) const OUTPUT_SHOWN_BYTES_MAX: usize = 64 << 10;
+/// The largest data or output that an item's page holds. A larger one has a path of its own.
+pub(crate) const SHOWN_BYTES_MAX: usize = 64 << 10;
 /// How much of an answer is handed to a connection at a time.
 pub(crate) const SLICE_BYTES: usize = 64 << 10;
 /// How many items a page holds if the request does not say.

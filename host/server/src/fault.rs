@@ -63,7 +63,7 @@ impl Fault {
 
     pub(crate) fn busy() -> Self {
         let hint = "ask again when they have arrived";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "too many large outputs are on their way", hint)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "too many large answers are on their way", hint)
     }
 
     /// The sentence alone, for who reads a status and one line.

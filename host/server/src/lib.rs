@@ -13,7 +13,8 @@
 //! | `/api/jobs` | a list of [`views::JobView`] |
 //! | `/api/jobs/{job}` | a [`views::JobDetailView`] |
 //! | `/api/jobs/{job}/items?status=&prefix=&after=&limit=` | a [`views::ItemsPage`]; `next` is the next `after` |
-//! | `/api/jobs/{job}/item?key=` | a [`views::ItemDetailView`], with outputs up to 64 KiB |
+//! | `/api/jobs/{job}/item?key=` | a [`views::ItemDetailView`], with data and outputs up to 64 KiB |
+//! | `/api/jobs/{job}/data?key=` | an item's data, whole |
 //! | `/api/jobs/{job}/output?key=&stage=` | an output, whole |
 //!
 //! Every other answer is a [`views::ErrorView`]: 400 what was asked makes no sense, 404 there is no such thing, 405 not

@@ -14,8 +14,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use gristmill_tracker::{JobRow, JobStats, Reader};
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
-use crate::bounds::OUTPUT_SHOWN_BYTES_MAX;
+use crate::bounds::SHOWN_BYTES_MAX;
 use crate::fault::Fault;
 use crate::hosts::{self, Hosts};
 use crate::parameters::{ItemsQuery, item_key, item_key_and_stage};
@@ -34,6 +35,7 @@ pub(crate) fn router(reads: Reads, hosts: Hosts) -> Router {
         .route("/api/jobs/{job}", get(job))
         .route("/api/jobs/{job}/items", get(items))
         .route("/api/jobs/{job}/item", get(item))
+        .route("/api/jobs/{job}/data", get(data))
         .route("/api/jobs/{job}/output", get(output))
         .fallback(async || Fault::no_such_path())
         .method_not_allowed_fallback(async || Fault::get_only())
@@ -96,7 +98,18 @@ async fn item(State(reads): Shared, name: JobName, RawQuery(query): RawQuery) ->
     let read = |reader: Arc<dyn Reader>| async move {
         let job = find(&*reader, &name).await?;
         let item = reader.item(job.id, &key).await?.ok_or_else(|| Fault::no_such_item(&name, &key))?;
-        Ok(json(&ItemDetailView::new(&job.name, &item).cut(OUTPUT_SHOWN_BYTES_MAX)))
+        Ok(json(&ItemDetailView::new(&job.name, &item).cut(SHOWN_BYTES_MAX)))
+    };
+    reads.answer(read).await
+}
+
+async fn data(State(reads): Shared, name: JobName, RawQuery(query): RawQuery) -> Result<Response, Fault> {
+    let (name, key) = (known_path(name)?, item_key(query.as_deref())?);
+    let room = reads.room();
+    let read = |reader: Arc<dyn Reader>| async move {
+        let job = find(&*reader, &name).await?;
+        let known = reader.known(job.id, vec![key.clone()]).await?.pop();
+        large(known.ok_or_else(|| Fault::no_such_item(&name, &key))?.data, room)
     };
     reads.answer(read).await
 }
@@ -108,11 +121,15 @@ async fn output(State(reads): Shared, name: JobName, RawQuery(query): RawQuery) 
         let job = find(&*reader, &name).await?;
         let item = reader.item(job.id, &key).await?.ok_or_else(|| Fault::no_such_item(&name, &key))?;
         let found = item.stages.into_iter().find(|detail| detail.name == stage).and_then(|detail| detail.output);
-        let text = found.ok_or_else(|| Fault::no_such_output(&stage))?;
-        let body = slices::body(text, room).ok_or_else(Fault::busy)?;
-        Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+        large(found.ok_or_else(|| Fault::no_such_output(&stage))?, room)
     };
     reads.answer(read).await
+}
+
+/// A text that is JSON, and may be large.
+fn large(text: String, room: Arc<Semaphore>) -> Result<Response, Fault> {
+    let body = slices::body(text, room).ok_or_else(Fault::busy)?;
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }
 
 /// The counters of every job, by name.

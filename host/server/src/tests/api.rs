@@ -205,6 +205,9 @@ async fn a_large_output_has_a_path_of_its_own() {
     let whole = server.get(&format!("{path}&stage=fetch")).await;
     assert_eq!((whole.status, whole.body.as_str()), (200, large.as_str()));
     assert!(whole.head.contains("content-length: 100002"), "{}", whole.head);
+    let data = server.get(&format!("/api/jobs/filings/data?key={ENCODED_KEY}")).await;
+    assert_eq!((data.status, data.json()), (200, json!({ "title": "T" })));
+    server.get("/api/jobs/filings/data?key=none").await.error(404);
     server.get(&format!("{path}&stage=extract")).await.error(404);
     server.get(&path).await.error(400);
     server.end().await;
@@ -212,6 +215,6 @@ async fn a_large_output_has_a_path_of_its_own() {
     let bounds = Bounds { slices: 1, ..Bounds::default() };
     let server = Server::start_within(bounds, filled.tracker.clone()).await;
     let (error, _) = server.get(&format!("{path}&stage=fetch")).await.error(503);
-    assert_eq!(error, "too many large outputs are on their way");
+    assert_eq!(error, "too many large answers are on their way");
     server.end().await;
 }

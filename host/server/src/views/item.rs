@@ -88,8 +88,10 @@ pub struct ItemDetailView<'a> {
     pub changed_at: Time,
     /// Higher runs sooner.
     pub priority: i32,
-    /// Its data.
-    pub data: JsonText<'a>,
+    /// Its data; null where that is too large for a page.
+    pub data: Option<JsonText<'a>>,
+    /// How long its data is.
+    pub data_bytes: usize,
     /// With which data it was seen, the newest first.
     pub sightings: Vec<SightingView<'a>>,
     /// In the order of the job file.
@@ -106,16 +108,19 @@ impl<'a> ItemDetailView<'a> {
             discovered_at: Time(item.row.discovered_at),
             changed_at: Time(item.row.changed_at),
             priority: item.priority,
-            data: JsonText(&item.data),
+            data: Some(JsonText(&item.data)),
+            data_bytes: item.data.len(),
             sightings: item.sightings.iter().map(SightingView::from).collect(),
             stages: item.stages.iter().map(ItemStageView::from).collect(),
         }
     }
 
-    /// The same without the outputs that are larger than this: `output_bytes` tells that there is one.
-    pub fn cut(mut self, output_bytes_max: usize) -> Self {
+    /// The same without data and outputs that are larger than this: `data_bytes` and `output_bytes` tell of them.
+    pub fn cut(mut self, bytes_max: usize) -> Self {
+        let fits = |text: &JsonText<'_>| text.0.len() <= bytes_max;
+        self.data = self.data.filter(fits);
         for stage in &mut self.stages {
-            stage.output = stage.output.filter(|output| output.0.len() <= output_bytes_max);
+            stage.output = stage.output.filter(fits);
         }
         self
     }

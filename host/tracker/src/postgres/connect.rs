@@ -105,9 +105,11 @@ impl Address {
     /// Opens a connection and tells it what every connection is told.
     pub(super) async fn open(&self) -> Result<(Client, Connection<Socket, Stream>), Fail> {
         let opened = self.connector.open(&self.config).await;
-        opened.map_err(|error| match is_tls(&error) {
-            true => Fail::Refused(Error::Tls { place: self.place.clone(), why: with_source(&error) }),
-            false => self.name(error.into()),
+        opened.map_err(|error| {
+            if is_tls(&error) {
+                return Fail::Refused(Error::Tls { place: self.place.clone(), why: with_source(&error) });
+            }
+            self.name(error.into())
         })
     }
 

@@ -59,12 +59,7 @@ pub(super) fn make(data: &Path) -> Result<(), Error> {
     let cannot = |source| failed("cannot make", data, source);
     if !data.exists() {
         fs::create_dir_all(data.parent().unwrap_or(data)).map_err(cannot)?;
-        match DirBuilder::new().mode(FOLDER_MODE).create(data) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            made => {
-                made.and_then(|()| fs::set_permissions(data, Permissions::from_mode(FOLDER_MODE))).map_err(cannot)?
-            }
-        }
+        make_inner(data).map_err(cannot)?;
     }
     if data.exists() && !data.is_dir() {
         return Err(cannot(ErrorKind::NotADirectory.into()));

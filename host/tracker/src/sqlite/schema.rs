@@ -22,12 +22,11 @@ type Schema = BTreeMap<(String, String), String>;
 pub(super) fn expect_ours(connection: &Connection, number: i64) -> Result<(), Error> {
     static EXPECTED: [OnceLock<Schema>; MIGRATIONS.len() + 1] = [const { OnceLock::new() }; MIGRATIONS.len() + 1];
     let number = usize::try_from(number).map_err(|_| Error::Schema(format!("its number is {number}")))?;
-    let expected = match EXPECTED[number].get() {
-        Some(expected) => expected,
-        None => {
-            let made = make(number)?;
-            EXPECTED[number].get_or_init(|| made)
-        }
+    let expected = if let Some(expected) = EXPECTED[number].get() {
+        expected
+    } else {
+        let made = make(number)?;
+        EXPECTED[number].get_or_init(|| made)
     };
     let found = read(connection)?;
     let named = |(kind, name): &(String, String)| format!("{kind} `{name}`");

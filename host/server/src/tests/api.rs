@@ -182,7 +182,7 @@ async fn what_is_no_http_is_refused_and_the_server_goes_on() {
     let server = Server::start(filled.tracker.clone()).await;
     for (text, status) in [
         ("nonsense\r\n\r\n".to_owned(), 400),
-        (format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(60_000)), 404),
+        (format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(60_000)), 404),
         (format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(200)), 431),
     ] {
         let mut stream = server.connect().await;

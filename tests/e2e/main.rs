@@ -31,3 +31,4 @@ mod shared;
 mod signals;
 mod storage;
 mod support;
+mod walls;

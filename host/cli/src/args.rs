@@ -28,8 +28,8 @@ pub(crate) struct Cli {
     pub(crate) data: Option<PathBuf>,
 
     /// The tracker, where everything is recorded: `postgres://USER@HOST/DATABASE`, or `sqlite:FOLDER`, which is the
-    /// same as --data FOLDER. Without it: --data, then the variable `GRISTMILL_TRACKER` (the place for a URL with a
-    /// password), then the data folder.
+    /// same as --data FOLDER. Without it: --data, then the variable `GRISTMILL_TRACKER`, then the data folder. A password
+    /// comes from `PGPASSWORD`, a passfile (`PGPASSFILE`, else `~/.pgpass`), or that variable: others see a command line.
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) tracker: Option<String>,
 

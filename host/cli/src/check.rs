@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::format::plural;
+use crate::grants;
 use crate::jobs::{self, Failed, Source};
 use crate::table::{Column, Table};
 
@@ -69,7 +70,7 @@ struct CheckedWarning {
 pub(crate) fn check(args: &Args, context: &Context) -> Result<Exit, Failure> {
     args.source.expect_distinct()?;
     let files = &args.source.files;
-    let read: Vec<_> = files.iter().map(|file| args.source.read(file)).collect();
+    let read: Vec<_> = files.iter().map(|file| grants::read(&args.source, file, context)).collect();
     let sandbox = jobs::sandbox(context, read.iter().flatten().map(Draft::job), 1, false)?;
     let mut all = Vec::with_capacity(files.len());
     for (file, draft) in files.iter().zip(read) {

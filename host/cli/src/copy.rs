@@ -37,16 +37,38 @@ enum TrackerCommand {
 /// Items, results, the queue and all of history go from a data folder to a Postgres database, or back. Both sides are
 /// read again in the end, and compared row by row. No host may be at work on either of them.
 #[derive(clap::Args)]
-#[command(after_help = "Example:
+#[command(after_help = "Examples:
   gristmill tracker copy --from sqlite:.gristmill --to postgres://ann@db.example.org/mill
+  gristmill tracker copy --from sqlite:.gristmill --to-env MILL_URL
 
 With --json, one object: from, to, rows_total, tables (rows by name).")]
 struct CopyArgs {
-    #[arg(long, value_name = "URL", help = format!("Where it is: {URL_HELP}"))]
-    from: String,
+    #[arg(long, value_name = "URL", required_unless_present = "from_env", help = format!("Where it is: {URL_HELP}"))]
+    from: Option<String>,
 
-    #[arg(long, value_name = "URL", help = format!("Where it goes, an empty place: {URL_HELP}"))]
-    to: String,
+    /// The variable of the environment that has this URL, in place of --from: a password in it is out of sight there
+    #[arg(long, value_name = "NAME", conflicts_with = "from")]
+    from_env: Option<String>,
+
+    #[arg(long, value_name = "URL", required_unless_present = "to_env", help = format!("Where it goes, an empty place: {URL_HELP}"))]
+    to: Option<String>,
+
+    /// The variable of the environment that has this URL, in place of --to
+    #[arg(long, value_name = "NAME", conflicts_with = "to")]
+    to_env: Option<String>,
+}
+
+/// A place, as it is given or as a variable has it.
+fn place(given: Option<&str>, variable: Option<&str>) -> Result<Place, Failure> {
+    match (given, variable) {
+        (Some(url), _) => Place::parse(url),
+        (None, Some(name)) => match std::env::var(name) {
+            Ok(url) => Place::parse(&url),
+            Err(_) => Err(Failure::new(Exit::Usage, format!("the environment has no `{name}` with a URL"))
+                .hint(format!("set it to {URL_HELP}"))),
+        },
+        (None, None) => unreachable!("the command line takes one of both"),
+    }
 }
 
 #[derive(Serialize)]
@@ -63,7 +85,8 @@ pub(crate) fn tracker(args: &Args, context: &Context) -> Result<Exit, Failure> {
 }
 
 async fn copy(args: &CopyArgs, context: &Context) -> Result<Exit, Failure> {
-    let (from, to) = (Place::parse(&args.from)?, Place::parse(&args.to)?);
+    let from = place(args.from.as_deref(), args.from_env.as_deref())?;
+    let to = place(args.to.as_deref(), args.to_env.as_deref())?;
     if from.is(&to) {
         return Err(Failure::new(Exit::Usage, "--from and --to are the same place").hint("name two trackers"));
     }

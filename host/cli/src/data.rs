@@ -3,7 +3,6 @@
 //! Owns the search for the data folder and for a job by its name or file, and the sentences for what is not there.
 //! Reads, and never writes.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -26,13 +25,18 @@ pub(crate) const VARIABLE: &str = "GRISTMILL_DATA";
 pub(crate) const JOB_HELP: &str = "The job's name, or its YAML file (`-` is the standard input)";
 
 /// The data folder: what `--data` says, else the environment, else beside the job's file, else in the current folder.
-pub(crate) fn folder(context: &Context, job_file: Option<&Path>) -> PathBuf {
+/// What a person names may be a link; what came with a job's file may not.
+pub(crate) fn folder(context: &Context, job_file: Option<&Path>) -> Result<PathBuf, Failure> {
     let by_environment = || std::env::var_os(VARIABLE).filter(|folder| !folder.is_empty()).map(PathBuf::from);
-    context
-        .data
-        .clone()
-        .or_else(by_environment)
-        .unwrap_or_else(|| job_file.and_then(Path::parent).unwrap_or(Path::new("")).join(FOLDER))
+    if let Some(named) = context.data.clone().or_else(by_environment) {
+        return Ok(named);
+    }
+    let folder = job_file.and_then(Path::parent).unwrap_or(Path::new("")).join(FOLDER);
+    if folder.is_symlink() {
+        let message = format!("{} is a symbolic link, which may have come with the job's file", folder.display());
+        return Err(Failure::new(Exit::Data, message).hint("name the folder that it leads to with --data"));
+    }
+    Ok(folder)
 }
 
 /// A path from the root, with links and `..` resolved as far as there is something: the end may be still to be made.
@@ -169,7 +173,7 @@ fn name_in(path: &Path) -> Result<String, Failure> {
 }
 
 fn open(path: &Path) -> io::Result<Box<dyn Read>> {
-    Ok(Box::new(File::open(path)?))
+    Ok(Box::new(gristmill_files::open(path)?))
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ impl Exit {
             Self::Usage => "the command line is wrong, or names a job, an item or a stage that is not known",
             Self::Job => "a job file, a component or a handler's source is wrong",
             Self::Data => {
-                "the data folder or the database cannot be used: locked, missing, damaged, read-only, of a newer version, full"
+                "the data folder or the database cannot be used: locked, missing, damaged, unsafe, read-only, of a newer version, full"
             }
             Self::Internal => "a bug in gristmill, or a machine that cannot run it",
             Self::Interrupted => {

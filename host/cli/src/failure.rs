@@ -100,6 +100,10 @@ fn hint_of_file(error: &TrackerError) -> Option<&'static str> {
         TrackerError::Foreign(_) => {
             "choose another folder with --data: gristmill leaves files alone that are not its own"
         }
+        TrackerError::Unsafe { .. } => {
+            "it may have come from somebody else: look at it, and name a folder of your own with --data"
+        }
+        TrackerError::Schema(_) => "somebody else may have put it there, and changed more: use a backup that you trust",
         TrackerError::Damaged(_) => "put a copy of tracker.db back, or move the folder away to begin anew",
         TrackerError::ReadOnly(_) => WRITABLE,
         TrackerError::File { source, .. } => limits::hint(source).unwrap_or(WRITABLE),
@@ -120,8 +124,14 @@ fn hint_of_server(error: &TrackerError) -> Option<&'static str> {
     Some(match error {
         TrackerError::BadUrl => "a password with `@`, `/` or `:` in it is written %40, %2F, %3A",
         TrackerError::Unreachable { .. } => "see that the server is up, and that its name and port are right",
+        TrackerError::Tls { .. } => {
+            "set up TLS on the server, or reach it by a tunnel that ends on this machine; without a password, `?sslmode=prefer` goes on in clear"
+        }
+        TrackerError::Plain { .. } => {
+            "leave `sslmode` out, and set up TLS on the server; or reach it by a tunnel that ends on this machine"
+        }
         TrackerError::Login(_) => {
-            "give user and password in the URL: the variable GRISTMILL_TRACKER keeps it out of sight"
+            "name the user in the URL; the password comes from PGPASSWORD, a passfile (~/.pgpass) or GRISTMILL_TRACKER"
         }
         TrackerError::NoDatabase(_) => "`createdb` makes one; gristmill makes its schema in it",
         TrackerError::Denied(_) => "grant them, or use another user: it makes and writes the schema `gristmill`",

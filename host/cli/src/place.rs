@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::data;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::passwords;
 
 /// The environment's say in where the tracker is.
 pub(crate) const VARIABLE: &str = "GRISTMILL_TRACKER";
@@ -38,7 +39,7 @@ impl Place {
     /// What a person calls it.
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
         if POSTGRES.iter().any(|scheme| text.starts_with(scheme)) {
-            return Ok(Self::Postgres(text.to_owned()));
+            return Ok(Self::Postgres(passwords::complete(text)));
         }
         match text.strip_prefix(SQLITE) {
             Some(folder) if !folder.is_empty() => Ok(Self::Folder(PathBuf::from(folder))),
@@ -57,7 +58,7 @@ impl Place {
         let by_environment = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
         match by_environment.filter(|_| context.data.is_none()) {
             Some(text) => Self::parse(&text),
-            None => Ok(Self::Folder(data::folder(context, job_file))),
+            None => data::folder(context, job_file).map(Self::Folder),
         }
     }
 
@@ -155,7 +156,9 @@ mod tests {
     #[test]
     fn a_place_is_a_folder_or_a_database() {
         assert!(matches!(Place::parse("sqlite:a/b"), Ok(Place::Folder(folder)) if folder == Path::new("a/b")));
-        assert!(matches!(Place::parse("postgres://h/d"), Ok(Place::Postgres(url)) if url == "postgres://h/d"));
+        assert!(
+            matches!(Place::parse("postgres://h/d"), Ok(Place::Postgres(url)) if url.starts_with("postgres://h/d"))
+        );
         assert!(matches!(Place::parse("postgresql:///d"), Ok(Place::Postgres(_))));
         for wrong in ["", "a/b", "sqlite:", "mysql://h/d", "postgres:h"] {
             assert_eq!(Place::parse(wrong).err().map(|failure| failure.exit()), Some(Exit::Usage), "{wrong}");

@@ -24,6 +24,7 @@ use crate::args::time;
 use crate::context::{Context, runtime};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::grants;
 use crate::jobs::{self, Source};
 use crate::place::Place;
 
@@ -90,6 +91,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
 
+    /// Answer over HTTP for this host name as well, which a proxy passes on for one. On loopback only `localhost`,
+    /// `127.0.0.1`, `[::1]` and the address itself are answered. May be given more than once
+    #[arg(long = "allow-host", value_name = "NAME", requires = "listen")]
+    allow_hosts: Vec<String>,
+
     /// Print warnings and errors alone: no progress, no account
     #[arg(long, short)]
     quiet: bool,
@@ -116,7 +122,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let signals = Signals::listen(context.out.clone(), args.grace)?;
     args.source.expect_distinct()?;
     let files = &args.source.files;
-    let read: Vec<_> = files.iter().map(|file| args.source.read(file)).collect();
+    let read: Vec<_> = files.iter().map(|file| grants::read(&args.source, file, context)).collect();
     let workers = args.workers.map_or_else(cores, usize::from);
     let sandbox = || jobs::sandbox(context, read.iter().flatten().map(Draft::job), workers, args.quiet);
     if !read.iter().all(|draft| draft.as_ref().is_ok_and(Draft::is_sound)) {
@@ -137,8 +143,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let parts: Vec<Part> = files.iter().zip(&loaded).map(|(file, loaded)| part(file, &loaded.job, context)).collect();
     let host = opened.map_or_else(open, Ok)?;
     let tracker = host.tracker();
+    let reader = Arc::clone(&tracker) as Arc<dyn Reader>;
     runtime()?.block_on(async {
-        let listening = listen::start(args.listen, Arc::clone(&tracker) as Arc<dyn Reader>, &context.out).await?;
+        let listening = listen::start(args.listen, args.allow_hosts.clone(), reader, &context.out).await?;
         let before = account::counters(tracker.as_ref(), &parts).await?;
         let summary = drive(host, loaded, tracker.as_ref(), progress, &parts, signals.stop()).await?;
         if let Some(listening) = listening {

@@ -30,9 +30,9 @@ const NEAR_KEYS_MAX: u32 = 10_000;
 #[command(after_help = "Example:
   gristmill show audit serde@1.0.228
 
-With --json, one object: job, item, status, discovered_at, changed_at, priority, data, sightings (at, source, cursor, \
+With --json, one object: job, item, status, discovered_at, changed_at, priority, data, data_bytes, sightings (at, source, cursor, \
                         data_hash), stages (stage, state, reason, \
-                        due_at, settled_at, counters (attempts, lost, deferrals), version, current, output, error, blocked_by, attempts as in `gristmill \
+                        due_at, settled_at, counters (attempts, lost, deferrals), version, current, output, output_bytes, error, blocked_by, attempts as in `gristmill \
                         attempts --json`).")]
 pub(crate) struct Args {
     #[arg(help = data::JOB_HELP)]

@@ -4,11 +4,12 @@
 //! fit) is reported with the faults of the file, in their order. Never looks for faults itself.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use gristmill_model::Job;
 
 use crate::report::{Problem, Report, Span};
-use crate::yaml::Node;
+use crate::yaml::{Entry, Node};
 
 /// A job as far as its file could be read. Where something is wrong, a default or nothing stands in its place: a
 /// stage whose handler is not known has an empty path there.
@@ -45,6 +46,21 @@ impl Draft {
         self.problems.push(Problem::new(place, message).hint(hint));
     }
 
+    /// Adds what is wrong with the folders of this machine that the job grants, each at its place in the file. `fault`
+    /// says why a folder must not be granted, and what to do about it.
+    pub fn check_folders(&mut self, fault: impl Fn(&Path) -> Option<(String, String)>) {
+        let spec = &self.job.spec;
+        let discover = spec.discover.iter().map(|discover| (None, &discover.grants));
+        let stages = spec.stages.iter().map(|stage| (Some(stage.name.as_str()), &stage.grants));
+        for (stage, grants) in discover.chain(stages) {
+            for folder in &grants.files {
+                let Some((message, hint)) = fault(&folder.host) else { continue };
+                let place = self.places.folders.iter().find(|place| place.is(stage, &folder.guest));
+                self.problems.push(Problem::new(place.map(|place| place.span), message).hint(hint));
+            }
+        }
+    }
+
     /// The job, if nothing is wrong with it.
     ///
     /// # Errors
@@ -54,25 +70,50 @@ impl Draft {
     }
 }
 
-/// Where the handlers of a job are named.
+/// Where the handlers and the granted folders of a job are named.
 #[derive(Debug)]
 pub(crate) struct Places {
     discover: Option<Span>,
     /// By the stage's name.
     stages: BTreeMap<String, Span>,
+    folders: Vec<FolderPlace>,
+}
+
+#[derive(Debug)]
+struct FolderPlace {
+    /// None: of `discover`.
+    stage: Option<String>,
+    guest: String,
+    span: Span,
+}
+
+impl FolderPlace {
+    fn all(stage: Option<&str>, part: &Node) -> impl Iterator<Item = Self> {
+        let folders = part.get("grants").and_then(|grants| grants.get("files")).map_or(&[][..], Node::entries);
+        let stage = stage.map(str::to_owned);
+        let place = move |entry: &Entry| Self { stage: stage.clone(), guest: entry.key.clone(), span: entry.node.span };
+        folders.iter().map(place)
+    }
+
+    fn is(&self, stage: Option<&str>, guest: &str) -> bool {
+        self.stage.as_deref() == stage && self.guest == guest
+    }
 }
 
 impl Places {
     pub(crate) fn of(root: &Node) -> Self {
         let handler = |node: &Node| node.get("handler").map(|handler| handler.span);
         let mut stages = BTreeMap::new();
+        let mut folders: Vec<_> =
+            root.get("discover").into_iter().flat_map(|discover| FolderPlace::all(None, discover)).collect();
         for node in root.get("stages").map_or(&[][..], Node::elements) {
             let name = if node.text().is_some() { Some(node) } else { node.get("name") };
             if let Some((name, text)) = name.and_then(|name| Some((name, name.text()?))) {
+                folders.extend(FolderPlace::all(Some(text), node));
                 // Of two stages with one name, the first.
                 stages.entry(text.to_owned()).or_insert_with(|| handler(node).unwrap_or(name.span));
             }
         }
-        Self { discover: root.get("discover").map(|node| handler(node).unwrap_or(node.span)), stages }
+        Self { discover: root.get("discover").map(|node| handler(node).unwrap_or(node.span)), stages, folders }
     }
 }

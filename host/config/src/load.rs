@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -39,7 +38,7 @@ impl Draft {
     /// If there is no YAML in it to look at.
     pub fn read(path: &Path, overrides: &Overrides<'_>) -> Result<Self, Report> {
         let (file, base_dir) = (path.display().to_string(), path.parent().unwrap_or(Path::new("")));
-        Self::read_from(File::open(path), &file, base_dir, overrides)
+        Self::read_from(gristmill_files::open(path), &file, base_dir, overrides)
     }
 
     /// Reads a job from what was opened already. `file` names it in reports; relative paths count from `base_dir`.

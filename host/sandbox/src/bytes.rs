@@ -2,8 +2,7 @@
 //!
 //! Owns the identity of a component. Never compiles one.
 
-use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use gristmill_model::Digest;
@@ -30,15 +29,10 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
         ErrorKind::NotFound => Error::Missing { component: component.clone() },
         _ => Error::Read { component: component.clone(), source },
     };
-    let file = File::open(path).map_err(failed)?;
+    let file = gristmill_files::open(path).map_err(failed)?;
     let bytes = file.metadata().map_err(failed)?.len();
-    if bytes > COMPONENT_BYTES_MAX {
-        return Err(Error::TooLarge { component, bytes, max: COMPONENT_BYTES_MAX });
-    }
-    let mut content = Vec::with_capacity(bytes as usize);
-    // Bounded once more, for a file that grows, or that has no size.
-    file.take(COMPONENT_BYTES_MAX).read_to_end(&mut content).map_err(failed)?;
-    Ok(content)
+    let content = gristmill_files::read_all(file, COMPONENT_BYTES_MAX).map_err(failed)?;
+    content.ok_or(Error::TooLarge { component, bytes, max: COMPONENT_BYTES_MAX })
 }
 
 /// Makes sure that bytes begin as a component does. `component` is what the error calls them.

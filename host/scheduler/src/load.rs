@@ -174,8 +174,7 @@ impl Loader<'_> {
     fn inputs(&mut self, stage: &StageSpec) -> Vec<Digest> {
         let mut digests = Vec::with_capacity(stage.inputs.len());
         for path in &stage.inputs {
-            let size = std::fs::metadata(path).map(|metadata| metadata.len());
-            match size.and_then(|size| if size > INPUT_BYTES_MAX { Ok(None) } else { std::fs::read(path).map(Some) }) {
+            match gristmill_files::read(path, INPUT_BYTES_MAX) {
                 Ok(Some(bytes)) => digests.push(Digest::of(&bytes)),
                 Ok(None) => {
                     let message = format!("the input {} is larger than {INPUT_BYTES_MAX} bytes", path.display());

@@ -7,6 +7,10 @@ use std::time::Duration;
 
 /// How large a request's head may be, and with it the only buffer that a stranger fills.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 << 10;
+/// The largest data or output that an item's page holds. A larger one has a path of its own.
+pub(crate) const SHOWN_BYTES_MAX: usize = 64 << 10;
+/// How much of an answer is handed to a connection at a time.
+pub(crate) const SLICE_BYTES: usize = 64 << 10;
 /// How many items a page holds if the request does not say.
 pub(crate) const PAGE_DEFAULT: u32 = 100;
 /// How many items a page may hold.
@@ -21,12 +25,17 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// The most of each. Tests make them smaller.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// Connections at once. Another one waits in the system's backlog.
+    /// Connections at once. Another one takes the place of the oldest that has not asked for anything yet; if all have,
+    /// it waits in the system's backlog.
     pub(crate) connections: usize,
     /// Reads of the tracker at once: as many as its pool keeps connections.
     pub(crate) reads: usize,
     /// From asking for a read to its answer.
     pub(crate) read_time: Duration,
+    /// How long a request's head may take to arrive.
+    pub(crate) head_time: Duration,
+    /// Slices of answers that wait for their readers at once: at least as many as the largest output has.
+    pub(crate) slices: usize,
     /// From accepting a connection to its end, whatever its other side does or leaves undone.
     pub(crate) connection_time: Duration,
     /// How long open requests may take to finish at a shutdown.
@@ -39,6 +48,9 @@ impl Default for Bounds {
             connections: 64,
             reads: 4,
             read_time: Duration::from_secs(10),
+            head_time: Duration::from_secs(5),
+            // 512 MiB; an output has 256 at most.
+            slices: 8192,
             connection_time: Duration::from_secs(60),
             shutdown_time: Duration::from_secs(5),
         }

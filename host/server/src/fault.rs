@@ -25,6 +25,16 @@ impl Fault {
         Self::new(StatusCode::BAD_REQUEST, error, hint)
     }
 
+    pub(crate) fn other_host(name: &str) -> Self {
+        let error = format!("this server does not answer for the host `{name}`");
+        Self::new(StatusCode::MISDIRECTED_REQUEST, error, "ask for localhost; --allow-host lets it answer for a name")
+    }
+
+    pub(crate) fn no_such_output(stage: &str) -> Self {
+        let hint = "/api/jobs/{job}/item?key= has its stages, and where each one stands";
+        Self::new(StatusCode::NOT_FOUND, format!("this item has no output of stage `{stage}`"), hint)
+    }
+
     pub(crate) fn no_such_path() -> Self {
         Self::new(StatusCode::NOT_FOUND, "there is no such path", "begin with /api/jobs, /metrics or /health")
     }
@@ -49,6 +59,11 @@ impl Fault {
     pub(crate) fn slow() -> Self {
         let hint = "ask for fewer items, without a status or a prefix that few items have";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "the tracker did not answer in time", hint)
+    }
+
+    pub(crate) fn busy() -> Self {
+        let hint = "ask again when they have arrived";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "too many large answers are on their way", hint)
     }
 
     /// The sentence alone, for who reads a status and one line.

@@ -4,7 +4,7 @@
 //! changes anything: it is given a `Reader`, answers `GET` (and `HEAD`) alone, and never reads a request's body.
 //!
 //! **There is no authentication and no TLS.** Whoever can connect reads every item, output and log. Listen on loopback,
-//! or behind a proxy that asks who is there and checks the `Host` that was asked for.
+//! or behind a proxy that asks who is there. A listener on loopback answers its own names alone.
 //!
 //! | path | answer |
 //! |---|---|
@@ -13,19 +13,23 @@
 //! | `/api/jobs` | a list of [`views::JobView`] |
 //! | `/api/jobs/{job}` | a [`views::JobDetailView`] |
 //! | `/api/jobs/{job}/items?status=&prefix=&after=&limit=` | a [`views::ItemsPage`]; `next` is the next `after` |
-//! | `/api/jobs/{job}/item?key=` | a [`views::ItemDetailView`] |
+//! | `/api/jobs/{job}/item?key=` | a [`views::ItemDetailView`], with data and outputs up to 64 KiB |
+//! | `/api/jobs/{job}/data?key=` | an item's data, whole |
+//! | `/api/jobs/{job}/output?key=&stage=` | an output, whole |
 //!
 //! Every other answer is a [`views::ErrorView`]: 400 what was asked makes no sense, 404 there is no such thing, 405 not
-//! a `GET`, 503 the tracker cannot be read or takes too long.
+//! a `GET`, 421 the `Host` is not this server's, 503 the tracker cannot be read or takes too long.
 
 mod bounds;
 mod error;
 mod fault;
+mod hosts;
 mod metrics;
 mod parameters;
 mod reads;
 mod routes;
 mod serve;
+mod slices;
 #[cfg(test)]
 mod tests;
 pub mod views;

@@ -54,6 +54,14 @@ pub(crate) fn item_key(raw: Option<&str>) -> Result<String, Fault> {
     key.map(Cow::into_owned).ok_or_else(|| Fault::bad_request("`key` is missing", "write ?key= and an item's key"))
 }
 
+/// The key of the item and the name of the stage that a request wants.
+pub(crate) fn item_key_and_stage(raw: Option<&str>) -> Result<(String, String), Fault> {
+    let missing = |name: &str| Fault::bad_request(format!("`{name}` is missing"), "write ?key=…&stage=…");
+    let [key, stage] = parse(raw, ["key", "stage"])?;
+    let key = key.ok_or_else(|| missing("key"))?;
+    Ok((key.into_owned(), stage.ok_or_else(|| missing("stage"))?.into_owned()))
+}
+
 fn parse<'q, const N: usize>(raw: Option<&'q str>, names: [&str; N]) -> Result<[Option<Cow<'q, str>>; N], Fault> {
     let hint = || format!("this path takes {}", names.join(", "));
     let mut values = [const { None }; N];

@@ -17,13 +17,21 @@ use crate::fault::Fault;
 pub(crate) struct Reads {
     reader: Arc<dyn Reader>,
     permits: Arc<Semaphore>,
+    /// Room for large answers, in slices.
+    room: Arc<Semaphore>,
     time_max: Duration,
 }
 
 impl Reads {
     pub(crate) fn new(reader: Arc<dyn Reader>, bounds: Bounds) -> Self {
         let permits = Arc::new(Semaphore::new(bounds.reads));
-        Self { reader, permits, time_max: bounds.read_time }
+        let room = Arc::new(Semaphore::new(bounds.slices));
+        Self { reader, permits, room, time_max: bounds.read_time }
+    }
+
+    /// Room for large answers.
+    pub(crate) fn room(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.room)
     }
 
     /// Runs all that a request reads, up to the answer's text: writing that down takes its time, too.

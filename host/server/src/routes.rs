@@ -9,21 +9,25 @@ use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::header::CONTENT_TYPE;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use gristmill_tracker::{JobRow, JobStats, Reader};
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
+use crate::bounds::SHOWN_BYTES_MAX;
 use crate::fault::Fault;
-use crate::metrics;
-use crate::parameters::{ItemsQuery, item_key};
+use crate::hosts::{self, Hosts};
+use crate::parameters::{ItemsQuery, item_key, item_key_and_stage};
 use crate::reads::Reads;
 use crate::views::{ItemDetailView, ItemsPage, JobDetailView, JobView};
+use crate::{metrics, slices};
 
 type Shared = State<Arc<Reads>>;
 type JobName = Result<Path<String>, PathRejection>;
 
-pub(crate) fn router(reads: Reads) -> Router {
+pub(crate) fn router(reads: Reads, hosts: Hosts) -> Router {
     Router::new()
         .route("/health", get(health))
         .route("/metrics", get(all_metrics))
@@ -31,9 +35,12 @@ pub(crate) fn router(reads: Reads) -> Router {
         .route("/api/jobs/{job}", get(job))
         .route("/api/jobs/{job}/items", get(items))
         .route("/api/jobs/{job}/item", get(item))
+        .route("/api/jobs/{job}/data", get(data))
+        .route("/api/jobs/{job}/output", get(output))
         .fallback(async || Fault::no_such_path())
         .method_not_allowed_fallback(async || Fault::get_only())
         .with_state(Arc::new(reads))
+        .layer(from_fn_with_state(Arc::new(hosts), hosts::check))
 }
 
 /// An answer in JSON.
@@ -91,9 +98,38 @@ async fn item(State(reads): Shared, name: JobName, RawQuery(query): RawQuery) ->
     let read = |reader: Arc<dyn Reader>| async move {
         let job = find(&*reader, &name).await?;
         let item = reader.item(job.id, &key).await?.ok_or_else(|| Fault::no_such_item(&name, &key))?;
-        Ok(json(&ItemDetailView::new(&job.name, &item)))
+        Ok(json(&ItemDetailView::new(&job.name, &item).cut(SHOWN_BYTES_MAX)))
     };
     reads.answer(read).await
+}
+
+async fn data(State(reads): Shared, name: JobName, RawQuery(query): RawQuery) -> Result<Response, Fault> {
+    let (name, key) = (known_path(name)?, item_key(query.as_deref())?);
+    let room = reads.room();
+    let read = |reader: Arc<dyn Reader>| async move {
+        let job = find(&*reader, &name).await?;
+        let known = reader.known(job.id, vec![key.clone()]).await?.pop();
+        large(known.ok_or_else(|| Fault::no_such_item(&name, &key))?.data, room)
+    };
+    reads.answer(read).await
+}
+
+async fn output(State(reads): Shared, name: JobName, RawQuery(query): RawQuery) -> Result<Response, Fault> {
+    let (name, (key, stage)) = (known_path(name)?, item_key_and_stage(query.as_deref())?);
+    let room = reads.room();
+    let read = |reader: Arc<dyn Reader>| async move {
+        let job = find(&*reader, &name).await?;
+        let item = reader.item(job.id, &key).await?.ok_or_else(|| Fault::no_such_item(&name, &key))?;
+        let found = item.stages.into_iter().find(|detail| detail.name == stage).and_then(|detail| detail.output);
+        large(found.ok_or_else(|| Fault::no_such_output(&stage))?, room)
+    };
+    reads.answer(read).await
+}
+
+/// A text that is JSON, and may be large.
+fn large(text: String, room: Arc<Semaphore>) -> Result<Response, Fault> {
+    let body = slices::body(text, room).ok_or_else(Fault::busy)?;
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }
 
 /// The counters of every job, by name.

@@ -1,58 +1,72 @@
 //! Connections.
 //!
-//! Owns how many there are, how long each may last, and how they end at a shutdown. A connection carries one request:
-//! so one deadline bounds its head, its answer and a slow reader of it. Never binds: the caller hands a listener over.
+//! Owns how many there are, how long each may last, which one gives way, and how they end at a shutdown. A connection
+//! carries one request: so one deadline bounds its head, its answer and a slow reader of it. Never binds: the caller
+//! hands a listener over.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use gristmill_tracker::Reader;
 use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use crate::Error;
 use crate::bounds::{ACCEPT_FAILURES_MAX, ACCEPT_PAUSE, Bounds, HEAD_BYTES_MAX};
+use crate::hosts::Hosts;
 use crate::reads::Reads;
 use crate::routes::router;
 
 /// Answers until `shutdown` resolves and the open requests are answered, which takes five seconds at most. It runs on a
-/// tokio runtime that has I/O and time, and reads on its blocking threads, four at most.
+/// tokio runtime that has I/O and time, and reads on its blocking threads, four at most. A listener of this machine alone
+/// answers its own names, and those in `allowed`; any other one answers every name, or those in `allowed`.
 ///
 /// # Errors
 /// If the system gives out no connections for a minute.
 pub async fn serve(
     listener: TcpListener,
+    allowed: Vec<String>,
     reader: Arc<dyn Reader>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
-    serve_within(Bounds::default(), listener, reader, shutdown).await
+    serve_within(Bounds::default(), listener, allowed, reader, shutdown).await
 }
 
 pub(crate) async fn serve_within(
     bounds: Bounds,
     listener: TcpListener,
+    allowed: Vec<String>,
     reader: Arc<dyn Reader>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
-    let router = router(Reads::new(reader, bounds));
+    let hosts = Hosts::new(listener.local_addr().map_err(Error::Accept)?, allowed);
+    let router = router(Reads::new(reader, bounds), hosts);
     // Nothing is ever sent: a connection learns of the end by the sender's.
     let (stop, stopping) = watch::channel(());
     let mut connections = JoinSet::new();
+    let mut silent = Silent::default();
     let mut shutdown = pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => {}
-            accepted = accept(&listener), if connections.len() < bounds.connections => {
-                let connection = carry(accepted?, router.clone(), stopping.clone());
-                connections.spawn(timeout(bounds.connection_time, connection));
+            accepted = accept(&listener), if connections.len() < bounds.connections || silent.is_any() => {
+                if connections.len() >= bounds.connections {
+                    silent.give_way();
+                }
+                let asked = Arc::new(AtomicBool::new(false));
+                let connection = carry(accepted?, bounds, router.clone(), Arc::clone(&asked), stopping.clone());
+                silent.push(connections.spawn(timeout(bounds.connection_time, connection)), asked);
             }
         }
     }
@@ -62,6 +76,30 @@ pub(crate) async fn serve_within(
         tracing::debug!(connections = connections.len(), "connections are cut off by the shutdown");
     }
     Ok(())
+}
+
+/// The connections that have not asked for anything yet, the oldest first.
+#[derive(Default)]
+struct Silent(VecDeque<(AbortHandle, Arc<AtomicBool>)>);
+
+impl Silent {
+    fn push(&mut self, connection: AbortHandle, asked: Arc<AtomicBool>) {
+        self.0.push_back((connection, asked));
+    }
+
+    fn is_any(&mut self) -> bool {
+        self.0.retain(|(connection, asked)| !connection.is_finished() && !asked.load(Ordering::Relaxed));
+        !self.0.is_empty()
+    }
+
+    /// Ends the oldest one: whoever asks is not to wait for who does not.
+    fn give_way(&mut self) {
+        if self.is_any()
+            && let Some((connection, _)) = self.0.pop_front()
+        {
+            connection.abort();
+        }
+    }
 }
 
 /// The next connection. A failure is waited out, in which time others may end: then the caller begins anew.
@@ -86,10 +124,21 @@ async fn accept(listener: &TcpListener) -> Result<TcpStream, Error> {
 }
 
 /// Carries one request and its answer.
-async fn carry(stream: TcpStream, router: Router, mut stopping: watch::Receiver<()>) {
+async fn carry(
+    stream: TcpStream,
+    bounds: Bounds,
+    router: Router,
+    asked: Arc<AtomicBool>,
+    mut stopping: watch::Receiver<()>,
+) {
     let mut http = http1::Builder::new();
-    http.keep_alive(false).max_buf_size(HEAD_BYTES_MAX);
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
+    http.keep_alive(false).max_buf_size(HEAD_BYTES_MAX).timer(TokioTimer::new()).header_read_timeout(bounds.head_time);
+    let router = TowerToHyperService::new(router);
+    let answer = service_fn(move |request| {
+        asked.store(true, Ordering::Relaxed);
+        router.call(request)
+    });
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), answer));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         _ = stopping.changed() => {

@@ -39,7 +39,7 @@ impl Server {
         let address = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel();
         let shutdown = async move { drop(stopped.await) };
-        let running = tokio::spawn(serve_within(bounds, listener, reader, shutdown));
+        let running = tokio::spawn(serve_within(bounds, listener, Vec::new(), reader, shutdown));
         Self { address, stop, running }
     }
 
@@ -53,7 +53,7 @@ impl Server {
 
     async fn ask(&self, method: &str, path: &str) -> Answer {
         let mut stream = self.connect().await;
-        send(&mut stream, &format!("{method} {path} HTTP/1.1\r\nHost: test\r\n\r\n")).await;
+        send(&mut stream, &format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
         Answer::read(stream).await
     }
 

@@ -83,6 +83,8 @@ fn utc(time: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     const NOW: Timestamp = Timestamp(1_700_000_000_123_456);
@@ -107,6 +109,7 @@ mod tests {
         let path = archive.finish("audit", Expiring::Attempts, NOW).unwrap();
         assert_eq!(path, inner.join("audit-attempts-20231114T221320Z.jsonl.zst"));
         assert_eq!(lines(&path), ["{\"a\":1}", "{}", "{}"]);
+        assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600, "for its owner alone");
         assert_eq!(fs::read_dir(&inner).unwrap().count(), 1);
     }
 

@@ -3,7 +3,7 @@
 //! Owns the one error type of the crate, and the reading of SQLite's codes (those of Postgres are read in
 //! `postgres/fail.rs`). Never prints, and never decides what happens next.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gristmill_model::Digest;
 use rusqlite::{ErrorCode, ffi};
@@ -32,6 +32,17 @@ pub enum Error {
     /// The database is damaged.
     #[error("the tracker's database is damaged: {0}")]
     Damaged(String),
+    /// An entry of a data folder, or the folder, is not what gristmill makes: using it might do harm elsewhere.
+    #[error("{} {what}, and is not used as a part of the data folder", path.display())]
+    Unsafe {
+        /// Which one.
+        path: PathBuf,
+        /// What it is: "is a symbolic link".
+        what: &'static str,
+    },
+    /// The schema of a database has something that no migration made.
+    #[error("the tracker's schema is not as gristmill makes it: {0}")]
+    Schema(String),
     /// The database was made by a newer gristmill.
     #[error("the tracker has schema {found}, and this gristmill knows none beyond {known}")]
     Newer {
@@ -146,6 +157,20 @@ pub enum Error {
         /// What the system or the server says.
         why: String,
     },
+    /// A database server offers no TLS, or none that can be trusted.
+    #[error("{place} cannot be reached by TLS: {why}")]
+    Tls {
+        /// The server, without the password.
+        place: String,
+        /// What the system or the server says.
+        why: String,
+    },
+    /// A password would go over a network without TLS.
+    #[error("the password for {place} would go over the network in clear")]
+    Plain {
+        /// The server, without the password.
+        place: String,
+    },
     /// A database server does not let this user in.
     #[error("the login was refused: {0}")]
     Login(String),
@@ -185,6 +210,12 @@ pub enum Error {
     /// Anything else that the database says.
     #[error("the tracker's database failed: {0}")]
     Sql(String),
+}
+
+impl Error {
+    pub(crate) fn unsafe_file(path: &Path, what: &'static str) -> Self {
+        Self::Unsafe { path: path.to_owned(), what }
+    }
 }
 
 impl From<rusqlite::Error> for Error {

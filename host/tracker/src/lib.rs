@@ -28,7 +28,7 @@ mod tracker;
 pub use ceiling::Ceiling;
 pub use copy::{Copied, CopyProgress, copy, refuse_hosts_at_work};
 pub use error::Error;
-pub use postgres::{Access, PostgresOptions, PostgresTracker, Scratch, Time};
+pub use postgres::{Access, PostgresOptions, PostgresTracker, Scratch, Time, with_password};
 pub use records::{
     AttemptRow, AttemptsFilter, Cancel, Cancelled, Claim, ClaimRequest, Completion, DIFFERENCES_MAX, DeadFilter,
     DeadRow, Difference, EventRow, EventsFilter, Examination, Expired, ExpiredPage, HostInfo, ItemDetail, ItemRow,

@@ -23,6 +23,7 @@ pub(super) struct Listening {
 /// Starts the server, if there is an address.
 pub(super) async fn start(
     address: Option<SocketAddr>,
+    allowed: Vec<String>,
     reader: Arc<dyn Reader>,
     out: &Out,
 ) -> Result<Option<Listening>, Failure> {
@@ -34,12 +35,15 @@ pub(super) async fn start(
     let listener = TcpListener::bind(address).await.map_err(refused)?;
     // The system chooses the port where it is 0.
     out.note(format_args!("listening on http://{}", listener.local_addr().map_err(refused)?));
+    if !address.ip().to_canonical().is_loopback() {
+        out.warning("other machines can read every item, output and log there: it has no passwords and no TLS");
+    }
     let (stop, stopped) = oneshot::channel();
     let shutdown = async {
         // A dropped sender is an end as well.
         let _ = stopped.await;
     };
-    let server = tokio::spawn(gristmill_server::serve(listener, reader, shutdown));
+    let server = tokio::spawn(gristmill_server::serve(listener, allowed, reader, shutdown));
     Ok(Some(Listening { stop, server }))
 }
 

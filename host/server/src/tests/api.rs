@@ -5,6 +5,7 @@ use serde_json::json;
 use super::stub::Stub;
 use super::tracker::{Filled, KEY, METER, OUTPUT};
 use super::{Answer, Server, send};
+use crate::bounds::Bounds;
 
 /// `KEY`, as a query carries it.
 const ENCODED_KEY: &str = "a/1%20%22%C3%A4%22%26b%3Dc";
@@ -181,7 +182,7 @@ async fn what_is_no_http_is_refused_and_the_server_goes_on() {
     let server = Server::start(filled.tracker.clone()).await;
     for (text, status) in [
         ("nonsense\r\n\r\n".to_owned(), 400),
-        (format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(60_000)), 404),
+        (format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(60_000)), 404),
         (format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(200)), 431),
     ] {
         let mut stream = server.connect().await;
@@ -189,5 +190,31 @@ async fn what_is_no_http_is_refused_and_the_server_goes_on() {
         assert_eq!(Answer::read(stream).await.status, status, "{}", &text[..10]);
     }
     assert_eq!(server.get("/health").await.status, 200);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_large_output_has_a_path_of_its_own() {
+    let large = format!("\"{}\"", "x".repeat(100_000));
+    let filled = Filled::with_output(&large).await;
+    let server = Server::start(filled.tracker.clone()).await;
+    let page = server.get(&format!("/api/jobs/filings/item?key={ENCODED_KEY}")).await.json();
+    let fetch = &page["stages"][0];
+    assert_eq!((&fetch["output"], &fetch["output_bytes"]), (&json!(null), &json!(100_002)));
+    let path = format!("/api/jobs/filings/output?key={ENCODED_KEY}");
+    let whole = server.get(&format!("{path}&stage=fetch")).await;
+    assert_eq!((whole.status, whole.body.as_str()), (200, large.as_str()));
+    assert!(whole.head.contains("content-length: 100002"), "{}", whole.head);
+    let data = server.get(&format!("/api/jobs/filings/data?key={ENCODED_KEY}")).await;
+    assert_eq!((data.status, data.json()), (200, json!({ "title": "T" })));
+    server.get("/api/jobs/filings/data?key=none").await.error(404);
+    server.get(&format!("{path}&stage=extract")).await.error(404);
+    server.get(&path).await.error(400);
+    server.end().await;
+
+    let bounds = Bounds { slices: 1, ..Bounds::default() };
+    let server = Server::start_within(bounds, filled.tracker.clone()).await;
+    let (error, _) = server.get(&format!("{path}&stage=fetch")).await.error(503);
+    assert_eq!(error, "too many large answers are on their way");
     server.end().await;
 }

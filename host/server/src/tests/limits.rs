@@ -1,6 +1,5 @@
 //! What bounds a server, and how it ends.
 
-use std::io::Read;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
@@ -12,7 +11,7 @@ use crate::bounds::Bounds;
 
 const SHORT: Duration = Duration::from_millis(50);
 const HALF: &str = "GET /health HTTP/1.1\r\nHost:";
-const WHOLE: &str = "GET /health HTTP/1.1\r\nHost: test\r\n\r\n";
+const WHOLE: &str = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 #[tokio::test]
 async fn a_slow_read_is_given_up_but_keeps_its_place() {
@@ -32,25 +31,60 @@ async fn a_slow_read_is_given_up_but_keeps_its_place() {
 
 #[tokio::test]
 async fn a_connection_that_dawdles_is_cut_off() {
-    let bounds = Bounds { connection_time: SHORT, ..Bounds::default() };
+    for bounds in
+        [Bounds { connection_time: SHORT, ..Bounds::default() }, Bounds { head_time: SHORT, ..Bounds::default() }]
+    {
+        let server = Server::start_within(bounds, Stub::new()).await;
+        for text in ["", HALF] {
+            let mut stream = server.connect().await;
+            send(&mut stream, text).await;
+            assert_eq!(stream.read(&mut [0]).await.expect("an end"), 0);
+        }
+        server.end().await;
+    }
+}
+
+#[tokio::test]
+async fn connections_that_ask_nothing_give_way_to_one_that_does() {
+    let bounds = Bounds { connections: 2, ..Bounds::default() };
     let server = Server::start_within(bounds, Stub::new()).await;
-    for text in ["", HALF] {
+    let mut silent = Vec::new();
+    for text in ["", HALF, "G"] {
         let mut stream = server.connect().await;
         send(&mut stream, text).await;
-        assert_eq!(stream.read(&mut [0]).await.expect("an end"), 0);
+        silent.push(stream);
+    }
+    server.get("/nothing").await.error(404);
+    assert_eq!(silent[0].read(&mut [0]).await.unwrap_or(0), 0, "the oldest gave way");
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_has_asked_keeps_its_place() {
+    let stub = Stub::new();
+    let bounds = Bounds { connections: 1, ..Bounds::default() };
+    let server = Server::start_within(bounds, stub.clone()).await;
+    let mut busy = server.connect().await;
+    send(&mut busy, WHOLE).await;
+    stub.came.acquire().await.expect("a read").forget();
+    let mut next = server.connect().await;
+    send(&mut next, WHOLE).await;
+    stub.gate.add_permits(2);
+    for stream in [busy, next] {
+        assert_eq!(Answer::read(stream).await.status, 200);
     }
     server.end().await;
 }
 
 #[tokio::test]
-async fn a_connection_too_many_waits_until_another_ends() {
-    let bounds = Bounds { connections: 1, connection_time: SHORT, ..Bounds::default() };
-    let server = Server::start_within(bounds, Stub::new()).await;
-    let idle = server.connect().await;
-    server.get("/nothing").await.error(404);
-    // The system's own view, without waiting: the first connection has ended by now.
-    let mut idle = idle.into_std().expect("a socket");
-    assert_eq!(idle.read(&mut [0]).expect("an end and no wait"), 0);
+async fn a_page_under_another_name_reads_nothing() {
+    let server = Server::start(Stub::new()).await;
+    for path in ["/health", "/metrics", "/api/jobs", "/nothing"] {
+        let mut stream = server.connect().await;
+        send(&mut stream, &format!("GET {path} HTTP/1.1\r\nHost: evil.example\r\n\r\n")).await;
+        let (error, hint) = Answer::read(stream).await.error(421);
+        assert!(error.contains("`evil.example`") && hint.contains("--allow-host"), "{error} {hint}");
+    }
     server.end().await;
 }
 

@@ -27,6 +27,10 @@ pub(super) struct Filled {
 
 impl Filled {
     pub(super) async fn new() -> Self {
+        Self::with_output(OUTPUT).await
+    }
+
+    pub(super) async fn with_output(output: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let tracker = SqliteTracker::open(folder.path(), SqliteOptions::default(), NOW).expect("a tracker");
         let filled = Self { tracker: Arc::new(tracker), _folder: folder };
@@ -37,7 +41,7 @@ impl Filled {
         let source = Source::Page { cursor: None, next: None };
         let page = Upsert { job: job.id, items, source, rediscovery: Rediscovery::default(), now: NOW };
         filled.tracker.upsert(page).await.expect("a page");
-        filled.run_fetch(host, &job).await;
+        filled.run_fetch(host, &job, output).await;
         filled
     }
 
@@ -53,11 +57,11 @@ impl Filled {
         self.tracker.register_job(job).await.expect("a job")
     }
 
-    async fn run_fetch(&self, host: HostId, job: &RegisteredJob) {
+    async fn run_fetch(&self, host: HostId, job: &RegisteredJob, output: &str) {
         let want = ClaimRequest { stage: job.stages[0].id, limit: 3, chunk: 3, lease: Duration::from_secs(60) };
         let round = |settlements, claims| Round { host, now: NOW, settlements, claims };
         let lease = self.tracker.round(round(Vec::new(), vec![want])).await.expect("a round").leases.remove(0);
-        let completions = lease.claims.iter().map(|claim| completion(job, claim)).collect();
+        let completions = lease.claims.iter().map(|claim| completion(job, claim, output)).collect();
         let settled = vec![Settlement { fence: lease.fence, completions }];
         assert_eq!(self.tracker.round(round(settled, Vec::new())).await.expect("a round").applied, 3);
     }
@@ -88,7 +92,7 @@ fn stage(name: &str, needs: Vec<Need>, version: &str) -> StageRegistration {
     }
 }
 
-fn completion(job: &RegisteredJob, claim: &Claim) -> Completion {
+fn completion(job: &RegisteredJob, claim: &Claim, output: &str) -> Completion {
     let (outcome, disposition) = match claim.item_key.as_str() {
         "b" => (Outcome::Retry, Disposition::Wait(Duration::from_secs(2))),
         "c" => (Outcome::Permanent, Disposition::Dead(DeadReason::Permanent)),
@@ -100,7 +104,7 @@ fn completion(job: &RegisteredJob, claim: &Claim) -> Completion {
         version: job.stages[0].version,
         outcome,
         disposition,
-        output: done.then(|| Output { text: OUTPUT.to_owned(), hash: Digest::of(OUTPUT.as_bytes()) }),
+        output: done.then(|| Output { text: output.to_owned(), hash: Digest::of(output.as_bytes()) }),
         input_hash: claim.data_hash,
         error: (!done).then(|| "no such page".to_owned()),
         log: Some("a line\n".to_owned()),

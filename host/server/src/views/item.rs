@@ -88,8 +88,10 @@ pub struct ItemDetailView<'a> {
     pub changed_at: Time,
     /// Higher runs sooner.
     pub priority: i32,
-    /// Its data.
-    pub data: JsonText<'a>,
+    /// Its data; null where that is too large for a page.
+    pub data: Option<JsonText<'a>>,
+    /// How long its data is.
+    pub data_bytes: usize,
     /// With which data it was seen, the newest first.
     pub sightings: Vec<SightingView<'a>>,
     /// In the order of the job file.
@@ -106,10 +108,21 @@ impl<'a> ItemDetailView<'a> {
             discovered_at: Time(item.row.discovered_at),
             changed_at: Time(item.row.changed_at),
             priority: item.priority,
-            data: JsonText(&item.data),
+            data: Some(JsonText(&item.data)),
+            data_bytes: item.data.len(),
             sightings: item.sightings.iter().map(SightingView::from).collect(),
             stages: item.stages.iter().map(ItemStageView::from).collect(),
         }
+    }
+
+    /// The same without data and outputs that are larger than this: `data_bytes` and `output_bytes` tell of them.
+    pub fn cut(mut self, bytes_max: usize) -> Self {
+        let fits = |text: &JsonText<'_>| text.0.len() <= bytes_max;
+        self.data = self.data.filter(fits);
+        for stage in &mut self.stages {
+            stage.output = stage.output.filter(fits);
+        }
+        self
     }
 }
 
@@ -156,8 +169,10 @@ pub struct ItemStageView<'a> {
     pub version: Option<String>,
     /// Whether that is the current one.
     pub current: bool,
-    /// Its output.
+    /// Its output; null as well where that is too large for a page.
     pub output: Option<JsonText<'a>>,
+    /// How long its output is.
+    pub output_bytes: Option<usize>,
     /// What went wrong, or why it was skipped.
     pub error: Option<&'a str>,
     /// The stages it needs that are not settled.
@@ -178,6 +193,7 @@ impl<'a> From<&'a ItemStageDetail> for ItemStageView<'a> {
             version: stage.version.map(|version| version.to_string()),
             current: stage.current,
             output: stage.output.as_deref().map(JsonText),
+            output_bytes: stage.output.as_deref().map(str::len),
             error: stage.error.as_deref(),
             blocked_by: &stage.blocked_by,
             attempts: stage.attempts.iter().map(AttemptView::from).collect(),

@@ -2,7 +2,7 @@
 //!
 //! Owns the recounts, each a query over whole tables that returns what differs. All see one state. Never repairs.
 
-use gristmill_model::State;
+use gristmill_model::{Digest, State};
 use tokio_postgres::Row;
 
 use super::fail::Fail;
@@ -89,6 +89,13 @@ const RESULT_WITHOUT_ATTEMPT: &str = differences!(
         AND NOT EXISTS (SELECT FROM attempts WHERE attempts.id = last_attempt AND attempts.key = item_stages.key)"
 );
 
+/// How many texts are held at once: each may be as large as an output may be.
+const TEXTS_MAX: i64 = 64;
+const DATA: &str = "SELECT id, 'item `' || key || '`', data, data_hash FROM items WHERE id > $1 ORDER BY id LIMIT $2";
+const OUTPUTS: &str =
+    "SELECT key, 'item ' || (key >> 6) || ', stage ' || (key & 63), output, output_hash FROM item_stages
+    WHERE key > $1 AND output IS NOT NULL AND output_hash IS NOT NULL ORDER BY key LIMIT $2";
+
 /// The statuses, by the shared text. An item that its job's reconciling has not reached is not counted.
 fn item_counts() -> String {
     let case = STATUS_CASE.replace("?2", "shape.mask");
@@ -132,7 +139,34 @@ pub(super) async fn examine(tx: &Tx<'_>) -> Result<Examination, Fail> {
         let room = DIFFERENCES_MAX - found.differences.len();
         found.differences.extend(rows.iter().take(room).map(|row| difference(kind, row)));
     }
+    for (kind, sql) in [("data of an item", DATA), ("output", OUTPUTS)] {
+        texts(tx, kind, sql, &mut found).await?;
+    }
     Ok(found)
+}
+
+/// Compares texts with their hashes. Whoever changes one behind our back leaves the other as it was.
+async fn texts(tx: &Tx<'_>, kind: &'static str, sql: &str, found: &mut Examination) -> Result<(), Fail> {
+    let mut after = i64::MIN;
+    loop {
+        let rows = tx.query(sql, &[&after, &TEXTS_MAX]).await?;
+        for row in &rows {
+            after = row.get(0);
+            let is = Digest::of(row.get::<_, &str>(2).as_bytes());
+            let expected = Digest::from_slice(row.get(3));
+            if expected == Some(is) {
+                continue;
+            }
+            found.differences_total += 1;
+            if found.differences.len() < DIFFERENCES_MAX {
+                let expected = expected.map_or_else(|| "a hash".to_owned(), |hash| hash.to_string());
+                found.differences.push(Difference { kind, place: row.get(1), found: is.to_string(), expected });
+            }
+        }
+        if (rows.len() as i64) < TEXTS_MAX {
+            return Ok(());
+        }
+    }
 }
 
 fn difference(kind: &'static str, row: &Row) -> Difference {

@@ -53,6 +53,9 @@ impl From<tokio_postgres::Error> for Fail {
         let Some(said) = error.as_db_error() else {
             // What the library refuses by itself, it would refuse again: a value of another type than a parameter's.
             let text = with_source(&error);
+            if text.ends_with("password missing") {
+                return Self::Refused(Error::Login("it wants a password, and no password was given".to_owned()));
+            }
             let ours = ["error serializing", "error deserializing", "error encoding", "invalid column", "expected "];
             let is_ours = !error.is_closed() && ours.iter().any(|start| text.starts_with(start));
             return if is_ours { Self::Refused(Error::Sql(text)) } else { Self::Broken(text) };
@@ -85,7 +88,7 @@ impl From<tokio_postgres::Error> for Fail {
 }
 
 /// What the library says, with its cause: that alone says "connection refused".
-fn with_source(error: &tokio_postgres::Error) -> String {
+pub(super) fn with_source(error: &tokio_postgres::Error) -> String {
     let source = std::error::Error::source(error).map(ToString::to_string);
     let text = error.to_string();
     match source {

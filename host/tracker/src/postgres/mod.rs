@@ -20,6 +20,7 @@ mod leases;
 mod migrate;
 mod moving;
 mod operations;
+mod passwords;
 mod prune;
 mod reader;
 mod record;
@@ -40,6 +41,7 @@ use gristmill_model::{HostId, ItemId, JobId, OperationId, StageId, StageKey, Tim
 use self::core::Length;
 use self::engine::Engine;
 use self::fail::Fail;
+pub use self::passwords::with_password;
 pub use self::scratch::Scratch;
 use self::tx::Tx;
 use self::wake::Wake;
@@ -108,8 +110,9 @@ pub struct PostgresTracker {
 
 impl PostgresTracker {
     /// Opens the tracker in a database (`postgres://user:password@host:port/database?sslmode=require`): makes its
-    /// schema if it is not there, and migrates it. `sslmode` is `disable`, `prefer` (the default: TLS where it can be
-    /// had), `require` or `verify-full`; both of these verify the certificate against the roots of the system.
+    /// schema if it is not there, and migrates it. `sslmode` is `disable`, `prefer` (TLS where it can be had; the
+    /// default on this machine), `require` (the default elsewhere) or `verify-full`; both of these verify the certificate
+    /// against the roots of the system.
     /// Blocks until that is done.
     ///
     /// # Errors

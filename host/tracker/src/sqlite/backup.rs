@@ -7,19 +7,20 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use gristmill_model::Digest;
-use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OpenFlags};
 
 use super::blobs::{Blobs, failed, sync_folder};
-use super::open::{BUSY_TIMEOUT, FILE, HostLock, check_length, database, open_of_any_schema, with_suffix};
+use super::folder::{self, UNFINISHED, expect_plain};
+use super::open::{
+    BUSY_TIMEOUT, FILE, HostLock, check_length, database, open_guarded, open_of_any_schema, with_suffix,
+};
 use crate::Error;
 
 /// How many pages are copied at a time.
 const STEP_PAGES: i32 = 1024;
 /// How often a copy is begun: once more if a blob was replaced and swept while it was made.
 const TRIES_MAX: u32 = 2;
-/// How a database is named until it is whole.
-const UNFINISHED: &str = "tracker.db.unfinished";
 
 /// Copies the tracker of a data folder, large outputs included, into a folder that is not there or is empty. A host may
 /// run meanwhile.
@@ -27,6 +28,7 @@ const UNFINISHED: &str = "tracker.db.unfinished";
 /// # Errors
 /// If there is no tracker, the target holds something, a file cannot be written, or a large output is missing.
 pub fn backup(data: &Path, target: &Path) -> Result<(), Error> {
+    folder::expect_own(data)?;
     make_empty(target)?;
     for attempt in 1..=TRIES_MAX {
         let result = copy(&database(data), &Blobs::of(data), target);
@@ -44,6 +46,7 @@ pub fn backup(data: &Path, target: &Path) -> Result<(), Error> {
 /// If the backup is damaged or lacks a large output, the data folder holds a tracker, or a host is starting there.
 pub fn restore(from: &Path, data: &Path) -> Result<(), Error> {
     let source = database(from);
+    expect_plain(from)?;
     {
         let connection = open_of_any_schema(&source)?;
         let verdict: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
@@ -88,7 +91,8 @@ fn copy_database(source: &Path, target: &Path) -> Result<Connection, Error> {
     // A read transaction holds the moment. Without it each commit of the host would have the copy begin anew.
     let moment = from.unchecked_transaction()?;
     moment.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
-    let mut to = Connection::open(target)?;
+    folder::make_database(target)?;
+    let mut to = open_guarded(target, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     to.busy_timeout(BUSY_TIMEOUT)?;
     {
         let backup = Backup::new(&from, &mut to)?;
@@ -117,7 +121,7 @@ fn each_blob(connection: &Connection, mut each: impl FnMut(Digest) -> Result<(),
 
 fn make_empty(target: &Path) -> Result<(), Error> {
     check_length(&database(target))?;
-    fs::create_dir_all(target).map_err(|source| failed("cannot make", target, source))?;
+    folder::make(target)?;
     let mut entries = fs::read_dir(target).map_err(|source| failed("cannot list", target, source))?;
     if entries.next().is_some() { Err(Error::NotEmpty(target.display().to_string())) } else { Ok(()) }
 }

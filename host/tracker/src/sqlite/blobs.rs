@@ -3,13 +3,14 @@
 //! Owns `blobs/` in the data folder: a file each, named by its blake3 hash, complete before the row that names it is
 //! committed, and verified each time it is read. Never decides which output is wanted: rows do.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use gristmill_model::{Digest, Timestamp};
 
+use super::folder::{create, expect_folder, make_inner};
 use super::session::Session;
 use crate::Error;
 use crate::records::Output;
@@ -17,7 +18,9 @@ use crate::records::Output;
 /// The largest output that a row holds. A larger one slows down whoever looks for another column of its row.
 pub(super) const INLINE_BYTES_MAX: usize = 64 << 10;
 /// The folder's name in the data folder.
-const FOLDER: &str = "blobs";
+pub(super) const FOLDER: &str = "blobs";
+/// The largest file that is taken for a blob: as large as an output may be.
+const BYTES_MAX: u64 = 256 << 20;
 /// How a file that is being written is named.
 const UNFINISHED: &str = "tmp";
 
@@ -62,34 +65,49 @@ impl Blobs {
     /// Makes a blob, on the disk when this returns. One that is there and whole is left as it is.
     pub(super) fn write(&self, hash: &Digest, bytes: &[u8]) -> Result<(), Error> {
         let path = self.path(hash);
-        if fs::read(&path).is_ok_and(|found| Digest::of(&found) == *hash) {
+        if self.bytes(hash).is_some() {
             return Ok(());
         }
         let failed = |source: io::Error| failed("cannot write", &path, source);
         let folder = path.parent().unwrap_or(&self.folder);
         if !folder.is_dir() {
-            fs::create_dir_all(folder).map_err(failed)?;
+            make_inner(&self.folder).and_then(|()| make_inner(folder)).map_err(failed)?;
             sync_folder(&self.folder).and_then(|()| sync_folder(self.data())).map_err(failed)?;
         }
+        expect_folder(&self.folder).and_then(|()| expect_folder(folder)).map_err(failed)?;
         let unfinished = path.with_extension(format!("{}.{UNFINISHED}", std::process::id()));
-        let mut file = File::create(&unfinished).map_err(failed)?;
+        // One that an earlier process of this number left is in the way, and so is a link that somebody put there.
+        match fs::remove_file(&unfinished) {
+            Err(source) if source.kind() != ErrorKind::NotFound => return Err(failed(source)),
+            _ => {}
+        }
+        let mut file = create(&unfinished).map_err(failed)?;
         file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
         fs::rename(&unfinished, &path).and_then(|()| sync_folder(folder)).map_err(failed)
     }
 
     /// Reads a blob, and compares it with its hash.
     pub(super) fn read(&self, hash: &Digest) -> Result<String, Error> {
-        let bytes = fs::read(self.path(hash)).map_err(|_| Error::Blob(*hash))?;
-        if Digest::of(&bytes) != *hash {
-            return Err(Error::Blob(*hash));
-        }
+        let bytes = self.bytes(hash).ok_or(Error::Blob(*hash))?;
         String::from_utf8(bytes).map_err(|_| Error::Blob(*hash))
+    }
+
+    /// What a blob's file holds, if that is what its hash says.
+    fn bytes(&self, hash: &Digest) -> Option<Vec<u8>> {
+        let path = self.path(hash);
+        expect_folder(&self.folder).ok()?;
+        expect_folder(path.parent()?).ok()?;
+        let file = gristmill_files::open_unlinked(OpenOptions::new().read(true), &path).ok()?;
+        let bytes = gristmill_files::read_all(file, BYTES_MAX).ok()??;
+        (Digest::of(&bytes) == *hash).then_some(bytes)
     }
 
     /// The files of one of the 256 folders, in order.
     fn files(&self, prefix: u8) -> Result<Vec<PathBuf>, Error> {
         let folder = self.folder.join(format!("{prefix:02x}"));
-        let entries = match fs::read_dir(&folder) {
+        let listed =
+            expect_folder(&self.folder).and_then(|()| expect_folder(&folder)).and_then(|()| fs::read_dir(&folder));
+        let entries = match listed {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(|source| failed("cannot list", &folder, source))?,
         };
@@ -139,7 +157,7 @@ pub(super) fn sweep(session: &Session<'_>, from: u8, limit: u32, before: Timesta
             {
                 continue;
             }
-            let Ok(metadata) = fs::metadata(&path) else { continue };
+            let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
             if written_at(&metadata).is_none_or(|at| at >= before) {
                 continue;
             }

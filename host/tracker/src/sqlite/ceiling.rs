@@ -9,9 +9,8 @@ use std::time::Duration;
 use gristmill_model::{Clock, ItemId, StageBit, StageId, StageKey, Timestamp};
 use rusqlite::{Connection, Statement};
 
-use super::SqliteOptions;
-use super::blobs::failed;
 use super::open::open_for_writing;
+use super::{SqliteOptions, folder};
 use crate::{Ceiling, Error};
 
 const JOB: i64 = 1;
@@ -23,7 +22,7 @@ impl Ceiling {
     /// # Errors
     /// If the folder cannot be written.
     pub fn on_sqlite(&self, data: &Path, options: SqliteOptions, clock: &dyn Clock) -> Result<Duration, Error> {
-        std::fs::create_dir_all(data).map_err(|source| failed("cannot make", data, source))?;
+        folder::make(data)?;
         let connection = open_for_writing(data, options, clock.now())?;
         self.discover(&connection, clock.now())?;
         let started = clock.now();

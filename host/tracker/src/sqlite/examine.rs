@@ -28,6 +28,7 @@ pub(super) fn examine(connection: &Connection, blobs: &Blobs) -> Result<Examinat
     findings.orphans(&look)?;
     findings.leases(&look)?;
     findings.results(&look)?;
+    findings.texts(&look)?;
     findings.blobs(&look, blobs)?;
     Ok(findings.found)
 }
@@ -226,6 +227,38 @@ impl Findings {
             );
             Ok(())
         })
+    }
+
+    /// Whoever changes a text behind our back leaves its hash as it was.
+    fn texts(&mut self, connection: &Connection) -> Result<(), Error> {
+        self.each(connection, "SELECT data, data_hash, key FROM items", |findings, row| {
+            let place = |row: &Row<'_>| Ok(format!("item `{}`", row.get::<_, String>(2)?));
+            findings.text("data of an item", row, place)
+        })?;
+        let sql = "SELECT output, output_hash, key FROM item_stages WHERE output <> '' AND output_hash IS NOT NULL";
+        self.each(connection, sql, |findings, row| {
+            let place = |row: &Row<'_>| {
+                let key = StageKey(row.get(2)?);
+                Ok(format!("item {}, stage {}", key.item(), key.bit().0))
+            };
+            findings.text("output", row, place)
+        })
+    }
+
+    /// Compares a row's first column with its second one, the hash of that.
+    fn text(
+        &mut self,
+        kind: &'static str,
+        row: &Row<'_>,
+        place: impl Fn(&Row<'_>) -> rusqlite::Result<String>,
+    ) -> rusqlite::Result<()> {
+        let found = Digest::of(row.get_ref(0)?.as_bytes().unwrap_or_default());
+        let expected = Digest::from_slice(row.get_ref(1)?.as_blob().unwrap_or_default());
+        if expected != Some(found) {
+            let expected = expected.map_or_else(|| "a hash".to_owned(), |hash| hash.to_string());
+            self.differs(kind, place(row)?, &found, &expected);
+        }
+        Ok(())
     }
 
     fn blobs(&mut self, connection: &Connection, blobs: &Blobs) -> Result<(), Error> {

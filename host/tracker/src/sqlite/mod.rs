@@ -12,6 +12,7 @@ mod dead;
 mod detail;
 mod examine;
 mod expired;
+mod folder;
 mod history;
 mod history_rows;
 mod hot;
@@ -26,6 +27,7 @@ mod reader;
 mod rebuild;
 mod reconcile;
 mod round;
+mod schema;
 mod session;
 mod stats;
 #[cfg(test)]

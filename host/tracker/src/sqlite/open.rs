@@ -4,14 +4,17 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gristmill_model::Timestamp;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::blobs::failed;
+use super::folder::{self, FILE_MODE};
+use super::schema::expect_ours;
 use super::{SqliteOptions, Synchronous};
 use crate::Error;
 
@@ -24,7 +27,9 @@ pub(super) const FILE: &str = "tracker.db";
 /// The longest path of a database: SQLite's own limit (`MAX_PATHNAME`), less what is put behind the name at times.
 const PATH_BYTES_MAX: usize = 512 - "-journal".len() - ".unfinished".len();
 /// The lock's name in the data folder.
-const LOCK: &str = "host.lock";
+pub(super) const LOCK: &str = "host.lock";
+/// What a lock holds: a process id.
+const LOCK_BYTES_MAX: u64 = 32;
 
 /// Forward only, numbered from 1, each in one transaction. What has landed is never edited.
 pub(super) const MIGRATIONS: [(&str, &str); 3] = [
@@ -63,7 +68,9 @@ pub(super) fn identity(path: &Path) -> Result<Option<(u64, u64)>, Error> {
 /// Opens the database for the host that holds the lock: makes it if it is not there, and migrates it.
 pub(super) fn open_for_writing(data: &Path, options: SqliteOptions, now: Timestamp) -> Result<Connection, Error> {
     let path = database(data);
-    let mut connection = Connection::open(&path).map_err(|error| cannot("make", &path, error))?;
+    folder::make_database(&path)?;
+    let mut connection =
+        open_guarded(&path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(|error| cannot("make", &path, error))?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     check_owner(&connection, &path)?;
     prepare(&connection, options).map_err(|error| cannot("write", &path, error))?;
@@ -78,8 +85,9 @@ pub(super) fn open_beside(data: &Path, options: SqliteOptions, now: Timestamp) -
         return Err(Error::Missing(path));
     }
     check_length(&path)?;
-    let mut connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)
-        .map_err(|error| cannot("write", &path, error))?;
+    folder::make(data)?;
+    let mut connection =
+        open_guarded(&path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(|error| cannot("write", &path, error))?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     check_owner(&connection, &path)?;
     let (found, known) = (schema(&connection)?, MIGRATIONS.len() as i64);
@@ -115,6 +123,7 @@ fn prepare(connection: &Connection, options: SqliteOptions) -> rusqlite::Result<
 /// Opens the database for reading alone. A reader never makes, migrates or changes anything.
 pub(super) fn open_for_reading(data: &Path) -> Result<Connection, Error> {
     let path = database(data);
+    folder::expect_own(data)?;
     let connection = open_of_any_schema(&path)?;
     let (found, known) = (schema(&connection)?, MIGRATIONS.len() as i64);
     if found < known { Err(Error::Older { found, known }) } else { Ok(connection) }
@@ -142,7 +151,7 @@ pub(super) fn open_of_any_schema(path: &Path) -> Result<Connection, Error> {
 fn open_readable(path: &Path) -> Result<Connection, Error> {
     let mut failure = None;
     for flags in [OpenFlags::SQLITE_OPEN_READ_WRITE, OpenFlags::SQLITE_OPEN_READ_ONLY] {
-        match Connection::open_with_flags(path, flags).and_then(readable) {
+        match open_guarded(path, flags).and_then(readable) {
             Ok(connection) => return Ok(connection),
             Err(error) => failure = Some(error),
         }
@@ -157,7 +166,7 @@ fn open_readable(path: &Path) -> Result<Connection, Error> {
         Some(error) if has_log(path) => Err(cannot("open", path, error)),
         Some(_) => open_immutable(path).map_err(|error| cannot("open", path, error)),
         // Whatever else is wrong is found again, and told, by who asked.
-        None => Ok(Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?),
+        None => Ok(open_guarded(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?),
     }
 }
 
@@ -183,7 +192,34 @@ pub(super) fn open_immutable(path: &Path) -> rusqlite::Result<Connection> {
     // What would end the path in a URI.
     let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    Connection::open_with_flags(format!("file:{path}?immutable=1"), flags).and_then(readable)
+    let connection = Connection::open_with_flags(format!("file:{path}?immutable=1"), flags)?;
+    guard(&connection)?;
+    readable(connection)
+}
+
+/// Opens a file that may come from somebody else. SQLite refuses a link anywhere in a path, so it is given one without.
+pub(super) fn open_guarded(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    let real = match (folder, path.file_name()) {
+        (Some(folder), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
+    };
+    let connection = Connection::open_with_flags(real, flags | OpenFlags::SQLITE_OPEN_NOFOLLOW)?;
+    guard(&connection)?;
+    Ok(connection)
+}
+
+/// Nothing that a file brings with it is run: our schema has no triggers, no views, and calls no functions of ours.
+fn guard(connection: &Connection) -> rusqlite::Result<()> {
+    for (setting, on) in [
+        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+        (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
+    ] {
+        connection.set_db_config(setting, on)?;
+    }
+    connection.pragma_update(None, "cell_size_check", true)
 }
 
 /// Says what was tried, where the system refuses.
@@ -207,7 +243,7 @@ pub(super) fn check_owner(connection: &Connection, path: &Path) -> Result<(), Er
     }
     let found = schema(connection)?;
     let known = MIGRATIONS.len() as i64;
-    if found > known { Err(Error::Newer { found, known }) } else { Ok(()) }
+    if found > known { Err(Error::Newer { found, known }) } else { expect_ours(connection, found) }
 }
 
 pub(super) fn schema(connection: &Connection) -> Result<i64, Error> {
@@ -217,6 +253,8 @@ pub(super) fn schema(connection: &Connection) -> Result<i64, Error> {
 /// Brings a database up to date. Each migration is whole or absent.
 pub(super) fn migrate(connection: &mut Connection, migrations: &[(&str, &str)], now: Timestamp) -> Result<(), Error> {
     let found = schema(connection)?;
+    // One of them changes the text of the schema, which was compared with ours before.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false)?;
     for (number, (name, sql)) in (1i64..).zip(migrations) {
         if number <= found {
             continue;
@@ -236,6 +274,7 @@ pub(super) fn migrate(connection: &mut Connection, migrations: &[(&str, &str)], 
         transaction.pragma_update(None, "user_version", number)?;
         transaction.commit()?;
     }
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     Ok(())
 }
 
@@ -250,15 +289,17 @@ impl HostLock {
     pub(super) fn take(data: &Path) -> Result<Self, Error> {
         let path = data.join(LOCK);
         check_length(&database(data))?;
-        std::fs::create_dir_all(data).map_err(|source| failed("cannot make", data, source))?;
+        folder::make(data)?;
         let mut options = OpenOptions::new();
-        options.create(true).truncate(false).read(true).write(true);
-        let mut file = options.open(&path).map_err(|source| failed("cannot make", &path, source))?;
+        options.create(true).truncate(false).read(true).write(true).mode(FILE_MODE);
+        let opened = gristmill_files::open_unlinked(&mut options, &path);
+        let mut file = opened.map_err(|source| failed("cannot make", &path, source))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                let pid = file.read_to_string(&mut holder).ok().and_then(|_| holder.trim().parse().ok());
+                let read = (&file).take(LOCK_BYTES_MAX).read_to_string(&mut holder);
+                let pid = read.ok().and_then(|_| holder.trim().parse().ok());
                 return Err(Error::Locked { data: data.to_owned(), pid });
             }
             Err(TryLockError::Error(source)) => return Err(failed("cannot lock", &path, source)),

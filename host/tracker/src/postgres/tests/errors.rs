@@ -57,7 +57,7 @@ fn a_server_without_tls_is_refused_where_tls_is_required() {
     let url = Server::shared().database().url();
     for mode in ["require", "verify-full"] {
         let url = url.replace("sslmode=disable", &format!("sslmode={mode}"));
-        assert!(matches!(refused(&url, options()), Error::Unreachable { .. }), "{mode}");
+        assert!(matches!(refused(&url, options()), Error::Tls { .. }), "{mode}");
     }
     let database = Server::shared().database();
     open(&database.url().replace("sslmode=disable", "sslmode=prefer"), options()).expect("prefer is content without");

@@ -238,3 +238,32 @@ fn what_cannot_be_made_is_named() {
     let text = error.expect("an error").to_string();
     assert!(text.starts_with("cannot make ") && text.contains("file/data: "), "{text}");
 }
+
+#[test]
+fn a_link_among_blobs_is_not_followed() {
+    let place = Place::new();
+    let outside = tempfile::tempdir().expect("a folder");
+    let old = outside.path().join("0.tmp");
+    block_on(async {
+        let bench = with_large_output(&place).await;
+        let blob = blobs(&place).remove(0);
+        let folder = blob.parent().expect("a folder").to_owned();
+        assert_eq!(modes(&[&place.path().join("blobs"), &folder, &blob]), [0o700, 0o700, 0o600]);
+        let moved = outside.path().join("blob");
+        std::fs::rename(&blob, &moved).expect("a move");
+        std::os::unix::fs::symlink(&moved, &blob).expect("a link");
+        assert!(matches!(bench.tracker.item(bench.job.id, "a").await, Err(Error::Blob(_))), "a link to the very blob");
+        std::fs::remove_dir_all(&folder).expect("a change");
+        std::fs::write(&old, "precious").expect("a file");
+        std::os::unix::fs::symlink(outside.path(), &folder).expect("a link");
+    });
+    let tracker = open(&place).expect("a tracker");
+    let far = Timestamp(i64::MAX);
+    assert!(block_on(tracker.sweep_blobs(0, 1000, far)).is_err(), "a folder that is a link is not swept");
+    assert!(old.exists());
+}
+
+fn modes(paths: &[&Path]) -> Vec<u32> {
+    use std::os::unix::fs::MetadataExt;
+    paths.iter().map(|path| path.metadata().expect("a file").mode() & 0o777).collect()
+}

@@ -17,6 +17,7 @@ help:
 	@echo 'make demo    audit the crates that gristmill is built from: builds it, builds the handlers, runs the job'
 	@echo 'make test    formatting, lints, docs, licences, and every test'
 	@echo 'make test-long  every test in its long form: more kills, more random sequences; the better part of an hour'
+	@echo 'make advisories  what is known to be wrong with the crates that gristmill is built from; needs a network'
 	@echo 'make bench   how fast this machine runs jobs, beside what it could do at most'
 
 .PHONY: tools
@@ -71,6 +72,11 @@ test: tools-test
 	$(DENY) --offline check licenses bans sources
 	cargo test --manifest-path handlers/Cargo.toml --locked --target $$(rustc -vV | sed -n 's/host: //p')
 	cargo test --release --workspace --locked
+
+# What is known to be wrong with the crates that are used: asks a list that is kept elsewhere, so it is no part of `test`.
+.PHONY: advisories
+advisories: tools-test
+	$(DENY) check advisories
 
 .PHONY: test-long
 test-long: tools-test

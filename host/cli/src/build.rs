@@ -26,6 +26,9 @@ use self::recipe::Recipe;
 /// lines and columns of panics, whatever the workspace says; `opt-level` and all else is the workspace's. Flags in
 /// RUSTFLAGS or in a .cargo/config.toml are not used. The target wasm32-wasip2 is installed with rustup if it is not
 /// there.
+///
+/// A build runs code: the build scripts and procedural macros of the folder, and of all crates that it names. Build only
+/// what you would run.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   gristmill build handlers/crates handlers/policy

@@ -147,7 +147,7 @@ fn unit_hint(shape: &Shape, node: &Node) -> Option<String> {
 }
 
 fn looks_like_a_number(node: &Node) -> bool {
-    node.text().is_some_and(is_number)
+    node.reference.is_none() && node.text().is_some_and(is_number)
 }
 
 fn fits_kind(shape: &Shape, value: &Value) -> bool {
@@ -170,6 +170,9 @@ fn wrong(label: &str, shape: &Shape, node: &Node) -> String {
 
 /// What a value is, to follow "not".
 pub(crate) fn kind(node: &Node) -> String {
+    if let Some(reference) = &node.reference {
+        return quoted(reference);
+    }
     match &node.value {
         Value::Null | Value::Faulty => "empty".to_owned(),
         Value::Bool(value) => format!("`{value}`"),

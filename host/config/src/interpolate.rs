@@ -87,7 +87,11 @@ impl<'a> Sources<'a> {
     fn expand(&mut self, node: &mut Node, shape: &Shape, problems: &mut Vec<Problem>) {
         match &mut node.value {
             Value::Text(text) if text.contains("${") => match self.expanded(text, 0) {
-                Ok(expanded) => node.value = self.typed(text, expanded, shape),
+                Ok(expanded) => {
+                    let value = self.typed(text, expanded, shape);
+                    node.reference = Some(std::mem::take(text));
+                    node.value = value;
+                }
                 Err(fault) => {
                     if let Fault::New(message, hint) = fault {
                         problems.push(Problem::new(node.span, message).hint(hint));

@@ -32,6 +32,8 @@ pub(crate) struct Node {
     pub(crate) value: Value,
     /// Where its text is in the file, in bytes: a number is read again from there, digit by digit.
     source: Range<usize>,
+    /// The text with references that it came from: what it became may be secret, and is not shown.
+    pub(crate) reference: Option<String>,
 }
 
 /// What YAML can say, without its types of text.
@@ -265,7 +267,7 @@ impl<'de> Deserialize<'de> for Node {
         let start = span.byte_offset().map_or(0, |at| usize::try_from(at).unwrap_or(usize::MAX));
         let length = span.byte_len().map_or(0, |length| usize::try_from(length).unwrap_or(usize::MAX));
         let source = start..start.saturating_add(length);
-        Ok(Self { span: spanned.defined.into(), value: spanned.value, source })
+        Ok(Self { span: spanned.defined.into(), value: spanned.value, source, reference: None })
     }
 }
 

@@ -89,6 +89,16 @@ fn a_variable_that_is_no_text_is_refused() {
 }
 
 #[test]
+fn what_a_reference_became_is_not_shown() {
+    let job = "version: 1\njob: a\ndiscover: { handler: d.wasm, page: \"${env:TOKEN}\", every: \"${env:TOKEN}\" }\n\
+               stages: [{ name: s, handler: s.wasm, retry: { backoff: { jitter: \"${env:TOKEN}\" } } }]\n";
+    let report = parse_with(job, &[], &|_| Some("hunter2".to_owned())).unwrap_err();
+    assert_eq!(report.problems.len(), 3, "{report}");
+    assert!(!report.to_string().contains("hunter2"), "{report}");
+    assert!(report.problems[0].message.ends_with("not `${env:TOKEN}`"), "{report}");
+}
+
+#[test]
 fn keys_for_anchors_are_the_authors_own() {
     let job = "version: 1\njob: a\nx-common: &common { timeout: 7s }\nx-: [\"${env:UNSET}\"]\n\
                stages: [{ name: s, handler: s.wasm, limits: *common }]\n";

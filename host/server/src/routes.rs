@@ -12,7 +12,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use gristmill_tracker::{JobRow, JobStats, Reader};
+use gristmill_tracker::{JobRow, JobStats, Outputs, Reader};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
@@ -97,7 +97,8 @@ async fn item(State(reads): Shared, name: JobName, RawQuery(query): RawQuery) ->
     let (name, key) = (known_path(name)?, item_key(query.as_deref())?);
     let read = |reader: Arc<dyn Reader>| async move {
         let job = find(&*reader, &name).await?;
-        let item = reader.item(job.id, &key).await?.ok_or_else(|| Fault::no_such_item(&name, &key))?;
+        let outputs = Outputs::UpTo(SHOWN_BYTES_MAX as u64);
+        let item = reader.item_with(job.id, &key, outputs).await?.ok_or_else(|| Fault::no_such_item(&name, &key))?;
         Ok(json(&ItemDetailView::new(&job.name, &item).cut(SHOWN_BYTES_MAX)))
     };
     reads.answer(read).await
@@ -119,7 +120,8 @@ async fn output(State(reads): Shared, name: JobName, RawQuery(query): RawQuery) 
     let room = reads.room();
     let read = |reader: Arc<dyn Reader>| async move {
         let job = find(&*reader, &name).await?;
-        let item = reader.item(job.id, &key).await?.ok_or_else(|| Fault::no_such_item(&name, &key))?;
+        let item = reader.item_with(job.id, &key, Outputs::Of(&stage)).await?;
+        let item = item.ok_or_else(|| Fault::no_such_item(&name, &key))?;
         let found = item.stages.into_iter().find(|detail| detail.name == stage).and_then(|detail| detail.output);
         large(found.ok_or_else(|| Fault::no_such_output(&stage))?, room)
     };

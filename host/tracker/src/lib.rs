@@ -33,9 +33,9 @@ pub use records::{
     AttemptRow, AttemptsFilter, Cancel, Cancelled, Claim, ClaimRequest, Completion, DIFFERENCES_MAX, DeadFilter,
     DeadRow, Difference, EventRow, EventsFilter, Examination, Expired, ExpiredPage, HostInfo, ItemDetail, ItemRow,
     ItemStageDetail, ItemsFilter, JobRegistration, JobRow, JobStats, KnownItem, Lease, Lost, Merged, NewEvent, NewItem,
-    OperationRow, OperationState, Outlook, Output, Prune, Reap, Redrive, RegisteredJob, RegisteredStage, Release,
-    ResultRow, Round, RoundDone, Settlement, Sighting, Source, StageRegistration, StageStats, Upsert, Upserted,
-    Upstream,
+    OperationRow, OperationState, Outlook, Output, Outputs, Prune, Reap, Redrive, RegisteredJob, RegisteredStage,
+    Release, ResultRow, Round, RoundDone, Settlement, Sighting, Source, StageRegistration, StageStats, Upsert,
+    Upserted, Upstream,
 };
 pub use retention::{Pruned, Pruning, PruningPosition, count_expired, prune};
 pub use sqlite::{History, SqliteOptions, SqliteReader, SqliteTracker, Swept, Synchronous, backup, restore};

@@ -16,7 +16,7 @@ pub use operating::{
     Cancel, Cancelled, DeadFilter, DeadRow, EventRow, EventsFilter, NewEvent, OperationRow, OperationState, Redrive,
 };
 pub use views::{
-    AttemptRow, AttemptsFilter, ItemDetail, ItemRow, ItemStageDetail, ItemsFilter, JobRow, JobStats, Outlook,
+    AttemptRow, AttemptsFilter, ItemDetail, ItemRow, ItemStageDetail, ItemsFilter, JobRow, JobStats, Outlook, Outputs,
     ResultRow, StageStats,
 };
 pub use work::{

@@ -31,6 +31,7 @@ impl Stage {
             version: None,
             current: false,
             output: None,
+            output_bytes: None,
             error: None,
             blocked_by: Vec::new(),
             attempts: Vec::new(),

@@ -12,8 +12,8 @@ use crate::Error;
 use crate::records::{
     AttemptRow, AttemptsFilter, Cancel, Cancelled, DeadFilter, DeadRow, EventRow, EventsFilter, Examination, Expired,
     ExpiredPage, HostInfo, ItemDetail, ItemRow, ItemsFilter, JobRegistration, JobRow, JobStats, KnownItem, Lost,
-    NewEvent, OperationRow, OperationState, Outlook, Prune, Reap, Redrive, RegisteredJob, Release, ResultRow, Round,
-    RoundDone, Upsert, Upserted,
+    NewEvent, OperationRow, OperationState, Outlook, Outputs, Prune, Reap, Redrive, RegisteredJob, Release, ResultRow,
+    Round, RoundDone, Upsert, Upserted,
 };
 use crate::tables::{Row, Sequences, Table};
 
@@ -31,8 +31,13 @@ pub trait Reader: Send + Sync {
     /// Items of a job, by id.
     fn items(&self, filter: ItemsFilter) -> BoxFuture<'_, Vec<ItemRow>>;
 
-    /// One item with its stages and their attempts; none if the job has no such item.
-    fn item<'a>(&'a self, job: JobId, key: &'a str) -> BoxFuture<'a, Option<ItemDetail>>;
+    /// One item with its stages, their attempts, and these of their outputs; none if the job has no such item.
+    fn item_with<'a>(&'a self, job: JobId, key: &'a str, outputs: Outputs<'a>) -> BoxFuture<'a, Option<ItemDetail>>;
+
+    /// One item with all outputs.
+    fn item<'a>(&'a self, job: JobId, key: &'a str) -> BoxFuture<'a, Option<ItemDetail>> {
+        self.item_with(job, key, Outputs::All)
+    }
 
     /// The results of a stage, by item, behind `after`, `limit` at most.
     fn results(&self, stage: StageId, after: ItemId, limit: u32) -> BoxFuture<'_, Vec<ResultRow>>;

@@ -8,7 +8,7 @@ use gristmill_model::{ItemId, JobId, StageId, StageKey};
 use gristmill_tracker::tables::{Row, Sequences, Table};
 use gristmill_tracker::{
     AttemptRow, AttemptsFilter, BoxFuture, DeadFilter, DeadRow, Error, EventRow, EventsFilter, Examination, Expired,
-    ExpiredPage, ItemDetail, ItemRow, ItemsFilter, JobRow, JobStats, KnownItem, OperationRow, Outlook, Reader,
+    ExpiredPage, ItemDetail, ItemRow, ItemsFilter, JobRow, JobStats, KnownItem, OperationRow, Outlook, Outputs, Reader,
     ResultRow,
 };
 use tokio::sync::Semaphore;
@@ -40,7 +40,7 @@ impl Reader for Stub {
         Box::pin(async { Err(Error::Stopped) })
     }
 
-    fn item<'a>(&'a self, _: JobId, _: &'a str) -> BoxFuture<'a, Option<ItemDetail>> {
+    fn item_with<'a>(&'a self, _: JobId, _: &'a str, _: Outputs<'a>) -> BoxFuture<'a, Option<ItemDetail>> {
         Box::pin(async { Err(Error::Stopped) })
     }
 

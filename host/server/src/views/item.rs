@@ -115,13 +115,9 @@ impl<'a> ItemDetailView<'a> {
         }
     }
 
-    /// The same without data and outputs that are larger than this: `data_bytes` and `output_bytes` tell of them.
+    /// The same without data that is larger than this: `data_bytes` tells of it.
     pub fn cut(mut self, bytes_max: usize) -> Self {
-        let fits = |text: &JsonText<'_>| text.0.len() <= bytes_max;
-        self.data = self.data.filter(fits);
-        for stage in &mut self.stages {
-            stage.output = stage.output.filter(fits);
-        }
+        self.data = self.data.filter(|data| data.0.len() <= bytes_max);
         self
     }
 }
@@ -172,7 +168,7 @@ pub struct ItemStageView<'a> {
     /// Its output; null as well where that is too large for a page.
     pub output: Option<JsonText<'a>>,
     /// How long its output is.
-    pub output_bytes: Option<usize>,
+    pub output_bytes: Option<u64>,
     /// What went wrong, or why it was skipped.
     pub error: Option<&'a str>,
     /// The stages it needs that are not settled.
@@ -193,7 +189,7 @@ impl<'a> From<&'a ItemStageDetail> for ItemStageView<'a> {
             version: stage.version.map(|version| version.to_string()),
             current: stage.current,
             output: stage.output.as_deref().map(JsonText),
-            output_bytes: stage.output.as_deref().map(str::len),
+            output_bytes: stage.output_bytes,
             error: stage.error.as_deref(),
             blocked_by: &stage.blocked_by,
             attempts: stage.attempts.iter().map(AttemptView::from).collect(),

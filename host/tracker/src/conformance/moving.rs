@@ -7,7 +7,7 @@ use gristmill_model::{
 };
 
 use super::{Bench, Open, item};
-use crate::records::{DeadFilter, EventsFilter, OperationRow, Redrive, Upsert};
+use crate::records::{DeadFilter, EventsFilter, OperationRow, Outputs, Redrive, Upsert};
 use crate::tables::{Row, TABLES, Table};
 use crate::{Tracker, memory};
 
@@ -190,6 +190,20 @@ pub(crate) async fn a_large_output_is_whole_wherever_it_is_read(open: Open<'_>) 
     assert!(
         between.item(bench.job.id, "a").await.expect("a read").expect("it").stages[0].output.as_ref() == Some(&text)
     );
-    let (_, claim) = bench.claim_one(1).await;
+    let (fence, claim) = bench.claim_one(1).await;
     assert!(claim.upstream[0].output.text == text);
+
+    // And it is left out where it is not wanted.
+    bench.settle(fence, vec![bench.completion(&claim, Outcome::Done, Disposition::Done)]).await;
+    for (wanted, there) in [
+        (Outputs::All, [true, true]),
+        (Outputs::Of("fetch"), [true, false]),
+        (Outputs::Of("extract"), [false, true]),
+        (Outputs::UpTo(1000), [false, true]),
+        (Outputs::UpTo(0), [false, false]),
+    ] {
+        let item = bench.tracker.item_with(bench.job.id, "a", wanted).await.expect("a read").expect("it");
+        assert_eq!(item.stages.iter().map(|stage| stage.output.is_some()).collect::<Vec<_>>(), there, "{wanted:?}");
+        assert_eq!(item.stages[0].output_bytes, Some(200_002));
+    }
 }

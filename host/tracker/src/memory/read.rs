@@ -9,7 +9,7 @@ use gristmill_model::{
 use super::facts::{Attempt, Stage, World};
 use crate::records::{
     AttemptRow, AttemptsFilter, EventRow, EventsFilter, ItemDetail, ItemRow, ItemStageDetail, ItemsFilter, JobRow,
-    JobStats, KnownItem, OperationRow, Outlook, ResultRow, StageStats,
+    JobStats, KnownItem, OperationRow, Outlook, Outputs, ResultRow, StageStats,
 };
 
 impl World {
@@ -98,7 +98,7 @@ impl World {
             .collect()
     }
 
-    pub(super) fn item_detail(&self, job: i64, key: &str) -> Option<ItemDetail> {
+    pub(super) fn item_detail(&self, job: i64, key: &str, outputs: Outputs<'_>) -> Option<ItemDetail> {
         let id = self.find(job, key)?;
         let item = &self.items[&id];
         Some(ItemDetail {
@@ -106,11 +106,15 @@ impl World {
             data: item.data.clone(),
             priority: item.priority,
             sightings: item.sightings.clone(),
-            stages: self.stages_of(job).into_iter().map(|(stage, row)| self.stage_detail(id, stage, row)).collect(),
+            stages: self
+                .stages_of(job)
+                .into_iter()
+                .map(|(stage, row)| self.stage_detail(id, stage, row, outputs))
+                .collect(),
         })
     }
 
-    fn stage_detail(&self, item: i64, id: StageId, stage: &Stage) -> ItemStageDetail {
+    fn stage_detail(&self, item: i64, id: StageId, stage: &Stage, outputs: Outputs<'_>) -> ItemStageDetail {
         let key = StageKey::new(ItemId(item), id.bit()).0;
         let (result, queued) = (self.results.get(&key), self.queue.get(&key));
         let unsettled = if self.items[&item].cancelled_at.is_some() { State::Cancelled } else { State::Blocked };
@@ -125,6 +129,7 @@ impl World {
         needs.dedup();
         let blocked_by = needs.into_iter().filter(|bit| state == State::Blocked && open(bit));
         let last = queued.and_then(|row| row.last_attempt).or(result.and_then(|row| row.last_attempt));
+        let output = result.and_then(|row| row.output.as_ref());
         ItemStageDetail {
             name: stage.name.clone(),
             state,
@@ -134,7 +139,8 @@ impl World {
             counters: queued.map(|row| row.counters).or(result.map(|row| row.counters)).unwrap_or_default(),
             version: self.version(result.and_then(|row| row.version)),
             current: result.is_some_and(|row| row.version == stage.version),
-            output: result.and_then(|row| row.output.clone()),
+            output: output.filter(|output| outputs.want(&stage.name, output.len() as u64)).cloned(),
+            output_bytes: output.map(|output| output.len() as u64),
             error: result.and_then(|row| row.error.clone()),
             blocked_by: blocked_by
                 .map(|bit| StageId::new(id.job(), StageBit(bit as u8)).0)

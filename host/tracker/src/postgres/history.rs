@@ -23,9 +23,8 @@ use crate::stages::Stage;
 /// How far a chain is followed: more than any retry policy allows.
 const CHAIN_MAX: i64 = 10_000;
 
-const SETTLED: &str =
-    "SELECT state, reason, attempts, lost, deferrals, settled_at, last_attempt, version_id, digest, output,
-        error, key
+const SETTLED: &str = "SELECT state, reason, attempts, lost, deferrals, settled_at, last_attempt, version_id, digest,
+        CASE WHEN octet_length(output) <= $2::bigint OR key = $3::bigint THEN output END, error, key, octet_length(output)::bigint
     FROM item_stages LEFT JOIN versions ON versions.id = version_id WHERE key = ANY ($1)";
 const QUEUED: &str =
     "SELECT state, due_at, attempts, lost, deferrals, last_attempt, key FROM queue WHERE key = ANY ($1)";
@@ -71,14 +70,22 @@ const EVENTS: &str = "SELECT id, at, kind, job_id, item_id, operation_id, data F
         AND ($2::text IS NULL OR CASE WHEN $3 THEN starts_with(kind, $2) ELSE kind = $2 END)
     ORDER BY id DESC LIMIT $4";
 
-pub(super) async fn item(tx: &Tx<'_>, job: JobId, key: &str) -> Result<Option<ItemDetail>, Fail> {
+/// With outputs of so many bytes at most, and that of the stage of this name.
+pub(super) async fn item(
+    tx: &Tx<'_>,
+    job: JobId,
+    key: &str,
+    bytes_max: i64,
+    stage: Option<&str>,
+) -> Result<Option<ItemDetail>, Fail> {
     let stages = stages(tx, job).await?;
     let all = stages.iter().fold(0, |mask, stage| mask | stage.id.bit().mask());
     let sql = format!("SELECT {ITEM_COLUMNS}, data, priority FROM items WHERE job_id = $1 AND key = $2");
     let Some(found) = tx.query_opt(&sql, &[&job.0, &key]).await? else { return Ok(None) };
     let row = read_item(&found, all);
     let keys: Vec<i64> = stages.iter().map(|stage| StageKey::new(row.id, stage.id.bit()).0).collect();
-    let settled = tx.query(SETTLED, &[&keys]).await?;
+    let named = stages.iter().position(|known| Some(known.name.as_str()) == stage).map(|place| keys[place]);
+    let settled = tx.query(SETTLED, &[&keys, &bytes_max, &named]).await?;
     let queued = tx.query(QUEUED, &[&keys]).await?;
     let mut details = Vec::with_capacity(stages.len());
     let mut heads = Vec::new();
@@ -125,6 +132,7 @@ fn stage_detail(
         detail.current = row.get::<_, Option<i64>>(7) == stage.version;
         detail.version = row.get::<_, Option<&[u8]>>(8).map(digest).transpose()?;
         detail.output = row.get(9);
+        detail.output_bytes = row.get::<_, Option<i64>>(12).map(|bytes| bytes as u64);
         detail.error = row.get(10);
     }
     if let Some(row) = queued {

@@ -48,8 +48,8 @@ use self::wake::Wake;
 use crate::records::{
     AttemptRow, AttemptsFilter, Cancel, Cancelled, DeadFilter, DeadRow, EventRow, EventsFilter, Examination, Expired,
     ExpiredPage, HostInfo, ItemDetail, ItemRow, ItemsFilter, JobRegistration, JobRow, JobStats, KnownItem, Lost,
-    NewEvent, OperationRow, OperationState, Outlook, Prune, Reap, Redrive, RegisteredJob, Release, ResultRow, Round,
-    RoundDone, Upsert, Upserted,
+    NewEvent, OperationRow, OperationState, Outlook, Outputs, Prune, Reap, Redrive, RegisteredJob, Release, ResultRow,
+    Round, RoundDone, Upsert, Upserted,
 };
 use crate::tables::{Row, Sequences, Table};
 use crate::{BoxFuture, Error, Reader, Tracker};
@@ -152,9 +152,14 @@ impl Reader for PostgresTracker {
         self.read(Length::Short, async move |tx| reader::items(tx, &filter).await)
     }
 
-    fn item<'a>(&'a self, job: JobId, key: &'a str) -> BoxFuture<'a, Option<ItemDetail>> {
+    fn item_with<'a>(&'a self, job: JobId, key: &'a str, outputs: Outputs<'a>) -> BoxFuture<'a, Option<ItemDetail>> {
         let key = key.to_owned();
-        self.read(Length::Short, async move |tx| history::item(tx, job, &key).await)
+        let (bytes_max, stage) = match outputs {
+            Outputs::All => (i64::MAX, None),
+            Outputs::Of(stage) => (-1, Some(stage.to_owned())),
+            Outputs::UpTo(bytes_max) => (bytes_max as i64, None),
+        };
+        self.read(Length::Short, async move |tx| history::item(tx, job, &key, bytes_max, stage.as_deref()).await)
     }
 
     fn results(&self, stage: StageId, after: ItemId, limit: u32) -> BoxFuture<'_, Vec<ResultRow>> {

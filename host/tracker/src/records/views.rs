@@ -132,14 +132,38 @@ pub struct ItemStageDetail {
     pub version: Option<Digest>,
     /// Whether that is the current one.
     pub current: bool,
-    /// Its output.
+    /// Its output, if that is wanted.
     pub output: Option<String>,
+    /// How long its output is.
+    pub output_bytes: Option<u64>,
     /// What went wrong, or why it was skipped.
     pub error: Option<String>,
     /// The stages it needs that are not settled.
     pub blocked_by: Vec<String>,
     /// Its attempts, the newest first.
     pub attempts: Vec<AttemptRow>,
+}
+
+/// Which outputs of an item are wanted: each may be as large as memory takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Outputs<'a> {
+    /// All of them.
+    All,
+    /// That of one stage.
+    Of(&'a str),
+    /// Those of so many bytes at most.
+    UpTo(u64),
+}
+
+impl Outputs<'_> {
+    /// Whether an output of this stage, so long, is wanted.
+    pub(crate) fn want(self, stage: &str, bytes: u64) -> bool {
+        match self {
+            Self::All => true,
+            Self::Of(wanted) => wanted == stage,
+            Self::UpTo(bytes_max) => bytes <= bytes_max,
+        }
+    }
 }
 
 /// A result in a list.

@@ -62,6 +62,17 @@ impl Blobs {
         }
     }
 
+    /// How long a row's output is.
+    pub(super) fn length(&self, text: &str, hash: Option<&Digest>) -> Result<u64, Error> {
+        match hash {
+            Some(hash) if text.is_empty() => match fs::symlink_metadata(self.path(hash)) {
+                Ok(file) => Ok(file.len()),
+                Err(_) => Err(Error::Blob(*hash)),
+            },
+            _ => Ok(text.len() as u64),
+        }
+    }
+
     /// Makes a blob, on the disk when this returns. One that is there and whole is left as it is.
     pub(super) fn write(&self, hash: &Digest, bytes: &[u8]) -> Result<(), Error> {
         let path = self.path(hash);

@@ -10,10 +10,18 @@ use super::history::chain;
 use super::lists::{ITEM_COLUMNS, read_item};
 use super::stats::stages;
 use crate::Error;
-use crate::records::{ItemDetail, ItemRow, ItemStageDetail, Sighting};
+use crate::records::{ItemDetail, ItemRow, ItemStageDetail, Outputs, Sighting};
 use crate::stages::Stage;
 
-pub(super) fn item(connection: &Connection, blobs: &Blobs, job: JobId, key: &str) -> Result<Option<ItemDetail>, Error> {
+/// Where large outputs are, and which outputs are wanted.
+type Wanted<'a> = (&'a Blobs, Outputs<'a>);
+
+pub(super) fn item(
+    connection: &Connection,
+    wanted: Wanted<'_>,
+    job: JobId,
+    key: &str,
+) -> Result<Option<ItemDetail>, Error> {
     let stages = stages(connection, job)?;
     let all = stages.iter().fold(0, |mask, stage| mask | stage.id.bit().mask());
     let found = connection
@@ -22,7 +30,7 @@ pub(super) fn item(connection: &Connection, blobs: &Blobs, job: JobId, key: &str
         .optional()?;
     let Some((row, data, priority)) = found else { return Ok(None) };
     let details =
-        stages.iter().map(|stage| stage_detail(connection, blobs, stage, &row, &stages)).collect::<Result<_, _>>()?;
+        stages.iter().map(|stage| stage_detail(connection, wanted, stage, &row, &stages)).collect::<Result<_, _>>()?;
     let sightings = sightings(connection, row.id)?;
     Ok(Some(ItemDetail { row, data, priority, sightings, stages: details }))
 }
@@ -47,14 +55,14 @@ fn sightings(connection: &Connection, item: ItemId) -> Result<Vec<Sighting>, Err
 
 fn stage_detail(
     connection: &Connection,
-    blobs: &Blobs,
+    wanted: Wanted<'_>,
     stage: &Stage,
     item: &ItemRow,
     stages: &[Stage],
 ) -> Result<ItemStageDetail, Error> {
     let key = StageKey::new(item.id, stage.id.bit());
     let mut detail = stage.untouched(item);
-    let mut last_attempt = settled(connection, blobs, key, stage, &mut detail)?;
+    let mut last_attempt = settled(connection, wanted, key, stage, &mut detail)?;
     last_attempt = queued(connection, key, &mut detail)?.or(last_attempt);
     if detail.state == State::Blocked {
         detail.blocked_by = stage.blocked_by(item, stages);
@@ -68,7 +76,7 @@ fn stage_detail(
 /// Fills in the latest settled outcome; returns its last attempt.
 fn settled(
     connection: &Connection,
-    blobs: &Blobs,
+    (blobs, outputs): Wanted<'_>,
     key: StageKey,
     stage: &Stage,
     detail: &mut ItemStageDetail,
@@ -93,7 +101,12 @@ fn settled(
         .optional()?;
     let Some((last_attempt, hash)) = row else { return Ok(None) };
     if let Some(output) = detail.output.take() {
-        detail.output = Some(blobs.full(output, hash.map(Digest).as_ref())?);
+        let hash = hash.map(Digest);
+        let bytes = blobs.length(&output, hash.as_ref())?;
+        detail.output_bytes = Some(bytes);
+        if outputs.want(&detail.name, bytes) {
+            detail.output = Some(blobs.full(output, hash.as_ref())?);
+        }
     }
     Ok(last_attempt)
 }

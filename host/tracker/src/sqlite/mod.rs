@@ -53,8 +53,8 @@ use self::writer::Writer;
 use crate::records::{
     AttemptRow, AttemptsFilter, Cancel, Cancelled, DeadFilter, DeadRow, EventRow, EventsFilter, Examination, Expired,
     ExpiredPage, HostInfo, ItemDetail, ItemRow, ItemsFilter, JobRegistration, JobRow, JobStats, KnownItem, Lost,
-    NewEvent, OperationRow, OperationState, Outlook, Prune, Reap, Redrive, RegisteredJob, Release, ResultRow, Round,
-    RoundDone, Upsert, Upserted,
+    NewEvent, OperationRow, OperationState, Outlook, Outputs, Prune, Reap, Redrive, RegisteredJob, Release, ResultRow,
+    Round, RoundDone, Upsert, Upserted,
 };
 use crate::tables::{Row, Sequences, Table};
 use crate::{BoxFuture, Error, Reader, Tracker};
@@ -158,8 +158,8 @@ impl Reader for SqliteTracker {
         self.reader.items(filter)
     }
 
-    fn item<'a>(&'a self, job: JobId, key: &'a str) -> BoxFuture<'a, Option<ItemDetail>> {
-        self.reader.item(job, key)
+    fn item_with<'a>(&'a self, job: JobId, key: &'a str, outputs: Outputs<'a>) -> BoxFuture<'a, Option<ItemDetail>> {
+        self.reader.item_with(job, key, outputs)
     }
 
     fn results(&self, stage: StageId, after: ItemId, limit: u32) -> BoxFuture<'_, Vec<ResultRow>> {

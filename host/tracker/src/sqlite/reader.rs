@@ -14,7 +14,7 @@ use super::open::open_for_reading;
 use super::{dead, detail, examine, expired, history, lists, moving, operations, stats};
 use crate::records::{
     AttemptRow, AttemptsFilter, DeadFilter, DeadRow, EventRow, EventsFilter, Examination, Expired, ExpiredPage,
-    ItemDetail, ItemRow, ItemsFilter, JobRow, JobStats, KnownItem, OperationRow, Outlook, ResultRow,
+    ItemDetail, ItemRow, ItemsFilter, JobRow, JobStats, KnownItem, OperationRow, Outlook, Outputs, ResultRow,
 };
 use crate::tables::{Row, Sequences, Table};
 use crate::{BoxFuture, Error, Reader};
@@ -77,8 +77,8 @@ impl Reader for SqliteReader {
         Box::pin(async move { self.with(|connection| lists::items(connection, &filter)) })
     }
 
-    fn item<'a>(&'a self, job: JobId, key: &'a str) -> BoxFuture<'a, Option<ItemDetail>> {
-        Box::pin(async move { self.with(|connection| detail::item(connection, &self.blobs, job, key)) })
+    fn item_with<'a>(&'a self, job: JobId, key: &'a str, outputs: Outputs<'a>) -> BoxFuture<'a, Option<ItemDetail>> {
+        Box::pin(async move { self.with(|connection| detail::item(connection, (&self.blobs, outputs), job, key)) })
     }
 
     fn results(&self, stage: StageId, after: ItemId, limit: u32) -> BoxFuture<'_, Vec<ResultRow>> {

@@ -3,6 +3,7 @@
 //! Owns what each of them may cost: one costs nothing, two cost what was running. Never waits for a guest that does not
 //! end: there is one that sleeps for ever.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -150,8 +151,7 @@ fn host_listens(host: &Running) {
 fn a_signal_is_heard_before_anything_runs() {
     let job = sleeping_job();
     // Nobody ever writes to it: the run waits for its job file.
-    start(program("mkfifo", job.folder()).arg("pipe.yaml")).finish().expect(0);
-    let host = start(program(GRISTMILL, job.folder()).args(["run", "pipe.yaml"]));
+    let host = start(program(GRISTMILL, job.folder()).args(["run", "-"]).stdin(Stdio::piped()));
     host_listens(&host);
     host.signal(Signal::TERM);
     let ran = host.finish().expect(130);

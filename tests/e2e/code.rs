@@ -19,10 +19,10 @@ fn fresh(job: &Job, args: &[&str], variables: &[(&str, &str)]) -> Running {
     start(&mut command)
 }
 
-/// A component of a few KiB that takes a compiler very long: one function, whose thousands of blocks all change and all
+/// A component of 136 KiB that keeps a compiler busy for half a minute: one function, whose thousands of blocks change and
 /// read hundreds of variables.
 fn bomb() -> Vec<u8> {
-    let (variables, blocks) = (400, 3000);
+    let (variables, blocks) = (2000, 6000);
     let mut body = String::new();
     for block in 0..blocks {
         let (to, from, other) = (block * 7 % variables, block * 13 % variables, (block * 31 + 1) % variables);
@@ -49,7 +49,7 @@ fn a_component_that_takes_too_long_or_too_much_to_compile_is_refused() {
     let job = Job::new(&chain(&components().noop, 1));
     for (variable, limit, says) in [
         ("GRISTMILL_COMPILE_TIME", "1ms", "takes more than 1ms to compile"),
-        ("GRISTMILL_COMPILE_MEMORY", "1MiB", "takes more than 1 MiB to compile"),
+        ("GRISTMILL_COMPILE_MEMORY", "16MiB", "takes more than 16 MiB to compile"),
     ] {
         for command in ["check", "run"] {
             let ran = fresh(&job, &[command, "job.yaml"], &[(variable, limit)]).finish().expect(3);

@@ -6,6 +6,7 @@
 //! its parent, so that Ctrl-C ends both. Never runs what it compiles.
 
 use std::io::{self, Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -57,14 +58,20 @@ impl Compiler {
                     Ended::TooLong => {
                         Err(Error::CompileLimit { component: component.to_owned(), limit: format!("{time_max:?}") })
                     }
-                    Ended::Died => Err(Error::CompileLimit {
-                        component: component.to_owned(),
-                        limit: outcome::bytes(*memory_bytes_max),
-                    }),
+                    Ended::Died(status) => Err(died(status, *memory_bytes_max, component.to_owned())),
                 }
             }
         }
     }
+}
+
+/// Why a compiler ended without an answer. One that is refused memory aborts, and one that takes the machine's is killed.
+fn died(status: ExitStatus, memory_bytes_max: u64, component: String) -> Error {
+    let signal = status.signal();
+    if [Signal::ABORT, Signal::KILL].iter().any(|memory| signal == Some(memory.as_raw())) {
+        return Error::CompileLimit { component, limit: outcome::bytes(memory_bytes_max) };
+    }
+    Error::Compile { component, reason: format!("the compiler ended with {status}") }
 }
 
 /// Why the compiler refused a component.
@@ -96,8 +103,8 @@ enum Ended {
     Answered(Result<Vec<u8>, String>),
     /// It took longer than it may.
     TooLong,
-    /// It could not go on: it had no memory left.
-    Died,
+    /// It could not go on.
+    Died(ExitStatus),
 }
 
 /// What the child's answer begins with.
@@ -142,7 +149,7 @@ fn parse(mut answer: Vec<u8>, status: ExitStatus) -> Ended {
             Ended::Answered(Ok(answer))
         }
         Some(&REASON) => Ended::Answered(Err(String::from_utf8_lossy(&answer[1..]).into_owned())),
-        _ => Ended::Died,
+        _ => Ended::Died(status),
     }
 }
 
@@ -162,7 +169,8 @@ pub fn compile_as_child(
         return Ok(());
     }
     if let Some(bytes) = arguments.next().and_then(|bytes| bytes.parse().ok()) {
-        let _ = setrlimit(Resource::As, Rlimit { current: Some(bytes), maximum: Some(bytes) });
+        // What is written to, and not the address space: the allocator reserves much of that for each thread.
+        let _ = setrlimit(Resource::Data, Rlimit { current: Some(bytes), maximum: Some(bytes) });
     }
     let mut content = Vec::new();
     input.take(crate::COMPONENT_BYTES_MAX).read_to_end(&mut content)?;

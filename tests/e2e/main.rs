@@ -6,11 +6,14 @@
 #![expect(clippy::print_stdout, reason = "a test that fails shows its seed")]
 
 mod bench;
+mod building;
 mod clock;
 mod code;
 mod demo;
 mod doctor;
 mod failures;
+mod footprint;
+mod held;
 mod help;
 mod hostile;
 mod identity;

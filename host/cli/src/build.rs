@@ -3,6 +3,7 @@
 //! Owns what becomes of a finished component: where it goes, what is said about it. How one is made is `recipe`'s.
 //! Never leaves half a file behind.
 
+mod enclosure;
 mod recipe;
 
 use std::io::Write;
@@ -28,7 +29,7 @@ use self::recipe::Recipe;
 /// there.
 ///
 /// A build runs code: the build scripts and procedural macros of the folder, and of all crates that it names. Build only
-/// what you would run.
+/// what you would run, or use --sandboxed.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   gristmill build handlers/crates handlers/policy
@@ -47,6 +48,14 @@ pub(crate) struct Args {
     /// Build for debugging: panics say where they are, and formatting changes the version
     #[arg(long)]
     debug: bool,
+
+    /// Build behind walls (with bubblewrap): without a network but to fetch crates, without the home folder, in
+    /// target/sandboxed alone
+    ///
+    /// The build sees the system, the toolchain, cargo's downloads without its credentials, and the repository that the
+    /// folder lies in, all of it read-only. It needs a Cargo.lock that fits. The component is the same as without.
+    #[arg(long)]
+    sandboxed: bool,
 }
 
 /// What was built.
@@ -68,7 +77,7 @@ pub(crate) fn build(args: &Args, context: &Context) -> Result<Exit, Failure> {
             .hint("without it, each component is written into its folder"));
     }
     for folder in &args.folders {
-        let recipe = Recipe::of(folder, args.debug, &context.out)?;
+        let recipe = Recipe::of(folder, args.debug, args.sandboxed, &context.out)?;
         let component = recipe.build()?;
         let file = args.output.clone().unwrap_or_else(|| folder.join(recipe.file_name()));
         let built = deliver(folder, &component, &file, context)?;

@@ -189,6 +189,8 @@ impl From<SchedulerError> for Failure {
             SchedulerError::Sandbox(error) => error.into(),
             SchedulerError::Job { .. } => Self::new(Exit::Job, error.to_string()),
             SchedulerError::Thread(source) => Self::of_machine("a thread could not be started", &source),
+            SchedulerError::Held { .. } => Self::new(Exit::Internal, error.to_string())
+                .hint("does what a stage is granted lie on a disk or a network that does not answer? What had not begun is given back"),
             SchedulerError::TraceFile { ref source, .. } => {
                 let hint = limits::hint(source).unwrap_or("name a file in a folder that can be written");
                 Self::new(Exit::Usage, error.to_string()).hint(hint)

@@ -22,8 +22,11 @@ use crate::state::State;
 use crate::ticker::Ticker;
 use crate::{Error, http, imports, machine, virtual_world, wasi};
 
-/// Sandboxes beyond those for attempts: for `describe` and for discovery.
-const SPARE_SANDBOXES: usize = 4;
+/// How many threads may be left behind in an attempt that does not end, and be replaced: each keeps its sandbox.
+pub const HELD_MAX: usize = 8;
+
+/// Sandboxes beyond those for attempts: for `describe` and for discovery, and for threads that are held.
+const SPARE_SANDBOXES: usize = HELD_MAX + 4;
 
 /// How much of a memory stays resident in its place between two attempts: giving pages back to the kernel and faulting
 /// them in again costs ten times what cleaning them does.

@@ -16,7 +16,7 @@ use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 use crate::compile::reason as one_line;
 use crate::engine::Shared;
 use crate::precompiled::{self, Vouched};
-use crate::run::REFUSAL_PATIENCE;
+use crate::run::PATIENCE;
 use crate::state::State;
 use crate::{
     Attempt, AttemptContext, DiscoverRequest, DiscoveryAttempt, Error, Granted, GuestFailure, Inspection, MergeAttempt,
@@ -230,24 +230,23 @@ impl Handler {
     /// `Error::Machine`, if the machine refused a sandbox for ten seconds: nothing was run.
     pub fn run(&self, work: &Work<'_>, context: &AttemptContext<'_>) -> Result<Attempt, Error> {
         let inner = &*self.inner;
-        let (result, traces) =
-            run::attempt(&inner.shared, &inner.pre, context, REFUSAL_PATIENCE, |store, instance| {
-                let Some(index) = &inner.run else { return Ok(Err(lacks("run stages"))) };
-                let function = instance.get_typed_func::<RunParams<'_>, RunResult>(&mut *store, index)?;
-                let upstream: Vec<_> =
-                    work.upstream.iter().map(|&(stage, output)| abi::Upstream { stage, output }).collect();
-                let work = abi::Work {
-                    job: work.job,
-                    stage: work.stage,
-                    item_key: work.item_key,
-                    data: work.data,
-                    upstream: &upstream,
-                    attempt: work.attempt,
-                    idempotency_key: &blake3::Hash::from_bytes(work.idempotency_key.0).to_hex(),
-                    meta: &[],
-                };
-                Ok(function.call(store, (work,))?.0.map_err(outcome::of_failure))
-            })?;
+        let (result, traces) = run::attempt(&inner.shared, &inner.pre, context, PATIENCE, |store, instance| {
+            let Some(index) = &inner.run else { return Ok(Err(lacks("run stages"))) };
+            let function = instance.get_typed_func::<RunParams<'_>, RunResult>(&mut *store, index)?;
+            let upstream: Vec<_> =
+                work.upstream.iter().map(|&(stage, output)| abi::Upstream { stage, output }).collect();
+            let work = abi::Work {
+                job: work.job,
+                stage: work.stage,
+                item_key: work.item_key,
+                data: work.data,
+                upstream: &upstream,
+                attempt: work.attempt,
+                idempotency_key: &blake3::Hash::from_bytes(work.idempotency_key.0).to_hex(),
+                meta: &[],
+            };
+            Ok(function.call(store, (work,))?.0.map_err(outcome::of_failure))
+        })?;
         let checked = result.and_then(|returned| outcome::check_output(returned?, &context.limits));
         Ok(match checked {
             Ok(output) => Attempt { outcome: Outcome::Done, output: Some(output), error: None, after: None, traces },
@@ -267,14 +266,13 @@ impl Handler {
         context: &AttemptContext<'_>,
     ) -> Result<DiscoveryAttempt, Error> {
         let inner = &*self.inner;
-        let (result, traces) =
-            run::attempt(&inner.shared, &inner.pre, context, REFUSAL_PATIENCE, |store, instance| {
-                let Some(index) = &inner.discover else { return Ok(Err(lacks("discover items"))) };
-                let function = instance.get_typed_func::<DiscoverParams<'_>, DiscoverResult>(&mut *store, index)?;
-                let &DiscoverRequest { job, cursor, limit } = request;
-                let request = abi::DiscoverRequest { job, cursor, limit, meta: &[] };
-                Ok(function.call(store, (request,))?.0.map_err(outcome::of_failure))
-            })?;
+        let (result, traces) = run::attempt(&inner.shared, &inner.pre, context, PATIENCE, |store, instance| {
+            let Some(index) = &inner.discover else { return Ok(Err(lacks("discover items"))) };
+            let function = instance.get_typed_func::<DiscoverParams<'_>, DiscoverResult>(&mut *store, index)?;
+            let &DiscoverRequest { job, cursor, limit } = request;
+            let request = abi::DiscoverRequest { job, cursor, limit, meta: &[] };
+            Ok(function.call(store, (request,))?.0.map_err(outcome::of_failure))
+        })?;
         let result = result.and_then(|returned| outcome::check_page(returned?, request.limit, &context.limits));
         Ok(DiscoveryAttempt { result, traces })
     }
@@ -285,14 +283,13 @@ impl Handler {
     /// As `run`.
     pub fn merge(&self, request: &MergeRequest<'_>, context: &AttemptContext<'_>) -> Result<MergeAttempt, Error> {
         let inner = &*self.inner;
-        let (result, traces) =
-            run::attempt(&inner.shared, &inner.pre, context, REFUSAL_PATIENCE, |store, instance| {
-                let Some(index) = &inner.merge else { return Ok(Err(lacks("merge items"))) };
-                let function = instance.get_typed_func::<MergeParams<'_>, MergeResult>(&mut *store, index)?;
-                let &MergeRequest { item_key, existing, incoming } = request;
-                let request = abi::MergeRequest { item_key, existing, incoming, meta: &[] };
-                Ok(function.call(store, (request,))?.0.map_err(outcome::of_failure))
-            })?;
+        let (result, traces) = run::attempt(&inner.shared, &inner.pre, context, PATIENCE, |store, instance| {
+            let Some(index) = &inner.merge else { return Ok(Err(lacks("merge items"))) };
+            let function = instance.get_typed_func::<MergeParams<'_>, MergeResult>(&mut *store, index)?;
+            let &MergeRequest { item_key, existing, incoming } = request;
+            let request = abi::MergeRequest { item_key, existing, incoming, meta: &[] };
+            Ok(function.call(store, (request,))?.0.map_err(outcome::of_failure))
+        })?;
         let result = result.and_then(|returned| outcome::check_output(returned?, &context.limits));
         Ok(MergeAttempt { result, traces })
     }

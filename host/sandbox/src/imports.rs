@@ -7,6 +7,7 @@ use wasmtime::{Result, StoreContextMut};
 
 use crate::abi::Level;
 use crate::log::bounded;
+use crate::names::name_fault;
 use crate::outcome::Refused;
 use crate::state::State;
 
@@ -23,9 +24,6 @@ const AMOUNT_MAX: f64 = 1e15;
 /// How many different parameters one attempt may read: each is kept with its result.
 const PARAMS_MAX: usize = 256;
 
-/// The longest name of a meter or parameter.
-const NAME_BYTES_MAX: usize = 256;
-
 const PROGRESS_BYTES_MAX: usize = 1 << 10;
 
 pub(crate) fn link(linker: &mut Linker<State>) -> Result<()> {
@@ -37,11 +35,11 @@ pub(crate) fn link(linker: &mut Linker<State>) -> Result<()> {
         Ok(())
     })?;
     host.func_wrap("param", |mut store: StoreContextMut<'_, State>, (name,): (WasmStr,)| {
-        let name = short(&store, &name, "parameter")?;
+        let name = name_of(&store, &name, "parameter")?;
         Ok((param(store.data_mut(), name)?,))
     })?;
     host.func_wrap("charge", |mut store: StoreContextMut<'_, State>, (meter, amount): (WasmStr, f64)| {
-        let meter = short(&store, &meter, "meter")?;
+        let meter = name_of(&store, &meter, "meter")?;
         charge(store.data_mut(), meter, amount)
     })?;
     host.func_wrap("progress", |mut store: StoreContextMut<'_, State>, (fraction, message): (f64, WasmStr)| {
@@ -68,12 +66,12 @@ fn refused(reason: String) -> wasmtime::Error {
     wasmtime::Error::from(Refused(reason))
 }
 
-fn short(store: &StoreContextMut<'_, State>, name: &WasmStr, what: &str) -> Result<String> {
+fn name_of(store: &StoreContextMut<'_, State>, name: &WasmStr, what: &str) -> Result<String> {
     let name = name.to_str(store)?;
-    if name.len() > NAME_BYTES_MAX {
-        return Err(refused(format!("named a {what} with more than {NAME_BYTES_MAX} bytes")));
+    match name_fault(&name) {
+        Some(fault) => Err(refused(format!("named a {what} whose name {fault}"))),
+        None => Ok(name.into_owned()),
     }
-    Ok(name.into_owned())
 }
 
 fn param(state: &mut State, name: String) -> Result<Option<String>> {

@@ -18,6 +18,7 @@ mod inspect;
 mod limiter;
 mod log;
 mod machine;
+mod names;
 mod outcome;
 mod precompiled;
 mod run;
@@ -32,12 +33,13 @@ pub use attempt::{
 };
 pub use bytes::{COMPONENT_BYTES_MAX, canonical_hash};
 pub use compile::{COMPILE_ARGUMENT, Compiler, compile_as_child};
-pub use engine::{Compiling, Sandbox, Settings, THREAD_STACK_BYTES};
+pub use engine::{Compiling, HELD_MAX, Sandbox, Settings, THREAD_STACK_BYTES};
 pub use error::Error;
 pub use files::Granted;
 pub use handler::Handler;
 pub use inspect::{GrantUse, Inspection, Offers, StageInfo, inspect, inspect_bytes};
 pub use log::LOG_BYTES_MAX;
+pub use run::PATIENCE;
 
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ use wasmtime::Trap;
 use wasmtime_wasi::I32Exit;
 
 use crate::log::{bounded, head};
+use crate::names::{cursor_fault, key_fault};
 use crate::state::State;
 use crate::{GuestFailure, NewItem, Page, abi};
 
@@ -19,9 +20,6 @@ const MESSAGE_BYTES_MAX: usize = 4 << 10;
 
 /// What is said for a guest that says nothing.
 const NO_REASON: &str = "the handler gave no reason";
-
-/// An item's key.
-const KEY_BYTES_MAX: usize = 1024;
 
 /// Something that a guest may not ask of the host: it traps, with this as the reason.
 #[derive(Debug, Error)]
@@ -106,11 +104,13 @@ pub(crate) fn check_page(page: abi::Page, limit: u32, limits: &Limits) -> Result
     if page.items.len() > limit as usize {
         return Err(bad(format!("returned {} items, and was asked for {limit} at most", page.items.len())));
     }
+    if let Some(fault) = page.next.as_deref().and_then(cursor_fault) {
+        return Err(bad(format!("its cursor for the next page {fault}")));
+    }
     let mut items = Vec::with_capacity(page.items.len());
     for abi::NewItem { key, data, priority } in page.items {
-        if key.is_empty() || key.len() > KEY_BYTES_MAX {
-            let (shown, count) = (quoted(&key), key.len());
-            return Err(bad(format!("an item's key has {count} bytes, and may have 1 to {KEY_BYTES_MAX}: {shown}")));
+        if let Some(fault) = key_fault(&key) {
+            return Err(bad(format!("an item's key {fault}: {}", quoted(&key))));
         }
         check_json(&format!("the data of item {}", quoted(&key)), &data)?;
         items.push(NewItem { key, data, priority: priority.unwrap_or(0) });
@@ -183,12 +183,20 @@ mod tests {
             (vec![item("a", "1"), item("b", "1"), item("c", "1")], "returned 3 items"),
             (vec![item("", "1")], "has 0 bytes"),
             (vec![item(&"k".repeat(1025), "1")], "has 1025 bytes"),
+            (vec![item("a\0", "1")], "an item's key holds a control character, U+0000: \"a\\0\""),
             (vec![item("a", "nope")], "the data of item \"a\" is not JSON"),
             (vec![item("a", &"1".repeat(5000))], "its page has 4.9 KiB, and the limit is 3.9 KiB"),
         ] {
             let failure = page(items).unwrap_err();
             assert!(failure.message.contains(says), "{}", failure.message);
         }
+    }
+
+    #[test]
+    fn a_cursor_that_no_tracker_holds_fails_its_page() {
+        let page = abi::Page { items: Vec::new(), next: Some("a\0".to_owned()), meta: Vec::new() };
+        let failure = check_page(page, 2, &Limits::default()).unwrap_err();
+        assert_eq!(failure.message, "its cursor for the next page holds the character NUL");
     }
 
     #[test]

@@ -18,14 +18,13 @@ use crate::state::State;
 use crate::ticker::{self, now};
 use crate::{AttemptContext, Error, GuestFailure, Traces, machine, outcome};
 
-/// How often a full pool is asked again, and for how long. It has room for more than run at once: so it is full only if
-/// attempts that should have ended still hold their places.
-const POOL_POLL: Duration = Duration::from_millis(1);
-const POOL_PATIENCE: Duration = Duration::from_mins(10);
+/// How long an attempt waits for a sandbox: for a place in a full pool, which has room for more than run at once, or for
+/// a machine that refuses one.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often a machine that refuses a sandbox is asked again, and for how long before an attempt.
+/// How often a full pool, and a machine that refuses, is asked again.
+const POOL_POLL: Duration = Duration::from_millis(1);
 const REFUSAL_POLL: Duration = Duration::from_millis(50);
-pub(crate) const REFUSAL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What one call may copy out of a guest beside its memory's size: small texts, and the shapes around them.
 const COPY_SLACK_BYTES: u64 = 64 << 10;
@@ -96,7 +95,7 @@ fn instance(
                     tracing::warn!(waits, "all sandboxes are taken: an attempt waits for one");
                 }
             }
-            (io::Error::other(error.to_string()), POOL_POLL, POOL_PATIENCE)
+            (io::Error::other(error.to_string()), POOL_POLL, PATIENCE)
         } else if let Some(refusal) = machine::refusal(error) {
             if !refusal_patience.is_zero() && !std::mem::replace(&mut told, true) {
                 tracing::warn!("this machine refuses a sandbox ({refusal}): trying for {refusal_patience:?}");

@@ -269,6 +269,11 @@ impl Dispatcher {
         self.disk == Disk::Full && !self.watch && !self.stopping && self.is_quiet() && !self.is_over()
     }
 
+    /// Whether attempts run, or are handed to threads.
+    pub(crate) fn is_running(&self) -> bool {
+        self.in_flight > 0
+    }
+
     /// Whether everything is done, or given back.
     pub(crate) fn is_over(&self) -> bool {
         let quiet = self.is_quiet();

@@ -12,7 +12,6 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use gristmill_model::{HostId, JobId, RetryPolicy, StageId, State, Timestamp};
-use gristmill_sandbox::Error as SandboxError;
 use gristmill_tracker::{Error as TrackerError, NewEvent, Reap, Tracker};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -25,12 +24,14 @@ use crate::host::{HostOptions, Store};
 use crate::load::{LoadedJob, StageContext};
 use crate::upkeep::Upkeep;
 use crate::vitals::Vitals;
-use crate::workers::{Chunk, Finished, Workers};
+use crate::workers::{Chunk, Finished, Held, Workers};
 
 /// How many leases are taken from vanished hosts at once.
 pub(crate) const REAP_MAX: u32 = 256;
 /// How often the disk is looked at while there is much to do: what fits in the reserve lasts longer.
 const DISK_LOOK: Duration = Duration::from_millis(50);
+/// How often threads are looked at while attempts run: whether one is held.
+const HELD_LOOK: Duration = Duration::from_secs(1);
 /// How many answers of threads may wait for the loop.
 pub(crate) const ANSWERS_MAX: usize = 64;
 
@@ -91,8 +92,10 @@ pub(crate) struct Loop<'a> {
     disk: Disk,
     disk_looked: Instant,
     began: Instant,
-    /// Why this host cannot go on: the machine gives no sandbox. What is under way is finished, the rest given back.
-    refusal: Option<Box<SandboxError>>,
+    held_looked: Instant,
+    /// Why this host cannot go on: the machine gives no sandbox, or all threads are held. What is under way is finished,
+    /// the rest given back.
+    fault: Option<Error>,
 }
 
 impl<'a> Loop<'a> {
@@ -126,7 +129,8 @@ impl<'a> Loop<'a> {
             disk: Disk::Ample,
             disk_looked: Instant::now(),
             began: Instant::now(),
-            refusal: None,
+            held_looked: Instant::now(),
+            fault: None,
         }
     }
 
@@ -160,6 +164,12 @@ impl<'a> Loop<'a> {
                 events.push(event);
                 continue;
             }
+            if self.held_looked.elapsed() >= HELD_LOOK {
+                events.extend(self.replace_held(now, &mut stop_by));
+                if !events.is_empty() {
+                    continue;
+                }
+            }
             if dispatcher.is_over() {
                 return Ok(true);
             }
@@ -169,7 +179,8 @@ impl<'a> Loop<'a> {
             if stop_by.is_some_and(|by| by <= Instant::now()) {
                 return Ok(false);
             }
-            let wait = dispatcher.wake_at(now).since(now).min(self.next_turn(stop_by));
+            let until_look = if dispatcher.is_running() { HELD_LOOK } else { Duration::MAX };
+            let wait = dispatcher.wake_at(now).since(now).min(self.next_turn(stop_by)).min(until_look);
             let event = tokio::select! {
                 biased;
                 () = &mut shutdown, if stop_by.is_none() => {
@@ -183,7 +194,8 @@ impl<'a> Loop<'a> {
                 }
                 finished = self.finished.recv() => {
                     let mut finished = finished.ok_or(Error::Stopped)?;
-                    events.extend(self.stop_if_refused(finished.refusal.take(), &mut stop_by));
+                    let refusal = finished.refusal.take().map(|refusal| Error::from(*refusal));
+                    events.extend(refusal.map(|refusal| self.stop_for(refusal, &mut stop_by)));
                     Some(Event::Finished(finished))
                 }
                 page = self.pages.recv() => Some(Event::Page(page.ok_or(Error::Stopped)?)),
@@ -202,11 +214,37 @@ impl<'a> Loop<'a> {
         }
     }
 
-    /// Lets the host end if the machine gave an attempt no sandbox.
-    fn stop_if_refused(&mut self, refusal: Option<Box<SandboxError>>, stop_by: &mut Option<Instant>) -> Option<Event> {
-        self.refusal.get_or_insert(refusal?);
+    /// Lets the host end for a reason.
+    fn stop_for(&mut self, fault: Error, stop_by: &mut Option<Instant>) -> Event {
+        self.fault.get_or_insert(fault);
         stop_by.get_or_insert(Instant::now() + self.options.grace);
-        Some(Event::Stop)
+        Event::Stop
+    }
+
+    /// Takes their work from threads that hang, replaces them, and tells.
+    fn replace_held(&mut self, now: Timestamp, stop_by: &mut Option<Instant>) -> Vec<Event> {
+        self.held_looked = Instant::now();
+        if self.fault.is_some() {
+            return Vec::new();
+        }
+        let taken = match self.workers.replace_held() {
+            Ok(taken) => taken,
+            Err(fault) => return vec![self.stop_for(fault, stop_by)],
+        };
+        let tell = |held: Held| {
+            let Held { finished, stage, timeout } = held;
+            let job = finished.stage.job();
+            tracing::warn!(stage, ?timeout, "an attempt hangs in a call of the system: its thread is replaced");
+            let data = serde_json::json!({ "stage": stage, "timeout_seconds": timeout.as_secs_f64() }).to_string();
+            let event = NewEvent { kind: "host.thread_replaced".to_owned(), job: Some(job), data, now };
+            let tracker = self.tracker;
+            self.write(async move {
+                tracker.record_event(event).await?;
+                Ok(None)
+            });
+            Event::Finished(finished)
+        };
+        taken.into_iter().map(tell).collect()
     }
 
     /// Begins a turn of upkeep if it is time.
@@ -340,9 +378,9 @@ impl<'a> Loop<'a> {
     /// Ends the threads. Attempts that outlived the grace are given back uncharged, and left behind.
     ///
     /// # Errors
-    /// If the tracker fails, or the machine's refusal is why the host ends.
+    /// If the tracker fails, or a fault is why the host ends.
     pub(crate) async fn end(self, dispatcher: &Dispatcher, ended_in_time: bool) -> Result<(), Error> {
-        let Self { tracker, workers, discoverer, writes, refusal, .. } = self;
+        let Self { tracker, workers, discoverer, writes, fault, .. } = self;
         if !ended_in_time {
             drop(writes);
             let held = dispatcher.held();
@@ -354,7 +392,7 @@ impl<'a> Loop<'a> {
             // A page in the making is made again by the next host: its cursor was not recorded.
             discoverer.abandon();
         }
-        refusal.map_or(Ok(()), |refusal| Err((*refusal).into()))
+        fault.map_or(Ok(()), Err)
     }
 }
 

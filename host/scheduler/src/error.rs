@@ -27,6 +27,12 @@ pub enum Error {
     /// A thread could not be started.
     #[error("a thread could not be started: {0}")]
     Thread(std::io::Error),
+    /// All threads that run attempts hang, and as many as may be replaced have been.
+    #[error("all threads that run attempts hang in calls of the system ({threads} of them)")]
+    Held {
+        /// How many.
+        threads: usize,
+    },
     /// The trace file cannot be made.
     #[error("the trace file {} cannot be written: {source}", path.display())]
     TraceFile {

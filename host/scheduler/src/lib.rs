@@ -3,6 +3,7 @@
 //! Owns what runs next and who runs it. It knows no SQL and no WebAssembly: the tracker records, the sandbox runs, and
 //! this crate carries work from one to the other, bounded everywhere. It never prints and never exits.
 
+mod attempt;
 mod discover;
 mod disk;
 mod dispatcher;

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gristmill_model::{
-    ComponentIdentity, Digest, Grants, Job, Merge, Need, StageBit, StageSpec, StageTuning, Timestamp, VersionId,
-    stage_version,
+    ComponentIdentity, Digest, Grants, Job, Merge, Need, StageBit, StageId, StageSpec, StageTuning, Timestamp,
+    VersionId, stage_version,
 };
 use gristmill_sandbox::{Error as SandboxError, Granted, Handler, Sandbox};
 use gristmill_tracker::{JobRegistration, RegisteredJob, StageRegistration};
@@ -210,6 +210,7 @@ pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
 
 /// What an attempt needs to know of its stage, shared by all of them.
 pub(crate) struct StageContext {
+    pub(crate) id: StageId,
     pub(crate) job: Arc<LoadedJob>,
     place: usize,
     pub(crate) version: VersionId,
@@ -223,6 +224,7 @@ impl StageContext {
         let stages = &job.job.spec.stages;
         let need = |need: &Need| (registered.stages[need.stage].id.bit(), stages[need.stage].name.clone());
         Self {
+            id: registered.stages[place].id,
             job: Arc::clone(job),
             place,
             version: registered.stages[place].version,

@@ -1,30 +1,34 @@
 //! The threads that run attempts.
 //!
 //! Owns plain threads, one a core, fed in chunks over a bounded channel: a task an attempt would cost a tenth of the
-//! speed, and nothing in here waits. An attempt cannot fail to be one: whatever the guest does is a completion.
+//! speed, and nothing in here waits. What a thread has at hand lies where it can be taken from it: a thread that is
+//! still in a call of the system long after its attempt's deadline is left behind, and another one takes its place.
 
-use std::fmt::Write;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use std::vec;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use gristmill_model::{
-    Clock, Digest, Disposition, Fence, HostId, Outcome, StageId, StageKey, Timestamp, decide, idempotency_key,
-    input_hash,
-};
-use gristmill_sandbox::{AttemptContext, Error as SandboxError, THREAD_STACK_BYTES, Work};
-use gristmill_tracker::{Claim, Completion, Lease, Output};
+use gristmill_model::{Clock, Fence, HostId, StageId, StageKey, Timestamp};
+use gristmill_sandbox::{Error as SandboxError, HELD_MAX, PATIENCE, THREAD_STACK_BYTES};
+use gristmill_tracker::{Claim, Completion, Lease};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::Error;
+use crate::attempt::{self, Begun};
 use crate::load::StageContext;
 use crate::pace::ATTEMPTS_IN_FLIGHT_MAX;
 use crate::trace::Trace;
 
 /// A thread tells what is finished after this long, though its chunk is not.
 const REPORT_AFTER: Duration = Duration::from_millis(20);
+
+/// How long after its deadline an attempt is given up: a guest is interrupted within milliseconds, so that its thread
+/// hangs in a call that nothing interrupts. A sandbox may have been waited for besides.
+const HELD_AFTER: Duration = PATIENCE.saturating_add(Duration::from_secs(5));
 
 /// Work for one thread.
 pub(crate) struct Chunk {
@@ -37,7 +41,7 @@ pub(crate) struct Finished {
     pub(crate) fence: Fence,
     pub(crate) stage: StageId,
     pub(crate) completions: Vec<Completion>,
-    /// Not begun, because the host is stopping, or the machine refused a sandbox.
+    /// Not begun: the host is stopping, the machine refused a sandbox, or the thread was left behind.
     pub(crate) unrun: Vec<StageKey>,
     /// How the machine refused it.
     pub(crate) refusal: Option<Box<SandboxError>>,
@@ -45,11 +49,42 @@ pub(crate) struct Finished {
     pub(crate) elapsed: Duration,
 }
 
+/// A thread that was left behind.
+pub(crate) struct Held {
+    /// What it had at hand: its attempt is a timeout, and the rest of its chunk was not begun.
+    pub(crate) finished: Finished,
+    /// The name of the attempt's stage.
+    pub(crate) stage: String,
+    /// The attempt's limit of time.
+    pub(crate) timeout: Duration,
+}
+
 /// The handle of the threads. Dropping it ends them, each after its attempt at hand.
 pub(crate) struct Workers {
+    /// None once no more work comes.
     sender: Option<Sender<Chunk>>,
+    /// What a new thread is made from.
+    crew: Crew,
+    /// One a thread that may run at once; none where a thread was left behind and not replaced.
+    places: Vec<Option<Place>>,
+}
+
+/// A thread, and what it has at hand.
+struct Place {
+    hand: Arc<Hand>,
+    thread: JoinHandle<()>,
+}
+
+/// What all threads share.
+#[derive(Clone)]
+struct Crew {
+    chunks: Receiver<Chunk>,
+    finished: mpsc::Sender<Finished>,
     stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
+    /// How many threads that were left behind have not come back: each still holds a sandbox.
+    held: Arc<AtomicUsize>,
+    clock: Arc<dyn Clock>,
+    trace: Option<(HostId, Arc<Trace>)>,
 }
 
 impl Workers {
@@ -60,19 +95,18 @@ impl Workers {
         finished: &mpsc::Sender<Finished>,
     ) -> Result<Self, Error> {
         // Never more chunks than attempts in flight, so that the dispatcher, which bounds those, never waits in `run`.
-        let (sender, receiver) = bounded(ATTEMPTS_IN_FLIGHT_MAX);
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut workers = Self { sender: Some(sender), stop, threads: Vec::with_capacity(threads) };
+        let (sender, chunks) = bounded(ATTEMPTS_IN_FLIGHT_MAX);
+        let crew = Crew {
+            chunks,
+            finished: finished.clone(),
+            stop: Arc::default(),
+            held: Arc::default(),
+            clock: Arc::clone(clock),
+            trace: trace.map(|(host, trace)| (host, Arc::clone(trace))),
+        };
+        let mut workers = Self { sender: Some(sender), crew, places: Vec::with_capacity(threads) };
         for number in 0..threads {
-            let worker = Worker {
-                chunks: receiver.clone(),
-                finished: finished.clone(),
-                stop: Arc::clone(&workers.stop),
-                clock: Arc::clone(clock),
-                trace: trace.map(|(host, trace)| (host, Arc::clone(trace))),
-            };
-            let builder = std::thread::Builder::new().name(format!("attempts-{number}")).stack_size(THREAD_STACK_BYTES);
-            workers.threads.push(builder.spawn(move || worker.run()).map_err(Error::Thread)?);
+            workers.places.push(Some(workers.crew.start(number)?));
         }
         Ok(workers)
     }
@@ -84,12 +118,34 @@ impl Workers {
 
     /// Lets each thread finish the attempt at hand, and give the rest of its chunk back.
     pub(crate) fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.crew.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes their work from threads that are held long after their attempt's deadline, and replaces them: as long as
+    /// at most `HELD_MAX` threads are held. What such a thread still does counts for nothing.
+    ///
+    /// # Errors
+    /// If all threads were held before, and no more may be replaced; or if the system gives no thread.
+    pub(crate) fn replace_held(&mut self) -> Result<Vec<Held>, Error> {
+        let mut taken = Vec::new();
+        for (number, place) in self.places.iter_mut().enumerate() {
+            if let Some(held) = place.as_ref().and_then(|place| place.hand.take_overdue(&self.crew)) {
+                taken.push(held);
+                *place = None;
+            }
+            if place.is_none() && self.crew.held.load(Ordering::Relaxed) <= HELD_MAX {
+                *place = Some(self.crew.start(number)?);
+            }
+        }
+        if taken.is_empty() && self.places.iter().all(Option::is_none) {
+            return Err(Error::Held { threads: self.crew.held.load(Ordering::Relaxed) });
+        }
+        Ok(taken)
     }
 
     /// Leaves the threads behind. For a host that ends while attempts are still running.
     pub(crate) fn abandon(mut self) {
-        self.threads.clear();
+        self.places.clear();
     }
 }
 
@@ -97,147 +153,203 @@ impl Drop for Workers {
     fn drop(&mut self) {
         self.stop();
         self.sender = None;
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
+        for place in self.places.drain(..).flatten() {
+            let _ = place.thread.join();
         }
+    }
+}
+
+impl Crew {
+    fn start(&self, number: usize) -> Result<Place, Error> {
+        let hand = Arc::new(Hand::default());
+        let worker = Worker { crew: self.clone(), hand: Arc::clone(&hand) };
+        let builder = std::thread::Builder::new().name(format!("attempts-{number}")).stack_size(THREAD_STACK_BYTES);
+        let thread = builder.spawn(move || worker.run()).map_err(Error::Thread)?;
+        Ok(Place { hand, thread })
+    }
+}
+
+/// What a thread has at hand. The thread takes each claim from here and brings its completion back.
+#[derive(Default)]
+struct Hand(Mutex<Grip>);
+
+#[derive(Default)]
+enum Grip {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// A chunk.
+    Holds(Box<Open>),
+    /// Nothing any more: the thread was left behind.
+    Taken,
+}
+
+/// A chunk that is being run.
+struct Open {
+    fence: Fence,
+    context: Arc<StageContext>,
+    /// Not begun yet.
+    rest: vec::IntoIter<Claim>,
+    /// What is running, and when it is given up.
+    running: Option<(Begun, Instant)>,
+    /// Finished, and not told yet.
+    completions: Vec<Completion>,
+    /// When it was told last, or began.
+    told_at: Timestamp,
+}
+
+impl Hand {
+    fn lock(&self) -> MutexGuard<'_, Grip> {
+        // Nothing is done under this lock that could leave it half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes everything from a thread whose attempt is overdue.
+    fn take_overdue(&self, crew: &Crew) -> Option<Held> {
+        let mut grip = self.lock();
+        let Grip::Holds(open) = &*grip else { return None };
+        if open.running.is_none_or(|(_, overdue_at)| overdue_at > Instant::now()) {
+            return None;
+        }
+        let Grip::Holds(mut open) = std::mem::replace(&mut *grip, Grip::Taken) else { return None };
+        crew.held.fetch_add(1, Ordering::Relaxed);
+        let now = crew.clock.now();
+        if let Some((begun, _)) = open.running.take() {
+            open.completions.push(begun.give_up(&open.context, now));
+        }
+        let (stage, timeout) = (open.context.spec().name.clone(), open.context.tuning().limits.timeout);
+        Some(Held { finished: open.close(None, now), stage, timeout })
+    }
+}
+
+impl Open {
+    fn new(chunk: Chunk, now: Timestamp) -> Self {
+        let Chunk { lease: Lease { fence, claims, .. }, context } = chunk;
+        let completions = Vec::with_capacity(claims.len());
+        Self { fence, context, rest: claims.into_iter(), running: None, completions, told_at: now }
+    }
+
+    /// What is finished so far, if it is time to tell.
+    fn report(&mut self, now: Timestamp) -> Option<Finished> {
+        let elapsed = now.since(self.told_at);
+        if elapsed < REPORT_AFTER || self.rest.len() == 0 {
+            return None;
+        }
+        self.told_at = now;
+        Some(self.finished(Vec::new(), None, elapsed))
+    }
+
+    /// Everything that has not been told. What has not begun is not begun any more.
+    fn close(mut self, refused: Option<(StageKey, SandboxError)>, now: Timestamp) -> Finished {
+        let (key, refusal) = refused.unzip();
+        let unrun = key.into_iter().chain(self.rest.by_ref().map(|claim| claim.key)).collect();
+        let elapsed = now.since(self.told_at);
+        self.finished(unrun, refusal.map(Box::new), elapsed)
+    }
+
+    fn finished(&mut self, unrun: Vec<StageKey>, refusal: Option<Box<SandboxError>>, elapsed: Duration) -> Finished {
+        let completions = std::mem::take(&mut self.completions);
+        Finished { fence: self.fence, stage: self.context.id, completions, unrun, refusal, elapsed }
     }
 }
 
 struct Worker {
-    chunks: Receiver<Chunk>,
-    finished: mpsc::Sender<Finished>,
-    stop: Arc<AtomicBool>,
-    clock: Arc<dyn Clock>,
-    trace: Option<(HostId, Arc<Trace>)>,
+    crew: Crew,
+    hand: Arc<Hand>,
+}
+
+/// What a thread does next.
+enum Next {
+    /// The next claim of its chunk.
+    Run(Claim, Begun),
+    /// Its chunk is over: this is the rest that it tells.
+    Tell(Finished),
+    /// Its chunk is over, and all of it is told.
+    Rest,
+    /// Nothing: it was left behind.
+    End,
 }
 
 impl Worker {
     fn run(&self) {
-        while let Ok(chunk) = self.chunks.recv() {
-            if self.run_chunk(chunk).is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Runs a chunk and tells what came of it; an error if nobody listens any more.
-    fn run_chunk(&self, chunk: Chunk) -> Result<(), mpsc::error::SendError<Finished>> {
-        let Chunk { lease: Lease { fence, stage, claims }, context } = chunk;
-        let mut claims = claims.into_iter();
-        let report = |completions, unrun, refusal, elapsed| {
-            self.finished.blocking_send(Finished { fence, stage, completions, unrun, refusal, elapsed })
-        };
-        let mut started = self.clock.now();
-        let mut completions = Vec::with_capacity(claims.len());
-        while !self.stop.load(Ordering::Relaxed)
-            && let Some(claim) = claims.next()
-        {
-            if let Some((host, trace)) = &self.trace {
-                trace.begins(*host, fence, &context.spec().name, &claim.item_key, claim.counters.attempts + 1);
-            }
-            match attempt(&context, &claim, self.clock.as_ref()) {
-                Ok(completion) => completions.push(completion),
-                Err(refusal) => {
-                    let unrun = std::iter::once(claim.key).chain(claims.map(|claim| claim.key)).collect();
-                    return report(completions, unrun, Some(Box::new(refusal)), self.clock.now().since(started));
+        while let Ok(chunk) = self.crew.chunks.recv() {
+            let (fence, context) = (chunk.lease.fence, Arc::clone(&chunk.context));
+            *self.hand.lock() = Grip::Holds(Box::new(Open::new(chunk, self.crew.clock.now())));
+            loop {
+                match self.next() {
+                    Next::Run(claim, begun) => {
+                        if self.attempt(fence, &context, &claim, &begun).is_err() {
+                            return;
+                        }
+                    }
+                    Next::Tell(finished) => match self.crew.finished.blocking_send(finished) {
+                        Ok(()) => break,
+                        Err(_) => return,
+                    },
+                    Next::Rest => break,
+                    Next::End => {
+                        self.crew.held.fetch_sub(1, Ordering::Relaxed);
+                        return;
+                    }
                 }
             }
-            let now = self.clock.now();
-            if now.since(started) >= REPORT_AFTER && claims.len() > 0 {
-                report(std::mem::take(&mut completions), Vec::new(), None, now.since(started))?;
-                started = now;
+        }
+    }
+
+    /// Takes the next claim from the hand, unless the host is stopping.
+    fn next(&self) -> Next {
+        let now = self.crew.clock.now();
+        let mut grip = self.hand.lock();
+        let open = match &mut *grip {
+            Grip::Holds(open) => open,
+            Grip::Empty => return Next::Rest,
+            Grip::Taken => return Next::End,
+        };
+        let stopping = self.crew.stop.load(Ordering::Relaxed);
+        if let Some(claim) = Some(&mut open.rest).filter(|_| !stopping).and_then(Iterator::next) {
+            let begun = Begun::new(&open.context, &claim, now);
+            let overdue_at = Instant::now() + open.context.tuning().limits.timeout.saturating_add(HELD_AFTER);
+            open.running = Some((begun, overdue_at));
+            return Next::Run(claim, begun);
+        }
+        let Grip::Holds(open) = std::mem::take(&mut *grip) else { return Next::Rest };
+        Next::Tell(open.close(None, now))
+    }
+
+    /// Runs one claim, and brings its completion back to the hand; an error if nobody listens any more.
+    fn attempt(
+        &self,
+        fence: Fence,
+        context: &StageContext,
+        claim: &Claim,
+        begun: &Begun,
+    ) -> Result<(), mpsc::error::SendError<Finished>> {
+        let spec = context.spec();
+        if let Some((host, trace)) = &self.crew.trace {
+            trace.begins(*host, fence, &spec.name, &claim.item_key, claim.counters.attempts + 1);
+        }
+        let done = match spec.when.refuses(&claim.data) {
+            Some(reason) => Ok(begun.skip(reason, self.crew.clock.now())),
+            None => attempt::run(context, claim, begun)
+                .map(|done| begun.conclude(context, claim, done, self.crew.clock.now())),
+        };
+        let finished = {
+            let mut grip = self.hand.lock();
+            // Left behind: it is told by `next`.
+            let Grip::Holds(open) = &mut *grip else { return Ok(()) };
+            open.running = None;
+            match done {
+                Ok(completion) => {
+                    let now = completion.ended_at;
+                    open.completions.push(completion);
+                    open.report(now)
+                }
+                Err(refusal) => {
+                    let Grip::Holds(open) = std::mem::take(&mut *grip) else { return Ok(()) };
+                    Some(open.close(Some((claim.key, refusal)), self.crew.clock.now()))
+                }
             }
-        }
-        let unrun = claims.map(|claim| claim.key).collect();
-        report(completions, unrun, None, self.clock.now().since(started))
+        };
+        finished.map_or(Ok(()), |finished| self.crew.finished.blocking_send(finished))
     }
-}
-
-/// An attempt of a stage that does not run for items like this: its component is not asked.
-fn does_not_apply(context: &StageContext, claim: &Claim, reason: String, now: Timestamp) -> Completion {
-    Completion {
-        key: claim.key,
-        version: context.version,
-        outcome: Outcome::Skipped,
-        disposition: Disposition::Skipped,
-        output: None,
-        input_hash: input_hash(&claim.data_hash, &[], &[]),
-        error: Some(reason),
-        log: None,
-        ready_at: claim.ready_at,
-        started_at: now,
-        ended_at: now,
-        memory_bytes_max: 0,
-        charges: Vec::new(),
-    }
-}
-
-/// Runs one attempt and decides what it leads to; an error if the machine gives no sandbox to run it in.
-fn attempt(context: &StageContext, claim: &Claim, clock: &dyn Clock) -> Result<Completion, SandboxError> {
-    let (spec, tuning, loaded) = (context.spec(), context.tuning(), context.loaded());
-    let job = &context.job.job.spec;
-    if let Some(reason) = spec.when.refuses(&claim.data) {
-        return Ok(does_not_apply(context, claim, reason, clock.now()));
-    }
-    let mut upstream = Vec::with_capacity(context.needs.len());
-    let mut upstream_hashes = Vec::with_capacity(context.needs.len());
-    for (bit, name) in &context.needs {
-        if let Some(found) = claim.upstream.iter().find(|upstream| upstream.bit == *bit) {
-            upstream.push((name.as_str(), found.output.text.as_str()));
-            upstream_hashes.push((name.as_str(), found.output.hash));
-        }
-    }
-    let given = input_hash(&claim.data_hash, &upstream_hashes, &[]);
-    let idempotency_key = idempotency_key(&job.name, &claim.item_key, &spec.name, &given, &loaded.version);
-    let work = Work {
-        job: &job.name,
-        stage: &spec.name,
-        item_key: &claim.item_key,
-        data: &claim.data,
-        upstream: &upstream,
-        attempt: claim.counters.attempts + 1,
-        idempotency_key,
-    };
-    let attempt_context = AttemptContext {
-        limits: tuning.limits,
-        granted: &loaded.granted,
-        params: &context.job.params,
-        frozen_at: claim.discovered_at,
-        seed: idempotency_key,
-    };
-    let started_at = clock.now();
-    let done = loaded.handler.run(&work, &attempt_context)?;
-    let ended_at = clock.now();
-    let params: Vec<(&str, Option<&str>)> =
-        done.traces.params_read.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
-    let input_hash = if params.is_empty() { given } else { input_hash(&claim.data_hash, &upstream_hashes, &params) };
-    let disposition = {
-        let age = ended_at.since(claim.first_ready_at);
-        decide(done.outcome, done.after, claim.counters, age, &tuning.retry, claim.key, context.is_pure)
-    };
-    let log = log(done.outcome, done.traces.log, done.traces.progress);
-    let output = done.output.filter(|_| disposition == Disposition::Done);
-    Ok(Completion {
-        key: claim.key,
-        version: context.version,
-        outcome: done.outcome,
-        disposition,
-        output: output.map(|text| Output { hash: Digest::of(text.as_bytes()), text }),
-        input_hash,
-        error: done.error,
-        log,
-        ready_at: claim.ready_at,
-        started_at,
-        ended_at,
-        memory_bytes_max: done.traces.memory_bytes_max,
-        charges: done.traces.charges,
-    })
-}
-
-/// What is kept of an attempt's log: what it wrote, and where it was when it was cut short.
-fn log(outcome: Outcome, mut log: String, progress: Option<(f64, String)>) -> Option<String> {
-    if let Some((fraction, message)) = progress.filter(|_| outcome != Outcome::Done) {
-        let _ = writeln!(log, "[progress] {:.0} % {message}", fraction * 100.0);
-    }
-    Some(log).filter(|log| !log.is_empty())
 }

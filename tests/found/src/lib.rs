@@ -1,6 +1,7 @@
-//! Finds the items that its parameter `found` lists, and merges their lists: for tests of what is found again.
+//! Finds the items that a file lists, or else its parameter `found`, and merges their lists: for tests of what is found
+//! again.
 //! Owns two stages, of which one says what it was given, and one always says the same.
-//! Never remembers anything: the same parameter finds the same items.
+//! Never remembers anything: the same list finds the same items.
 
 use std::collections::BTreeSet;
 
@@ -8,6 +9,9 @@ use gristmill_guest::{
     DiscoverRequest, Discovery, Failure, Json, MergeRequest, Merging, NewItem, Page, Stage, Stages, Work, param, stage,
 };
 use serde::{Deserialize, Serialize};
+
+/// Where a test that adds items while its job runs grants the list.
+const LIST: &str = "/found/items.json";
 
 struct Found;
 
@@ -25,7 +29,10 @@ struct Seen {
 
 impl Discovery for Found {
     fn discover(_: &DiscoverRequest) -> Result<Page, Failure> {
-        let found: Vec<Item> = param("found")?.unwrap_or_default();
+        let found: Vec<Item> = match std::fs::read(LIST) {
+            Ok(list) => serde_json::from_slice(&list).map_err(|error| Failure::permanent(error.to_string()))?,
+            Err(_) => param("found")?.unwrap_or_default(),
+        };
         Ok(Page::last(found.into_iter().map(|item| NewItem::new(item.key, &item.data)).collect::<Result<_, _>>()?))
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use gristmill_guest::{Failure, Work};
 
 /// Where the test grants a folder, with links in it that point outside.
-const GRANTED: &str = "/files";
+pub(crate) const GRANTED: &str = "/files";
 
 /// A file and a folder that every Unix has.
 const TARGETS: [&str; 2] = ["etc/passwd", "etc"];

@@ -9,6 +9,7 @@ mod endless_loop;
 mod env;
 mod escape;
 mod failures;
+mod hoard;
 mod huge_error;
 mod huge_output;
 mod log_flood;
@@ -33,6 +34,7 @@ impl Stages for Hostile {
         stage!("env", "reads environment and arguments", env::run),
         stage!("escape", "reads files it was not granted", escape::run),
         stage!("failures", "fails as the item's data says", failures::run),
+        stage!("hoard", "opens and lists what it was granted without end", hoard::run),
         stage!("huge-error", "fails with a message of 64 MiB", huge_error::run),
         stage!("huge-output", "returns 64 MiB", huge_output::run),
         stage!("log-flood", "logs without end, three ways", log_flood::run),

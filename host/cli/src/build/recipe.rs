@@ -12,6 +12,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::out::Out;
 
+use super::enclosure::{Enclosure, Reach};
 use super::replace;
 
 const TARGET: &str = "wasm32-wasip2";
@@ -35,6 +36,8 @@ pub(crate) struct Recipe {
     package: Package,
     target_folder: PathBuf,
     debug: bool,
+    /// What is between the build and this machine; none: nothing.
+    enclosure: Option<Enclosure>,
 }
 
 /// What cargo tells of a workspace.
@@ -73,7 +76,7 @@ impl Target {
 
 impl Recipe {
     /// Looks at a folder, and makes sure that there is what it takes to build it.
-    pub(crate) fn of(folder: &Path, debug: bool, out: &Out) -> Result<Self, Failure> {
+    pub(crate) fn of(folder: &Path, debug: bool, sandboxed: bool, out: &Out) -> Result<Self, Failure> {
         let shown = folder.display();
         let wrong = |message: String| Failure::new(Exit::Job, message);
         let folder = folder.canonicalize().map_err(|error| {
@@ -84,7 +87,8 @@ impl Recipe {
             return Err(wrong(format!("{shown} is no handler written in Rust: it has no Cargo.toml"))
                 .hint("components made with other tools need no build: `gristmill inspect` tells whether one fits"));
         }
-        let metadata = metadata(&folder, &shown.to_string())?;
+        let enclosure = sandboxed.then(|| Enclosure::around(&folder)).transpose()?;
+        let metadata = metadata(&folder, &shown.to_string(), enclosure.as_ref())?;
         let package = metadata.packages.into_iter().find(|package| package.manifest_path == manifest);
         let Some(package) = package else {
             return Err(wrong(format!("{shown} is a workspace, and no handler itself")).hint("name a member's folder"));
@@ -93,8 +97,12 @@ impl Recipe {
             return Err(wrong(format!("{shown} is no handler: its library is not built as a component"))
                 .hint("add `[lib] crate-type = [\"cdylib\"]` to its Cargo.toml"));
         }
-        install_target(&folder, out)?;
-        Ok(Self { folder, package, target_folder: metadata.target_directory, debug })
+        install_target(&folder, enclosure.as_ref(), out)?;
+        let target_folder = match &enclosure {
+            Some(enclosure) => enclosure.target_folder().to_owned(),
+            None => metadata.target_directory,
+        };
+        Ok(Self { folder, package, target_folder, debug, enclosure })
     }
 
     /// What the component is called: as its folder.
@@ -111,25 +119,49 @@ impl Recipe {
             cargo.args(["--release", "--config", BOOTSTRAP]).envs(PROFILE).env("CARGO_ENCODED_RUSTFLAGS", FLAGS);
             cargo.env("RUSTC_WRAPPER", self.wrapper()?).env_remove("RUSTC_WORKSPACE_WRAPPER");
         }
-        let output = run(cargo.stderr(Stdio::inherit()))?;
+        if self.enclosure.is_some() {
+            self.fetch()?;
+            cargo.args(["--locked", "--offline"]);
+        }
+        let output = run(enclosed(cargo, self.enclosure.as_ref(), Reach::Build).stderr(Stdio::inherit()))?;
         if !output.status.success() {
-            return Err(Failure::new(
-                Exit::Job,
-                format!("`{}` was not built: cargo says why above", self.package.name),
-            ));
+            return Err(self.not_built());
         }
         let messages = String::from_utf8_lossy(&output.stdout);
         let artifacts = messages.lines().filter_map(|line| serde_json::from_str::<Artifact>(line).ok());
         let ours = artifacts.filter(|one| one.package_id == self.package.id && one.target.is_component());
         let mut files = ours.flat_map(|artifact| artifact.filenames);
-        files.find(|file| file.extension().is_some_and(|ending| ending == "wasm")).ok_or_else(|| {
+        // A build behind walls may name any file.
+        let made = |file: &PathBuf| match &self.enclosure {
+            Some(_) => file.canonicalize().is_ok_and(|file| file.starts_with(&self.target_folder)),
+            None => true,
+        };
+        files.find(|file| file.extension().is_some_and(|ending| ending == "wasm") && made(file)).ok_or_else(|| {
             Failure::new(Exit::Job, format!("cargo built `{}`, and no component came of it", self.package.name))
         })
     }
 
+    /// Downloads the crates, so that the build needs no network.
+    fn fetch(&self) -> Result<(), Failure> {
+        let mut fetch = cargo(&self.folder);
+        fetch.args(["fetch", "--locked", "--quiet"]);
+        let output = run(enclosed(fetch, self.enclosure.as_ref(), Reach::Fetch).stderr(Stdio::inherit()))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(self.not_built().hint("a build in a sandbox changes no lock file: `cargo generate-lockfile` makes one"))
+    }
+
+    fn not_built(&self) -> Failure {
+        Failure::new(Exit::Job, format!("`{}` was not built: cargo says why above", self.package.name))
+    }
+
     /// Puts the wrapper where cargo builds: a place that is writable, and from which programs can be run.
     fn wrapper(&self) -> Result<PathBuf, Failure> {
-        let folder = self.target_folder.join("gristmill");
+        let folder = match &self.enclosure {
+            Some(enclosure) => enclosure.given_folder().to_owned(),
+            None => self.target_folder.join("gristmill"),
+        };
         let file = folder.join("rustc.sh");
         let is_there = std::fs::read(&file).is_ok_and(|content| content == WRAPPER.as_bytes());
         if !is_there {
@@ -143,8 +175,10 @@ impl Recipe {
     }
 }
 
-fn metadata(folder: &Path, shown: &str) -> Result<Metadata, Failure> {
-    let output = run(cargo(folder).args(["metadata", "--no-deps", "--format-version=1"]).stderr(Stdio::inherit()))?;
+fn metadata(folder: &Path, shown: &str, enclosure: Option<&Enclosure>) -> Result<Metadata, Failure> {
+    let mut command = cargo(folder);
+    command.args(["metadata", "--no-deps", "--format-version=1"]);
+    let output = run(enclosed(command, enclosure, Reach::Build).stderr(Stdio::inherit()))?;
     if !output.status.success() {
         return Err(Failure::new(Exit::Job, format!("cargo cannot read {shown}: it says why above")));
     }
@@ -153,8 +187,10 @@ fn metadata(folder: &Path, shown: &str) -> Result<Metadata, Failure> {
 }
 
 /// Installs the target where rustup can. A toolchain without rustup may have it all the same.
-fn install_target(folder: &Path, out: &Out) -> Result<(), Failure> {
-    let libraries = run(program("RUSTC", "rustc", folder).args(["--print=target-libdir", "--target", TARGET]))?;
+fn install_target(folder: &Path, enclosure: Option<&Enclosure>, out: &Out) -> Result<(), Failure> {
+    let mut command = program("RUSTC", "rustc", folder);
+    command.args(["--print=target-libdir", "--target", TARGET]);
+    let libraries = run(&mut enclosed(command, enclosure, Reach::Build))?;
     let libraries = String::from_utf8_lossy(&libraries.stdout).trim().to_owned();
     if !libraries.is_empty() && Path::new(&libraries).is_dir() {
         return Ok(());
@@ -169,6 +205,14 @@ fn install_target(folder: &Path, out: &Out) -> Result<(), Failure> {
             Err(Failure::new(Exit::Internal, format!("this Rust has no target {TARGET}, and there is no rustup"))
                 .hint("install rustup, or the standard library for that target from where your Rust came from"))
         }
+    }
+}
+
+/// The command, behind walls where there are some.
+fn enclosed(command: Command, enclosure: Option<&Enclosure>, reach: Reach) -> Command {
+    match enclosure {
+        Some(enclosure) => enclosure.enclose(&command, reach),
+        None => command,
     }
 }
 

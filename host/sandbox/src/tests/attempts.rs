@@ -1,11 +1,15 @@
 //! Whatever a guest does is an outcome.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use gristmill_model::Outcome;
+use wasm_encoder::{ComponentSection, ComponentSectionId, InstanceSection, ModuleArg, RawSection};
+use wasmparser::{Parser, Payload};
 
-use super::guest::Guest;
-use crate::{Attempt, LOG_BYTES_MAX};
+use super::guest::{Bench, Guest};
+use crate::limiter::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
+use crate::{Attempt, HELD_MAX, LOG_BYTES_MAX};
 
 const DONE: &str = "(call $done (i32.const 1040) (i32.const 8))";
 
@@ -218,4 +222,47 @@ fn more_attempts_than_sandboxes_wait_for_each_other() {
             assert_eq!(thread.join().unwrap(), Outcome::Done);
         }
     });
+}
+
+/// That guest, in a component that takes all that one may have.
+fn greedy(guest: &[u8]) -> Vec<u8> {
+    let is_module = |payload: &Payload<'_>| matches!(payload, Payload::ModuleSection { .. });
+    let own = Parser::new(0).parse_all(guest).map(Result::unwrap).filter(is_module).count() as u32;
+    let modules =
+        ["(module (memory 1))", "(module (table 1 funcref))", "(module)"].map(|text| wat::parse_str(text).unwrap());
+    // The guest itself has one instance and one memory.
+    let (memories, tables) = (MEMORIES_MAX - 1, TABLES_MAX);
+    let takes = [memories, tables, CORE_INSTANCES_MAX - 1 - memories - tables];
+    let mut instances = InstanceSection::new();
+    for (module, count) in (own..).zip(takes) {
+        for _ in 0..count {
+            instances.instantiate(module, [] as [(&str, ModuleArg); 0]);
+        }
+    }
+    let mut component = guest.to_vec();
+    for data in &modules {
+        RawSection { id: ComponentSectionId::CoreModule.into(), data }.append_to_component(&mut component);
+    }
+    instances.append_to_component(&mut component);
+    component
+}
+
+#[test]
+fn components_that_take_all_they_may_leave_room_for_each_other() {
+    let run = "(local $i i32)
+               (loop $again
+                 (local.set $i (i32.add (local.get $i) (i32.const 1)))
+                 (br_if $again (i32.lt_u (local.get $i) (i32.const 5000000))))
+               (call $done (i32.const 1040) (i32.const 8))";
+    let mut bench = Bench::new();
+    bench.handler = Some(bench.load(&greedy(&Guest { run, ..Guest::default() }.component())).unwrap());
+    // As many at once as the sandbox was made for, and those that are held.
+    std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..=HELD_MAX).map(|_| scope.spawn(|| [(); 4].map(|()| bench.run("{}").outcome))).collect();
+        for thread in threads {
+            assert_eq!(thread.join().unwrap(), [Outcome::Done; 4]);
+        }
+    });
+    assert_eq!(bench.sandbox.shared.pool_waits.load(Ordering::Relaxed), 0);
 }

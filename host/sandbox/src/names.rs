@@ -1,0 +1,67 @@
+//! What a guest's text may be where it becomes a name: of an item, of a meter, of a place in its source.
+//!
+//! Owns the one gate for them. What passes here, both trackers hold, a table shows in one line, and an archive writes
+//! as it is. Never mends a name: another name is another thing.
+
+/// An item's key: the contract's number.
+const KEY_BYTES_MAX: usize = 1024;
+
+/// A meter or a parameter.
+const NAME_BYTES_MAX: usize = 256;
+
+/// A cursor: it is kept once a page.
+const CURSOR_BYTES_MAX: usize = 1 << 20;
+
+/// Why a text is no item's key; none: it is one.
+pub(crate) fn key_fault(text: &str) -> Option<String> {
+    size_fault(text, KEY_BYTES_MAX).or_else(|| control_fault(text))
+}
+
+/// Why a text is no name of a meter or a parameter.
+pub(crate) fn name_fault(text: &str) -> Option<String> {
+    size_fault(text, NAME_BYTES_MAX).or_else(|| control_fault(text))
+}
+
+/// Why a text is no cursor. What a source means by its characters is its own, but for NUL, which Postgres holds in no text.
+/// An empty one ends its pass, which is not decided here.
+pub(crate) fn cursor_fault(text: &str) -> Option<String> {
+    if text.len() > CURSOR_BYTES_MAX {
+        return Some(format!("has {} bytes, and may have {CURSOR_BYTES_MAX} at most", text.len()));
+    }
+    text.contains('\0').then(|| "holds the character NUL".to_owned())
+}
+
+fn size_fault(text: &str, bytes_max: usize) -> Option<String> {
+    let fits = (1..=bytes_max).contains(&text.len());
+    (!fits).then(|| format!("has {} bytes, and may have 1 to {bytes_max}", text.len()))
+}
+
+fn control_fault(text: &str) -> Option<String> {
+    let control = text.chars().find(|c| c.is_control())?;
+    Some(format!("holds a control character, U+{:04X}", u32::from(control)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_fits_both_trackers_and_one_line() {
+        assert_eq!(key_fault("a key/with: spaces, Ω and 🌾"), None);
+        assert_eq!(key_fault("").as_deref(), Some("has 0 bytes, and may have 1 to 1024"));
+        assert_eq!(key_fault(&"k".repeat(1025)).as_deref(), Some("has 1025 bytes, and may have 1 to 1024"));
+        for (text, says) in [("a\0", "U+0000"), ("a\nb", "U+000A"), ("\u{1b}[31m", "U+001B"), ("a\u{85}", "U+0085")] {
+            for fault in [key_fault(text), name_fault(text)] {
+                assert!(fault.is_some_and(|fault| fault.ends_with(says)), "{text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_cursor_is_the_sources_own_text() {
+        assert_eq!(cursor_fault("{\"after\":\n\"\u{1}\"}"), None);
+        assert_eq!(cursor_fault("a\0b").as_deref(), Some("holds the character NUL"));
+        assert_eq!(cursor_fault(&"c".repeat(1 << 20)), None);
+        assert!(cursor_fault(&"c".repeat((1 << 20) + 1)).is_some());
+    }
+}

@@ -64,6 +64,22 @@ impl ItemStatus {
         }
     }
 
+    /// The number that databases store. Part of the schema: never changed, never reused.
+    pub const fn code(self) -> i64 {
+        match self {
+            Self::Done => 1,
+            Self::Active => 2,
+            Self::Failed => 3,
+            Self::Pending => 4,
+            Self::Cancelled => 5,
+        }
+    }
+
+    /// The status of that number.
+    pub fn from_code(code: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.code() == code)
+    }
+
     /// The name that people and JSON see.
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,8 +1,8 @@
 //! The tracker as a plain model, to compare the backends with.
 //!
 //! Owns everything in maps, behind one mutex. A write is done on a copy that takes the place of what was there if it
-//! succeeded: all of it or nothing. It counts rows where the backends keep counters, and looks at the whole item where
-//! they look at masks. Never fast, and never used outside tests.
+//! succeeded: all of it or nothing. It goes by the same rules, and keeps nothing twice: it counts rows where the backends
+//! keep counters, and computes masks from rows where they write them. Never fast, and never used outside tests.
 
 mod facts;
 mod life;
@@ -26,6 +26,7 @@ use crate::records::{
     NewEvent, OperationRow, OperationState, Outlook, Outputs, Prune, Reap, Redrive, RegisteredJob, Release, ResultRow,
     Round, RoundDone, Upsert, Upserted,
 };
+use crate::rules::events::Event;
 use crate::tables::{Row, Sequences, Table};
 use crate::{BoxFuture, Error, Reader, Tracker};
 
@@ -208,7 +209,7 @@ impl Tracker for Memory {
 
     fn record_event(&self, event: NewEvent) -> BoxFuture<'_, ()> {
         self.write(|world| {
-            world.event(event.now, &event.kind, event.job.map(|job| job.0), None, None, &event.data);
+            world.note(event.now, &Event::from(&event));
             Ok(())
         })
     }

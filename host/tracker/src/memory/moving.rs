@@ -5,13 +5,12 @@
 use std::cmp::Ordering;
 
 use gristmill_model::{
-    Counters, DeadReason, Digest, ItemId, ItemStatus, JobId, OperationId, Outcome, StageBit, StageKey, State, Timestamp,
+    Bits, Counters, DeadReason, Digest, ItemId, ItemStatus, JobId, OperationId, Outcome, StageKey, State, Timestamp,
 };
 
 use super::facts::{
     Attempt, Component, Cost, Host, Item, Job, Operation, Queued, Settled, Spec, Stage, Version, World,
 };
-use super::registry::bits;
 use crate::records::{EventRow, OperationRow, OperationState, Sighting};
 use crate::tables::{Cell, Row, Table};
 
@@ -131,10 +130,6 @@ impl Cells {
     }
 }
 
-fn mask(bits: &[i64]) -> i64 {
-    bits.iter().fold(0, |mask, bit| mask | 1 << bit)
-}
-
 /// The order of keys: numbers by value, texts and hashes by bytes.
 fn compare(one: &[Cell], other: &[Cell]) -> Ordering {
     let pairs = one.iter().zip(other).map(|pair| match pair {
@@ -198,7 +193,7 @@ impl World {
             "stages" => {
                 let all = self.stages.iter();
                 all.map(|(id, row)| {
-                    let (needs, outputs) = (mask(&row.needs), mask(&row.outputs));
+                    let (needs, outputs) = (row.needs as i64, row.outputs as i64);
                     row![*id, id >> 6, &row.name, row.place, needs, outputs, row.version, row.retired_at]
                 })
                 .collect()
@@ -241,8 +236,8 @@ impl World {
             "item_counts" => {
                 for job in self.jobs.keys() {
                     let counts = self.stats(*job).items;
-                    let statuses = (1i64..).zip(ItemStatus::ALL).filter(|(_, status)| counts[status] > 0);
-                    rows.extend(statuses.map(|(code, status)| row![*job, code, counts[&status] as i64]));
+                    let statuses = ItemStatus::ALL.into_iter().filter(|status| counts[status] > 0);
+                    rows.extend(statuses.map(|status| row![*job, status.code(), counts[&status] as i64]));
                 }
             }
             _ => {
@@ -301,8 +296,8 @@ impl World {
                 let stage = Stage {
                     name: c.text(),
                     place: c.int(),
-                    needs: bits(c.int()),
-                    outputs: bits(c.int()),
+                    needs: c.int() as u64,
+                    outputs: c.int() as u64,
                     version: c.opt_int(),
                     retired_at: c.opt_time(),
                 };
@@ -400,7 +395,7 @@ impl World {
     fn import_item(&mut self, c: &mut Cells) {
         let (id, job) = (c.int(), c.int());
         let (_done, _skipped, _dead, _live, stale) = (c.int(), c.int(), c.int(), c.int(), c.int());
-        self.stale.extend(bits(stale).into_iter().map(|bit| StageKey::new(ItemId(id), StageBit(bit as u8)).0));
+        self.stale.extend(Bits(stale as u64).map(|bit| StageKey::new(ItemId(id), bit).0));
         let priority = i32::try_from(c.int()).expect("a priority");
         let (cancelled_at, discovered_at, changed_at) = (c.opt_time(), c.time(), c.time());
         let (key, data_hash) = (c.text(), c.digest());

@@ -9,9 +9,10 @@ use tokio_postgres::Row;
 use super::fail::Fail;
 use super::tx::Tx;
 use crate::records::{DeadFilter, DeadRow};
+use crate::sql::dead_columns;
 
 macro_rules! dead {
-    ($columns:literal, $order:literal) => {
+    ($columns:expr, $order:literal) => {
         concat!(
             "SELECT ",
             $columns,
@@ -32,10 +33,7 @@ macro_rules! dead {
 const COUNT: &str = dead!("count(*)", "");
 const LAST: &str = dead!("coalesce(max(settled.key), $2)", "");
 /// In the order of the index.
-pub(super) const DEAD: &str = dead!(
-    "settled.key, items.key, stages.name, reason, attempts, lost, deferrals, settled_at, error",
-    "ORDER BY items.id, settled.key LIMIT $9"
-);
+pub(super) const DEAD: &str = dead!(dead_columns!(), "ORDER BY items.id, settled.key LIMIT $9");
 
 fn read(row: &Row) -> DeadRow {
     let count = |column: usize| row.get::<_, i64>(column) as u32;

@@ -5,12 +5,12 @@
 
 mod cancel;
 mod ceiling;
+mod changes;
 mod claim;
 mod connect;
 mod core;
 mod dead;
 mod engine;
-mod events;
 mod examine;
 mod fail;
 mod history;
@@ -51,6 +51,7 @@ use crate::records::{
     NewEvent, OperationRow, OperationState, Outlook, Outputs, Prune, Reap, Redrive, RegisteredJob, Release, ResultRow,
     Round, RoundDone, Upsert, Upserted,
 };
+use crate::rules::events::Event;
 use crate::tables::{Row, Sequences, Table};
 use crate::{BoxFuture, Error, Reader, Tracker};
 
@@ -279,7 +280,10 @@ impl Tracker for PostgresTracker {
     }
 
     fn record_event(&self, event: NewEvent) -> BoxFuture<'_, ()> {
-        self.write(Length::Short, async move |tx| operations::record_event(tx, &event).await)
+        self.write(Length::Short, async move |tx| {
+            tx.begin(tx::Lock::Shared, event.now).await?;
+            tx.note(&Event::from(&event)).await
+        })
     }
 
     fn prune(&self, prune: Prune) -> BoxFuture<'_, u64> {

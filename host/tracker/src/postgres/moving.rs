@@ -4,12 +4,12 @@
 //! are summed over their slots when they leave, and come into the first one.
 
 use gristmill_model::Timestamp;
-use serde_json::json;
 use tokio_postgres::types::ToSql;
 
 use super::fail::Fail;
 use super::tx::{Lock, Tx};
 use crate::Error;
+use crate::rules::events;
 use crate::tables::{Cell, Column, Row, Sequences, Table};
 
 /// Who is at work, by its heartbeat, after this long a silence is not.
@@ -197,5 +197,5 @@ pub(super) async fn rebuild(tx: &Tx<'_>, now: Timestamp) -> Result<(), Fail> {
     ] {
         tx.execute(sql, &[]).await?;
     }
-    tx.event("queue.rebuilt", None, &json!({})).await
+    tx.note(&events::rebuilt()).await
 }

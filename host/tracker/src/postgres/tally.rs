@@ -11,7 +11,7 @@ use tokio_postgres::Statement;
 
 use super::fail::Fail;
 use super::tx::Tx;
-use crate::sqlite::status_code;
+use crate::rules::Counts;
 
 const STAGES: &str = "INSERT INTO stage_counts AS c (stage_id, state, slot, n)
     SELECT stage, state, $4, n FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS u (stage, state, n)
@@ -35,15 +35,17 @@ pub(super) struct Tally {
     charges: BTreeMap<(i64, String, i64), (f64, i64)>,
 }
 
-impl Tally {
-    pub(super) fn stage(&mut self, stage: StageId, state: State, change: i64) {
+impl Counts for Tally {
+    fn stage(&mut self, stage: StageId, state: State, change: i64) {
         *self.stages.entry((stage.0, state.code())).or_default() += change;
     }
 
-    pub(super) fn item(&mut self, job: JobId, status: ItemStatus, change: i64) {
-        *self.items.entry((job.0, status_code(status))).or_default() += change;
+    fn item(&mut self, job: JobId, status: ItemStatus, change: i64) {
+        *self.items.entry((job.0, status.code())).or_default() += change;
     }
+}
 
+impl Tally {
     pub(super) fn version(&mut self, version: i64, change: i64) {
         *self.versions.entry(version).or_default() += change;
     }

@@ -8,6 +8,7 @@ use rusqlite::OptionalExtension;
 use super::session::Session;
 use crate::Error;
 use crate::records::{Claim, ClaimRequest, Lease, Output, Round, Upstream};
+use crate::rules::Counts;
 
 /// Claims up to `limit` stages, in leases of `chunk`. A stage that was lost before gets a lease of its own: it may
 /// have taken its host with it, and must not take others along a second time. Where nothing is ready, nothing is
@@ -79,7 +80,7 @@ fn lease(
 
 fn load(session: &mut Session<'_>, row: &Row, needs: u64) -> Result<Claim, Error> {
     let item = row.key.item();
-    let mut claim = session.hot.item.query_row([item.0], |columns| {
+    let mut claim = session.hot.given.query_row([item.0], |columns| {
         Ok(Claim {
             key: row.key,
             counters: row.counters,

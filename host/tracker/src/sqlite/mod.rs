@@ -45,10 +45,8 @@ pub use self::backup::{backup, restore};
 use self::blobs::Blobs;
 pub use self::blobs::Swept;
 pub use self::history_rows::History;
-pub(crate) use self::lists::STATUS_CASE;
 use self::open::HostLock;
 pub use self::reader::SqliteReader;
-pub(crate) use self::session::{claim_key, status_code};
 use self::writer::Writer;
 use crate::records::{
     AttemptRow, AttemptsFilter, Cancel, Cancelled, DeadFilter, DeadRow, EventRow, EventsFilter, Examination, Expired,
@@ -56,6 +54,7 @@ use crate::records::{
     NewEvent, OperationRow, OperationState, Outlook, Outputs, Prune, Reap, Redrive, RegisteredJob, Release, ResultRow,
     Round, RoundDone, Upsert, Upserted,
 };
+use crate::rules::events::Event;
 use crate::tables::{Row, Sequences, Table};
 use crate::{BoxFuture, Error, Reader, Tracker};
 
@@ -282,7 +281,7 @@ impl Tracker for SqliteTracker {
     }
 
     fn record_event(&self, event: NewEvent) -> BoxFuture<'_, ()> {
-        Box::pin(self.writer.submit(move |session| operations::record_event(session, &event)))
+        Box::pin(self.writer.submit(move |session| session.note(event.now, &Event::from(&event))))
     }
 
     fn prune(&self, prune: Prune) -> BoxFuture<'_, u64> {

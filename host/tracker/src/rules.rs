@@ -33,3 +33,6 @@ pub(crate) mod settle;
 
 pub(crate) use self::change::{Change, Counts, Rows};
 pub(crate) use self::item::{Item, Taken, claim_key};
+
+#[cfg(test)]
+mod tests;

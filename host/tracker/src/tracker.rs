@@ -96,8 +96,8 @@ pub trait Tracker: Reader {
     fn register_job(&self, job: JobRegistration) -> BoxFuture<'_, RegisteredJob>;
 
     /// Brings the queue of the next `limit` items after `after` in line with the job's DAG, as is needed when the
-    /// DAG was edited: work of retired stages is dropped, but for what is leased, what can never run is skipped along,
-    /// what may run is enqueued. Returns where to go on; none: that was all. It comes before the job's first round and upsert,
+    /// DAG was edited: work of retired stages, and of stages that now lack something they need, leaves the queue, but
+    /// for what is leased; what can never run is skipped along, what may run is enqueued. Returns where to go on; none: that was all. It comes before the job's first round and upsert,
     /// since it counts the job's items anew.
     fn reconcile(&self, job: JobId, after: ItemId, limit: u32, now: Timestamp) -> BoxFuture<'_, Option<ItemId>>;
 

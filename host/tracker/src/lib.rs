@@ -39,4 +39,4 @@ pub use records::{
 };
 pub use retention::{Pruned, Pruning, PruningPosition, count_expired, prune};
 pub use sqlite::{History, SqliteOptions, SqliteReader, SqliteTracker, Swept, Synchronous, backup, restore};
-pub use tracker::{BoxFuture, Reader, Tracker};
+pub use tracker::{BoxFuture, Operating, Reader, Rounds, Tracker, Upkeep};

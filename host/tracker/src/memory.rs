@@ -28,7 +28,7 @@ use crate::records::{
 };
 use crate::rules::events::Event;
 use crate::tables::{Row, Sequences, Table};
-use crate::{BoxFuture, Error, Reader, Tracker};
+use crate::{BoxFuture, Error, Operating, Reader, Rounds, Tracker, Upkeep};
 
 /// Where a model is kept, so that it can be opened again.
 #[derive(Clone, Default)]
@@ -137,7 +137,7 @@ impl Reader for Memory {
     }
 }
 
-impl Tracker for Memory {
+impl Rounds for Memory {
     fn register_host(&self, host: HostInfo) -> BoxFuture<'_, HostId> {
         self.write(|world| Ok(world.register_host(host)))
     }
@@ -185,6 +185,12 @@ impl Tracker for Memory {
         self.write(|world| Ok(world.promote(now, limit)))
     }
 
+    fn changed_elsewhere(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+}
+
+impl Operating for Memory {
     fn cancel(&self, cancel: Cancel) -> BoxFuture<'_, Cancelled> {
         self.write(|world| world.cancel(&cancel))
     }
@@ -213,7 +219,9 @@ impl Tracker for Memory {
             Ok(())
         })
     }
+}
 
+impl Upkeep for Memory {
     fn prune(&self, prune: Prune) -> BoxFuture<'_, u64> {
         self.write(|world| Ok(world.prune(&prune)))
     }
@@ -237,9 +245,5 @@ impl Tracker for Memory {
             (world.last_fence, world.last_host) = (sequences.fence, sequences.host);
             Ok(())
         })
-    }
-
-    fn changed_elsewhere(&self) -> BoxFuture<'_, ()> {
-        Box::pin(std::future::pending())
     }
 }

@@ -53,7 +53,7 @@ use crate::records::{
 };
 use crate::rules::events::Event;
 use crate::tables::{Row, Sequences, Table};
-use crate::{BoxFuture, Error, Reader, Tracker};
+use crate::{BoxFuture, Error, Operating, Reader, Rounds, Upkeep};
 
 /// Over how many rows a counter is spread.
 const SLOTS: u32 = 16;
@@ -216,7 +216,7 @@ impl Reader for PostgresTracker {
     }
 }
 
-impl Tracker for PostgresTracker {
+impl Rounds for PostgresTracker {
     fn register_host(&self, host: HostInfo) -> BoxFuture<'_, HostId> {
         self.write(Length::Short, async move |tx| leases::register_host(tx, &host).await)
     }
@@ -257,6 +257,15 @@ impl Tracker for PostgresTracker {
         self.write(Length::Short, async move |tx| leases::promote(tx, now, limit).await)
     }
 
+    fn changed_elsewhere(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.wake.heard().await;
+            Ok(())
+        })
+    }
+}
+
+impl Operating for PostgresTracker {
     fn cancel(&self, cancel: Cancel) -> BoxFuture<'_, Cancelled> {
         self.write(Length::Short, async move |tx| cancel::cancel(tx, &cancel).await)
     }
@@ -285,7 +294,9 @@ impl Tracker for PostgresTracker {
             tx.note(&Event::from(&event)).await
         })
     }
+}
 
+impl Upkeep for PostgresTracker {
     fn prune(&self, prune: Prune) -> BoxFuture<'_, u64> {
         self.write(Length::Short, async move |tx| prune::prune(tx, &prune).await)
     }
@@ -300,12 +311,5 @@ impl Tracker for PostgresTracker {
 
     fn set_sequences(&self, sequences: Sequences) -> BoxFuture<'_, ()> {
         self.write(Length::Long, async move |tx| moving::set_sequences(tx, sequences).await)
-    }
-
-    fn changed_elsewhere(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {
-            self.wake.heard().await;
-            Ok(())
-        })
     }
 }

@@ -13,7 +13,7 @@ use crate::sql::item_columns;
 const FIND: &str = concat!("SELECT ", item_columns!(), " FROM items WHERE job_id = ?1 AND key = ?2");
 
 pub(super) fn cancel(session: &mut Session<'_>, cancel: &Cancel) -> Result<Cancelled, Error> {
-    let dag = session.dag(cancel.job)?;
+    let job = session.job(cancel.job)?;
     let mut done = Cancelled::default();
     for key in &cancel.keys {
         let found = session.connection.prepare_cached(FIND)?.query_row((cancel.job.0, key), read_item).optional()?;
@@ -25,12 +25,12 @@ pub(super) fn cancel(session: &mut Session<'_>, cancel: &Cancel) -> Result<Cance
             continue;
         }
         let change = if cancel.undo {
-            rules::cancel::restore(&dag, item)
+            rules::cancel::restore(&job.dag, item)
         } else {
             let left = session.leave_queue(&item, item.masks.live)?;
             rules::cancel::cancel(item, left)
         };
-        session.apply(&dag, &change, cancel.now, None)?;
+        session.apply(&job, &change, cancel.now, None)?;
         session
             .connection
             .prepare_cached("UPDATE items SET cancelled_at = ?2 WHERE id = ?1")?

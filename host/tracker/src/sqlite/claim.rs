@@ -20,7 +20,7 @@ pub(super) fn claim(
     leases: &mut Vec<Lease>,
 ) -> Result<u32, Error> {
     let chunk = request.chunk.max(1);
-    let needs = session.dag(request.stage.job())?.needs(request.stage.bit());
+    let needs = session.job(request.stage.job())?.dag.needs(request.stage.bit());
     let mut claimed = 0;
     while claimed < request.limit {
         let wanted = chunk.min(request.limit - claimed);

@@ -205,15 +205,16 @@ fn delete_item(session: &mut Session<'_>, id: ItemId) -> Result<(), Error> {
     keys.into_iter().try_for_each(|key| forget(session, key))?;
     delete(session, "DELETE FROM sightings WHERE item_id = ?1", id.0)?;
     delete(session, "DELETE FROM items WHERE id = ?1", id.0)?;
-    let dag = session.dag(item.job)?;
-    session.count(&dag, &rules::delete(item))
+    let job = session.job(item.job)?;
+    session.count(&job, &rules::delete(item));
+    Ok(())
 }
 
 fn delete_result(session: &mut Session<'_>, key: StageKey, now: Timestamp) -> Result<(), Error> {
     let Some(item) = session.item(key.item())? else { return Ok(()) };
     forget(session, key.0)?;
-    let dag = session.dag(item.job)?;
-    session.apply(&dag, &rules::forget(item, key.bit()), now, None)
+    let job = session.job(item.job)?;
+    session.apply(&job, &rules::forget(item, key.bit()), now, None)
 }
 
 /// Deletes an outcome, and counts the version of its output no more.

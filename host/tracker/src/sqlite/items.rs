@@ -3,17 +3,17 @@
 //! Owns the upsert, which costs an unchanged item one index look-up and no write. Never says how data is merged: that
 //! is a pure function of the model, or a component's answer.
 
-use gristmill_model::{Dag, Digest, ItemId, OnUpdate};
+use gristmill_model::{Digest, ItemId, OnUpdate};
 use rusqlite::OptionalExtension;
 
-use super::session::Session;
+use super::session::{Job, Session};
 use crate::Error;
 use crate::records::{NewItem, Source, Upsert, Upserted};
 use crate::rules::{Change, discover};
 
 pub(super) fn upsert(session: &mut Session<'_>, batch: &Upsert) -> Result<Upserted, Error> {
-    let dag = session.dag(batch.job)?;
-    let new = discover::discover(&dag, batch.job);
+    let job = session.job(batch.job)?;
+    let new = discover::discover(&job.dag, batch.job);
     let mut done = Upserted::default();
     for item in &batch.items {
         let known = session.hot.known.query_row((batch.job.0, &item.key), |row| {
@@ -22,14 +22,14 @@ pub(super) fn upsert(session: &mut Session<'_>, batch: &Upsert) -> Result<Upsert
         match known.optional()? {
             Some(known) if known.seen_hash == item.data_hash => done.unchanged += 1,
             Some(known) => {
-                if see_again(session, batch, item, &known, &dag)? {
+                if see_again(session, batch, item, &known, &job)? {
                     done.changed += 1;
                 } else {
                     done.unchanged += 1;
                 }
             }
             None => {
-                insert(session, batch, item, new, &dag)?;
+                insert(session, batch, item, new, &job)?;
                 done.new += 1;
             }
         }
@@ -46,7 +46,7 @@ pub(super) fn upsert(session: &mut Session<'_>, batch: &Upsert) -> Result<Upsert
     Ok(done)
 }
 
-fn insert(session: &mut Session<'_>, batch: &Upsert, item: &NewItem, new: Change, dag: &Dag) -> Result<(), Error> {
+fn insert(session: &mut Session<'_>, batch: &Upsert, item: &NewItem, new: Change, job: &Job) -> Result<(), Error> {
     let priority = i64::from(item.priority);
     let (key, hash, live) = (&item.key, &item.data_hash.0[..], new.after.masks.live as i64);
     session.hot.insert.execute((batch.job.0, live, priority, batch.now.0, key, hash, &item.data))?;
@@ -54,7 +54,7 @@ fn insert(session: &mut Session<'_>, batch: &Upsert, item: &NewItem, new: Change
     if batch.rediscovery.sightings_max > 0 {
         sight(session, batch, item, id)?;
     }
-    session.apply(dag, &new.numbered(id, priority), batch.now, None)
+    session.apply(job, &new.numbered(id, priority), batch.now, None)
 }
 
 fn sight(session: &mut Session<'_>, batch: &Upsert, item: &NewItem, id: ItemId) -> Result<(), Error> {
@@ -76,7 +76,7 @@ fn see_again(
     batch: &Upsert,
     item: &NewItem,
     known: &Known,
-    dag: &Dag,
+    job: &Job,
 ) -> Result<bool, Error> {
     let merge = &batch.rediscovery.merge;
     let data = if discover::asks(merge) { Some(known_data(session, item, known)?) } else { None };
@@ -99,7 +99,7 @@ fn see_again(
     if batch.rediscovery.on_update == OnUpdate::Reprocess
         && let Some(item) = session.item(known.id)?
     {
-        session.apply(dag, &discover::reprocess(dag, item), batch.now, None)?;
+        session.apply(job, &discover::reprocess(&job.dag, item), batch.now, None)?;
     }
     Ok(true)
 }

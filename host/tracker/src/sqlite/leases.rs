@@ -74,8 +74,8 @@ fn give_back(session: &mut Session<'_>, key: StageKey, fence: Fence) -> Result<b
     let item = session.item(key.item())?;
     if let Some(change) = item.and_then(|item| give_up(item, key.bit())) {
         session.hot.dequeue.execute([key.0])?;
-        let dag = session.dag(stage.job())?;
-        session.apply(&dag, &change, Timestamp(0), None)?;
+        let job = session.job(stage.job())?;
+        session.apply(&job, &change, Timestamp(0), None)?;
     } else {
         let back = "UPDATE queue SET state = 1, fence = NULL WHERE key = ?1";
         session.connection.prepare_cached(back)?.execute([key.0])?;

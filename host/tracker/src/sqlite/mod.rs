@@ -56,7 +56,7 @@ use crate::records::{
 };
 use crate::rules::events::Event;
 use crate::tables::{Row, Sequences, Table};
-use crate::{BoxFuture, Error, Reader, Tracker};
+use crate::{BoxFuture, Error, Operating, Reader, Rounds, Upkeep};
 
 /// How safe a commit is from a power cut. `kill -9` loses nothing with either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -214,7 +214,7 @@ impl Reader for SqliteTracker {
     }
 }
 
-impl Tracker for SqliteTracker {
+impl Rounds for SqliteTracker {
     fn register_host(&self, host: HostInfo) -> BoxFuture<'_, HostId> {
         Box::pin(self.writer.submit(move |session| leases::register_host(session, &host)))
     }
@@ -258,6 +258,25 @@ impl Tracker for SqliteTracker {
         Box::pin(self.writer.submit(move |session| leases::promote(session, now, limit)))
     }
 
+    fn changed_elsewhere(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let mut looks = tokio::time::interval(LOOK_EVERY);
+            looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                looks.tick().await;
+                self.expect_file()?;
+                match self.data_version().await {
+                    Ok(version) if self.seen_version.swap(version, Ordering::Relaxed) != version => return Ok(()),
+                    // Held by the one whose change is waited for: it is seen with the next look.
+                    Ok(_) | Err(Error::Busy) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        })
+    }
+}
+
+impl Operating for SqliteTracker {
     fn cancel(&self, cancel: Cancel) -> BoxFuture<'_, Cancelled> {
         Box::pin(self.writer.submit(move |session| cancel::cancel(session, &cancel)))
     }
@@ -283,7 +302,9 @@ impl Tracker for SqliteTracker {
     fn record_event(&self, event: NewEvent) -> BoxFuture<'_, ()> {
         Box::pin(self.writer.submit(move |session| session.note(event.now, &Event::from(&event))))
     }
+}
 
+impl Upkeep for SqliteTracker {
     fn prune(&self, prune: Prune) -> BoxFuture<'_, u64> {
         Box::pin(self.writer.submit(move |session| expired::prune(session, &prune)))
     }
@@ -302,23 +323,6 @@ impl Tracker for SqliteTracker {
 
     fn set_sequences(&self, sequences: Sequences) -> BoxFuture<'_, ()> {
         Box::pin(self.writer.submit(move |session| moving::set_sequences(session, sequences)))
-    }
-
-    fn changed_elsewhere(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {
-            let mut looks = tokio::time::interval(LOOK_EVERY);
-            looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
-                looks.tick().await;
-                self.expect_file()?;
-                match self.data_version().await {
-                    Ok(version) if self.seen_version.swap(version, Ordering::Relaxed) != version => return Ok(()),
-                    // Held by the one whose change is waited for: it is seen with the next look.
-                    Ok(_) | Err(Error::Busy) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        })
     }
 }
 

@@ -72,7 +72,7 @@ fn update(session: &Session<'_>, operation: &Operation) -> Result<(), Error> {
 }
 
 pub(super) fn begin_redrive(session: &mut Session<'_>, redrive: &Redrive) -> Result<OperationRow, Error> {
-    session.dag(redrive.filter.job)?;
+    session.job(redrive.filter.job)?;
     let mut row = rules::begin(redrive, count(session.connection, &redrive.filter)?, redrive.now);
     let filter = filter::to_json(&redrive.filter);
     let OperationRow { kind, job, planned, limit, rate, actor, why, .. } = &row;
@@ -150,10 +150,10 @@ fn redrive(
         .connection
         .prepare_cached("SELECT output IS NOT NULL FROM item_stages WHERE key = ?1")?
         .query_row([key.0], |row| row.get(0))?;
-    let dag = session.dag(which.job)?;
-    let Some(change) = redrive::redrive(&dag, item, bit, has_result) else { return Ok(false) };
+    let job = session.job(which.job)?;
+    let Some(change) = redrive::redrive(&job.dag, item, bit, has_result) else { return Ok(false) };
     // Before its outcome is forgotten: the queue goes on with the chain of its attempts.
-    session.apply(&dag, &change, now, Some(id))?;
+    session.apply(&job, &change, now, Some(id))?;
     match change.after.settled_as(bit) {
         Some(State::Done) => {
             let put_back = "UPDATE item_stages SET state = 4, reason = NULL, error = NULL WHERE key = ?1";

@@ -15,26 +15,26 @@ const PAGE: &str =
 /// Brings a page of items in line.
 pub(super) fn reconcile(
     session: &mut Session<'_>,
-    job: JobId,
+    id: JobId,
     after: ItemId,
     limit: u32,
     now: Timestamp,
 ) -> Result<Option<ItemId>, Error> {
-    let dag = session.dag(job)?;
+    let job = session.job(id)?;
     let page: Vec<Item> = session
         .connection
         .prepare_cached(PAGE)?
-        .query_map((after.0, job.0, limit), read_item)?
+        .query_map((after.0, id.0, limit), read_item)?
         .collect::<Result<_, _>>()?;
     for item in &page {
-        let left = session.leave_queue(item, reconcile::leaves(&dag, item))?;
-        session.apply(&dag, &reconcile::reconcile(&dag, *item, left), now, None)?;
+        let left = session.leave_queue(item, reconcile::leaves(&job.dag, item))?;
+        session.apply(&job, &reconcile::reconcile(&job.dag, *item, left), now, None)?;
     }
     let next = page.last().map(|item| item.id).filter(|_| page.len() == limit as usize);
     session
         .connection
         .prepare_cached("UPDATE jobs SET reconciled = ?2 WHERE id = ?1")?
-        .execute((job.0, next.map(|id| id.0)))?;
+        .execute((id.0, next.map(|id| id.0)))?;
     session.forget();
     Ok(next)
 }

@@ -94,8 +94,8 @@ pub(super) fn record(session: &mut Session<'_>, attempt: &Attempt<'_>, taken: &T
     };
     let standing =
         if settle::asks(&item, taken.key.bit(), completion.disposition) { standing(session, taken.key)? } else { None };
-    let dag = session.dag(item.job)?;
-    let settled = settle::settle(&dag, item, taken, completion, standing, now);
+    let job = session.job(item.job)?;
+    let settled = settle::settle(&job.dag, item, taken, completion, standing, now);
     match settled.next {
         Next::Wait { due_at, claim_key } => wait(session, taken, settled.counters, id, due_at, claim_key)?,
         Next::Outcome { state, reason } => store(session, attempt, (state, reason), settled.counters, id)?,
@@ -103,7 +103,7 @@ pub(super) fn record(session: &mut Session<'_>, attempt: &Attempt<'_>, taken: &T
     }
     settled.version_gone.inspect(|version| session.tally.version(*version, -1));
     settled.version_new.inspect(|version| session.tally.version(*version, 1));
-    session.apply(&dag, &settled.change, now, None)?;
+    session.apply(&job, &settled.change, now, None)?;
     Ok(u64::from(settled.change.entered.ready.count_ones()))
 }
 

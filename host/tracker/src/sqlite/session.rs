@@ -4,7 +4,6 @@
 //! are folded and written once at its end. Never runs outside the writer.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::rc::Rc;
 
 use gristmill_model::{Bits, Dag, ItemId, ItemStatus, JobId, Masks, OperationId, StageBit, StageId, State, Timestamp};
@@ -24,7 +23,7 @@ pub(super) struct Session<'c> {
     pub(super) tally: Tally,
     /// Others write too: what is known of jobs is read anew in each transaction.
     beside: bool,
-    jobs: HashMap<JobId, Known>,
+    jobs: HashMap<JobId, Rc<Job>>,
     /// The specs that this session registered: attempts name them.
     specs: HashMap<JobId, i64>,
     /// Those of the batch at hand.
@@ -35,8 +34,8 @@ pub(super) struct Session<'c> {
 }
 
 /// What is known of a job.
-struct Known {
-    dag: Rc<Dag>,
+pub(super) struct Job {
+    pub(super) dag: Dag,
     /// While items are brought in line with an edited DAG: the last one that was. Those behind it are not counted.
     reconciled: Option<ItemId>,
 }
@@ -154,7 +153,7 @@ impl<'c> Session<'c> {
 
     /// Notes what was registered.
     pub(super) fn know(&mut self, job: JobId, dag: Dag, reconciled: Option<ItemId>, spec: i64) {
-        self.jobs.insert(job, Known { dag: Rc::new(dag), reconciled });
+        self.jobs.insert(job, Rc::new(Job { dag, reconciled }));
         self.new_specs.push((job, spec));
     }
 
@@ -169,24 +168,20 @@ impl<'c> Session<'c> {
         new.or_else(|| self.specs.get(&job).copied())
     }
 
-    fn job(&mut self, job: JobId) -> Result<&Known, Error> {
-        match self.jobs.entry(job) {
-            Entry::Occupied(known) => Ok(known.into_mut()),
-            Entry::Vacant(unknown) => {
-                let reconciled: Option<Option<i64>> = self
-                    .connection
-                    .prepare_cached("SELECT reconciled FROM jobs WHERE id = ?1")?
-                    .query_row([job.0], |row| row.get(0))
-                    .optional()?;
-                let reconciled = reconciled.ok_or(Error::UnknownJob(job.0))?.map(ItemId);
-                Ok(unknown.insert(Known { dag: Rc::new(load_dag(self.connection, job)?), reconciled }))
-            }
+    /// A job: as it was registered, or as the database has it.
+    pub(super) fn job(&mut self, job: JobId) -> Result<Rc<Job>, Error> {
+        if let Some(known) = self.jobs.get(&job) {
+            return Ok(Rc::clone(known));
         }
-    }
-
-    /// A job's DAG: as it was registered, or as the database has it.
-    pub(super) fn dag(&mut self, job: JobId) -> Result<Rc<Dag>, Error> {
-        Ok(Rc::clone(&self.job(job)?.dag))
+        let reconciled: Option<Option<i64>> = self
+            .connection
+            .prepare_cached("SELECT reconciled FROM jobs WHERE id = ?1")?
+            .query_row([job.0], |row| row.get(0))
+            .optional()?;
+        let reconciled = reconciled.ok_or(Error::UnknownJob(job.0))?.map(ItemId);
+        let known = Rc::new(Job { dag: load_dag(self.connection, job)?, reconciled });
+        self.jobs.insert(job, Rc::clone(&known));
+        Ok(known)
     }
 
     /// Reads an item; none if it is not there.
@@ -197,7 +192,7 @@ impl<'c> Session<'c> {
     /// Writes what an act makes of an item, and counts it. `operation`: the one that wants what enters the queue.
     pub(super) fn apply(
         &mut self,
-        dag: &Dag,
+        job: &Job,
         change: &Change,
         now: Timestamp,
         operation: Option<OperationId>,
@@ -218,15 +213,14 @@ impl<'c> Session<'c> {
             let Item { id, masks: Masks { done, skipped, dead, live, stale }, .. } = change.after;
             self.hot.set_masks.execute((id.0, done as i64, skipped as i64, dead as i64, live as i64, stale as i64))?;
         }
-        self.count(dag, change)
+        self.count(job, change);
+        Ok(())
     }
 
     /// Counts what an act makes of an item.
-    pub(super) fn count(&mut self, dag: &Dag, change: &Change) -> Result<(), Error> {
-        let Item { id, job, .. } = change.after;
-        let is_counted = self.job(job)?.reconciled.is_none_or(|last| id <= last);
-        change.count(dag, is_counted, &mut self.tally);
-        Ok(())
+    pub(super) fn count(&mut self, job: &Job, change: &Change) {
+        let is_counted = job.reconciled.is_none_or(|last| change.after.id <= last);
+        change.count(&job.dag, is_counted, &mut self.tally);
     }
 
     /// Writes that a stage was skipped along, in place of the result that it had.

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 
 use super::{SqliteOptions, SqliteReader, SqliteTracker};
 use crate::conformance::{NOW, block_on, conformance};
-use crate::{Error, Reader, Tracker};
+use crate::{Error, Reader, Rounds, Tracker};
 
 mod sqlite {
     use super::{NOW, SqliteOptions, SqliteTracker, Tracker};

@@ -30,9 +30,11 @@ pub(crate) mod reconcile;
 pub(crate) mod redrive;
 pub(crate) mod register;
 pub(crate) mod settle;
+pub(crate) mod tally;
 
-pub(crate) use self::change::{Change, Counts, Rows};
+pub(crate) use self::change::{Change, Rows};
 pub(crate) use self::item::{Item, Taken, claim_key};
+pub(crate) use self::tally::Tally;
 
 #[cfg(test)]
 mod tests;

@@ -33,6 +33,7 @@ pub(super) struct Spec {
 
 #[derive(Clone)]
 pub(super) struct Stage {
+    pub(super) job: i64,
     pub(super) name: String,
     pub(super) place: i64,
     pub(super) needs: u64,

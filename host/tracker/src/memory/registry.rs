@@ -65,7 +65,7 @@ impl World {
             let stage_id = StageId::new(JobId(id), bit);
             let version = self.store_version(stage_id, stage, job.now);
             let (name, place) = (stage.name.clone(), place as i64);
-            let row = Stage { name, place, needs, outputs, version: Some(version), retired_at: None };
+            let row = Stage { job: id, name, place, needs, outputs, version: Some(version), retired_at: None };
             self.stages.insert(stage_id.0, row);
             stages.push(RegisteredStage { id: stage_id, version: VersionId(version) });
         }

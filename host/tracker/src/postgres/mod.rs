@@ -23,6 +23,8 @@ mod operations;
 mod passwords;
 mod prune;
 mod reader;
+mod rebuild;
+mod reconcile;
 mod record;
 mod round;
 mod scratch;
@@ -234,7 +236,7 @@ impl Rounds for PostgresTracker {
     }
 
     fn reconcile(&self, job: JobId, after: ItemId, limit: u32, now: Timestamp) -> BoxFuture<'_, Option<ItemId>> {
-        self.write(Length::Short, async move |tx| jobs::reconcile(tx, job, after, limit, now).await)
+        self.write(Length::Short, async move |tx| reconcile::reconcile(tx, job, after, limit, now).await)
     }
 
     fn upsert(&self, batch: Upsert) -> BoxFuture<'_, Upserted> {
@@ -302,7 +304,7 @@ impl Upkeep for PostgresTracker {
     }
 
     fn rebuild(&self, now: Timestamp) -> BoxFuture<'_, ()> {
-        self.write(Length::Long, async move |tx| moving::rebuild(tx, now).await)
+        self.write(Length::Long, async move |tx| rebuild::rebuild(tx, now).await)
     }
 
     fn import(&self, table: &'static Table, rows: Vec<Row>) -> BoxFuture<'_, ()> {

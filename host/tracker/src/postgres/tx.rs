@@ -14,11 +14,11 @@ use tokio_postgres::{Row, Statement};
 use super::core::{Core, Session};
 use super::fail::Fail;
 use super::shapes::{JOBS, JobState};
-use super::tally::Tally;
+use super::tally::{self, Charges};
 use super::{Access, Time};
 use crate::Error;
 use crate::rules::events::Event;
-use crate::rules::{Change, Counts};
+use crate::rules::{Change, Tally};
 
 /// The lock that whoever changes a DAG holds alone, and whoever goes by one holds with others: so no transaction goes
 /// by a DAG, or counts by it, that another one is changing.
@@ -53,6 +53,7 @@ pub(super) struct Tx<'c> {
     woke: Cell<bool>,
     jobs: RefCell<Vec<JobState>>,
     tally: RefCell<Tally>,
+    charges: RefCell<Charges>,
 }
 
 impl<'c> Tx<'c> {
@@ -69,6 +70,7 @@ impl<'c> Tx<'c> {
             woke: Cell::default(),
             jobs: RefCell::default(),
             tally: RefCell::default(),
+            charges: RefCell::default(),
         }
     }
 
@@ -218,7 +220,7 @@ impl<'c> Tx<'c> {
         let jobs = self.jobs.borrow();
         let reconciled = jobs.iter().find(|state| state.id == change.after.job).and_then(|state| state.reconciled);
         let is_counted = reconciled.is_none_or(|reconciled| change.after.id.0 <= reconciled);
-        change.count(dag, is_counted, &mut *self.tally.borrow_mut());
+        change.count(dag, is_counted, &mut self.tally.borrow_mut());
         if change.entered.ready != 0 {
             self.woke.set(true);
         }
@@ -229,7 +231,10 @@ impl<'c> Tx<'c> {
     }
 
     pub(super) fn count_charge(&self, stage: StageId, meter: &str, day: i64, amount: f64) {
-        self.tally.borrow_mut().charge(stage, meter, day, amount);
+        let mut charges = self.charges.borrow_mut();
+        let (sum, n) = charges.entry((stage.0, meter.to_owned(), day)).or_default();
+        *sum += amount;
+        *n += 1;
     }
 
     /// Other hosts are to be told.
@@ -271,15 +276,15 @@ impl<'c> Tx<'c> {
         if !self.is_open() {
             return Ok(());
         }
-        let tally = self.tally.take();
-        if !self.wrote.get() && tally.is_empty() {
+        let (tally, charges) = (self.tally.take(), self.charges.take());
+        if !self.wrote.get() && tally::is_empty(&tally, &charges) {
             return Ok(self.client.batch_execute("COMMIT").await?);
         }
         let Some(Session { pid, started, number }) = self.session.get() else {
             return Err(Fail::Broken("internal error: a transaction without a session".to_owned()));
         };
         let committed = self.prepare(COMMITTED).await?;
-        let counters = tally.prepare(self).await?;
+        let counters = tally::prepare(self, tally, charges).await?;
         let notify = self.woke.get() && self.core.access == Access::Operator;
         let end = if notify { "NOTIFY gristmill; COMMIT" } else { "COMMIT" };
         try_join!(

@@ -3,9 +3,9 @@
 //! Owns the consequences that every act has in common: what is skipped along, what may run now, and the counters, which
 //! follow from the item before and after. Describes writes, and never makes one.
 
-use gristmill_model::{Bits, Dag, ItemStatus, JobId, Masks, StageId, StageKey, State, Timestamp};
+use gristmill_model::{Bits, Dag, Masks, StageId, StageKey, State, Timestamp};
 
-use super::{Item, claim_key};
+use super::{Item, Tally, claim_key};
 
 /// What is written to the error of a stage that is skipped along.
 pub(crate) const SKIPPED_ALONG: &str = "a stage whose output it needs was skipped";
@@ -85,14 +85,6 @@ pub(crate) struct Change {
     pub(crate) replaced: u64,
 }
 
-/// Where counters are kept until they are written.
-pub(crate) trait Counts {
-    /// So many more stages of items are in that state.
-    fn stage(&mut self, stage: StageId, state: State, change: i64);
-    /// So many more items have that status.
-    fn item(&mut self, job: JobId, status: ItemStatus, change: i64);
-}
-
 impl Change {
     /// Nothing yet.
     pub(crate) const fn of(item: Item) -> Self {
@@ -142,11 +134,11 @@ impl Change {
 
     /// Counts it. `is_counted`: whether its job counts this item; while a job is being brought in line, it does not
     /// count the items behind the point that was reached.
-    pub(crate) fn count(&self, dag: &Dag, is_counted: bool, counts: &mut impl Counts) {
+    pub(crate) fn count(&self, dag: &Dag, is_counted: bool, tally: &mut Tally) {
         let stage = |bit| self.after.stage(bit);
         for (rows, change) in [(self.left, -1), (self.entered, 1)] {
             for (state, bits) in rows.by_state() {
-                Bits(bits).for_each(|bit| counts.stage(stage(bit), state, change));
+                Bits(bits).for_each(|bit| tally.stage(stage(bit), state, change));
             }
         }
         let (was, is) = (self.before.masks, self.after.masks);
@@ -156,8 +148,8 @@ impl Change {
             (State::Dead, was.dead, is.dead),
         ];
         for (state, was, is) in settled {
-            Bits(was & !is).for_each(|bit| counts.stage(stage(bit), state, -1));
-            Bits(is & !was).for_each(|bit| counts.stage(stage(bit), state, 1));
+            Bits(was & !is).for_each(|bit| tally.stage(stage(bit), state, -1));
+            Bits(is & !was).for_each(|bit| tally.stage(stage(bit), state, 1));
         }
         let (was, is) = (self.before.status(dag), self.after.status(dag));
         let (goes, comes) = match self.census {
@@ -167,10 +159,10 @@ impl Change {
             Census::Gone => (is_counted, false),
         };
         if goes {
-            counts.item(self.after.job, was, -1);
+            tally.item(self.after.job, was, -1);
         }
         if comes {
-            counts.item(self.after.job, is, 1);
+            tally.item(self.after.job, is, 1);
         }
     }
 }

@@ -11,7 +11,7 @@ use gristmill_model::{
 use super::change::Census;
 use super::settle::{Next, Settled, Standing, settle};
 use super::{
-    Change, Counts, Item, Rows, Taken, cancel, claim_key, discover, lose, operation, prune, reconcile, redrive,
+    Change, Item, Rows, Taken, Tally, cancel, claim_key, discover, lose, operation, prune, reconcile, redrive,
 };
 use super::{item, register};
 use crate::Error;
@@ -91,23 +91,14 @@ fn settled(item: Item, bit: StageBit, disposition: Disposition, standing: Option
 }
 
 /// The counters that a change moves, as (stage or status, change).
-#[derive(Default)]
-struct Counted(HashMap<String, i64>);
-
-impl Counts for Counted {
-    fn stage(&mut self, stage: StageId, state: State, change: i64) {
-        *self.0.entry(format!("{} {}", stage.bit().0, state.name())).or_default() += change;
-    }
-
-    fn item(&mut self, _: JobId, status: ItemStatus, change: i64) {
-        *self.0.entry(status.name().to_owned()).or_default() += change;
-    }
-}
-
 fn counted(change: &Change, is_counted: bool) -> Vec<(String, i64)> {
-    let mut counted = Counted::default();
-    change.count(&dag(), is_counted, &mut counted);
-    let mut changes: Vec<_> = counted.0.into_iter().filter(|(_, n)| *n != 0).collect();
+    let mut tally = Tally::default();
+    change.count(&dag(), is_counted, &mut tally);
+    let state = |code| State::from_code(code).map_or("none", State::name);
+    let stages = tally.stages.iter().map(|((id, code), n)| (format!("{} {}", StageId(*id).bit().0, state(*code)), *n));
+    let status = |code| ItemStatus::from_code(code).map_or("none", ItemStatus::name).to_owned();
+    let items = tally.items.iter().map(|((_, code), n)| (status(*code), *n));
+    let mut changes: Vec<_> = stages.chain(items).filter(|(_, n)| *n != 0).collect();
     changes.sort();
     changes
 }

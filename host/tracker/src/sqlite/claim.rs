@@ -8,7 +8,6 @@ use rusqlite::OptionalExtension;
 use super::session::Session;
 use crate::Error;
 use crate::records::{Claim, ClaimRequest, Lease, Output, Round, Upstream};
-use crate::rules::Counts;
 
 /// Claims up to `limit` stages, in leases of `chunk`. A stage that was lost before gets a lease of its own: it may
 /// have taken its host with it, and must not take others along a second time. Where nothing is ready, nothing is
@@ -27,8 +26,7 @@ pub(super) fn claim(
         let mut rows = ready(session, request.stage, wanted)?;
         let got = rows.len() as u32;
         claimed += got;
-        session.tally.stage(request.stage, State::Ready, -i64::from(got));
-        session.tally.stage(request.stage, State::Leased, i64::from(got));
+        session.tally.moved(request.stage, State::Ready, State::Leased, got.into());
         let suspects: Vec<Row> = rows.extract_if(.., |row| row.counters.lost > 0).collect();
         for rows in std::iter::once(&rows[..]).chain(suspects.chunks(1)).filter(|rows| !rows.is_empty()) {
             leases.push(lease(session, round, request, rows, needs)?);

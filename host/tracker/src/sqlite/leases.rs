@@ -79,7 +79,7 @@ fn give_back(session: &mut Session<'_>, key: StageKey, fence: Fence) -> Result<b
     } else {
         let back = "UPDATE queue SET state = 1, fence = NULL WHERE key = ?1";
         session.connection.prepare_cached(back)?.execute([key.0])?;
-        session.tally.moved(stage, State::Leased, State::Ready);
+        session.tally.moved(stage, State::Leased, State::Ready, 1);
     }
     Ok(true)
 }
@@ -155,7 +155,7 @@ pub(super) fn promote(session: &mut Session<'_>, now: Timestamp, limit: u32) -> 
         .query_map((now.0, limit), |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     for stage in &stages {
-        session.tally.moved(StageId(*stage), State::Waiting, State::Ready);
+        session.tally.moved(StageId(*stage), State::Waiting, State::Ready, 1);
     }
     Ok(stages.len() as u64)
 }

@@ -11,7 +11,6 @@ mod claim;
 mod dead;
 mod detail;
 mod examine;
-mod expired;
 mod folder;
 mod history;
 mod history_rows;
@@ -23,6 +22,7 @@ mod lists;
 mod moving;
 mod open;
 mod operations;
+mod prune;
 mod reader;
 mod rebuild;
 mod reconcile;
@@ -306,7 +306,7 @@ impl Operating for SqliteTracker {
 
 impl Upkeep for SqliteTracker {
     fn prune(&self, prune: Prune) -> BoxFuture<'_, u64> {
-        Box::pin(self.writer.submit(move |session| expired::prune(session, &prune)))
+        Box::pin(self.writer.submit(move |session| prune::prune(session, &prune)))
     }
 
     fn rebuild(&self, now: Timestamp) -> BoxFuture<'_, ()> {

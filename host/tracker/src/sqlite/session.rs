@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use gristmill_model::{Bits, Dag, ItemId, ItemStatus, JobId, Masks, OperationId, StageBit, StageId, State, Timestamp};
+use gristmill_model::{Bits, Dag, ItemId, JobId, Masks, OperationId, StageBit, StageId, State, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, Statement};
 
 use super::blobs::Blobs;
@@ -14,7 +14,7 @@ use super::hot::Hot;
 use crate::Error;
 use crate::rules::change::{Ready, SKIPPED_ALONG};
 use crate::rules::events::Event;
-use crate::rules::{Change, Counts, Item, Rows};
+use crate::rules::{Change, Item, Rows, Tally};
 
 pub(super) struct Session<'c> {
     pub(super) connection: &'c Connection,
@@ -38,36 +38,6 @@ pub(super) struct Job {
     pub(super) dag: Dag,
     /// While items are brought in line with an edited DAG: the last one that was. Those behind it are not counted.
     reconciled: Option<ItemId>,
-}
-
-/// Counter changes of the batch at hand.
-#[derive(Default)]
-pub(super) struct Tally {
-    stages: HashMap<(StageId, State), i64>,
-    items: HashMap<(JobId, ItemStatus), i64>,
-    versions: HashMap<i64, i64>,
-}
-
-impl Tally {
-    /// A stage of an item is in another state.
-    pub(super) fn moved(&mut self, stage: StageId, from: State, to: State) {
-        self.stage(stage, from, -1);
-        self.stage(stage, to, 1);
-    }
-
-    pub(super) fn version(&mut self, version: i64, change: i64) {
-        *self.versions.entry(version).or_default() += change;
-    }
-}
-
-impl Counts for Tally {
-    fn stage(&mut self, stage: StageId, state: State, change: i64) {
-        *self.stages.entry((stage, state)).or_default() += change;
-    }
-
-    fn item(&mut self, job: JobId, status: ItemStatus, change: i64) {
-        *self.items.entry((job, status)).or_default() += change;
-    }
 }
 
 /// Reads `item_columns`.
@@ -123,14 +93,14 @@ impl<'c> Session<'c> {
              ON CONFLICT (stage_id, state) DO UPDATE SET n = n + excluded.n",
         )?;
         for ((stage, state), change) in stages.into_iter().filter(|(_, change)| *change != 0) {
-            statement.execute((stage.0, state.code(), change))?;
+            statement.execute((stage, state, change))?;
         }
         let mut statement = self.connection.prepare_cached(
             "INSERT INTO item_counts (job_id, status, n) VALUES (?1, ?2, ?3)
              ON CONFLICT (job_id, status) DO UPDATE SET n = n + excluded.n",
         )?;
         for ((job, status), change) in items.into_iter().filter(|(_, change)| *change != 0) {
-            statement.execute((job.0, status.code(), change))?;
+            statement.execute((job, status, change))?;
         }
         let mut statement = self.connection.prepare_cached(
             "INSERT INTO version_counts (version_id, n) VALUES (?1, ?2)

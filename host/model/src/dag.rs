@@ -160,6 +160,15 @@ impl Dag {
         runnable
     }
 
+    /// Whether a stage has no outcome of a stage that it needs, or not the output that it cannot do without. One that is
+    /// not in the DAG lacks everything.
+    pub fn lacks(&self, masks: Masks, bit: StageBit) -> bool {
+        let place = usize::from(bit.0);
+        self.all & bit.mask() == 0
+            || self.needs[place] & !(masks.done | masks.skipped) != 0
+            || self.needs_output[place] & masks.skipped != 0
+    }
+
     /// The stages that cannot do without the output of one of these.
     pub fn barred(&self, skipped: u64) -> u64 {
         Bits(self.all)

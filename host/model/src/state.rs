@@ -104,7 +104,8 @@ pub enum Event {
     Revive,
     /// A settled stage runs again: a person, new data or a new output of a stage that it needs wants it.
     Reprocess,
-    /// Its work leaves the queue, since the job was edited or the queue is made anew, and it has no older outcome.
+    /// Its work leaves the queue, since the job was edited, an outcome that it needs is gone, or the queue is made anew;
+    /// and it has no older outcome.
     Withdraw,
     /// Its work leaves the queue, and its older output stands.
     KeepDone,
@@ -166,7 +167,7 @@ pub const fn transition(state: State, event: Event) -> Result<State, IllegalTran
         (State::Blocked | State::Ready | State::Leased | State::Waiting, Event::Cancel) => State::Cancelled,
         (State::Cancelled, Event::Restore)
         | (State::Dead, Event::Redrive)
-        | (State::Ready | State::Waiting, Event::Withdraw)
+        | (State::Ready | State::Leased | State::Waiting, Event::Withdraw)
         | (State::Done | State::Skipped | State::Dead, Event::Forget) => State::Blocked,
         (state, event) => return Err(IllegalTransition { state, event }),
     })
@@ -180,7 +181,7 @@ mod tests {
     const ARCHITECTURE: &str = include_str!("../../../ARCHITECTURE.md");
 
     /// The table, written out once more as a person would draw it: one line a legal step.
-    const LEGAL: [(State, Event, State); 31] = [
+    const LEGAL: [(State, Event, State); 32] = [
         (State::Blocked, Event::Release, State::Ready),
         (State::Blocked, Event::Skip, State::Skipped),
         (State::Blocked, Event::Cancel, State::Cancelled),
@@ -195,6 +196,7 @@ mod tests {
         (State::Leased, Event::Die, State::Dead),
         (State::Leased, Event::GiveBack, State::Ready),
         (State::Leased, Event::Cancel, State::Cancelled),
+        (State::Leased, Event::Withdraw, State::Blocked),
         (State::Leased, Event::KeepDone, State::Done),
         (State::Leased, Event::KeepSkipped, State::Skipped),
         (State::Waiting, Event::Promote, State::Ready),

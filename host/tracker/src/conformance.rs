@@ -73,6 +73,7 @@ macro_rules! conformance {
                 what_stays_skipped_does_not_become_stale,
                 new_data_leaves_dead_and_live_roots_alone,
                 a_redone_result_that_dies_is_dead_and_keeps_its_old_output,
+                what_waited_for_a_result_that_dies_when_it_is_redone_does_not_run,
             }
             cancel {
                 a_cancelled_item_is_left_alone,

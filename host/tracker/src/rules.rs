@@ -6,7 +6,7 @@
 //!
 //! | act | rule |
 //! |---|---|
-//! | an attempt is settled | `settle::settle`, after `settle::asks` |
+//! | an attempt is settled | `settle::settle`, after `settle::asks` and `settle::leaves` |
 //! | an attempt is lost with its host | `lose::lose`, and then as any other |
 //! | leased work is given back | `cancel::give_up` |
 //! | an item is cancelled, restored | `cancel::cancel`, `cancel::restore` |

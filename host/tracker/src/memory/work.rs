@@ -96,7 +96,9 @@ impl World {
         let old = self.results.get(&key).cloned();
         let standing = old.as_ref().filter(|old| old.output.is_some());
         let standing = standing.map(|old| Standing { version: old.version, output_hash: old.output_hash });
-        let settled = settle::settle(&self.dag(item.job.0), item, taken, completion, standing, now);
+        let dag = self.dag(item.job.0);
+        let left = self.leave_queue(item.id.0, settle::leaves(&dag, &item, taken.key.bit(), completion.disposition));
+        let settled = settle::settle(&dag, item, taken, completion, standing, left, now);
         let counters = settled.counters;
         match settled.next {
             Next::Nothing => {}
@@ -221,10 +223,11 @@ impl World {
             for key in keys {
                 let held = |queued: &&mut Queued| queued.fence == Some(fence.0);
                 let item = self.items.contains_key(&key.item().0).then(|| self.item(key.item().0));
+                let change = item.and_then(|item| cancel::give_up(&self.dag(item.job.0), item, key.bit()));
                 let Some(queued) = self.queue.get_mut(&key.0).filter(held) else { continue };
                 released += 1;
                 (queued.state, queued.fence) = (State::Ready, None);
-                if let Some(change) = item.and_then(|item| cancel::give_up(item, key.bit())) {
+                if let Some(change) = change {
                     self.queue.remove(&key.0);
                     self.expect(&change);
                 }

@@ -109,6 +109,17 @@ impl Changes {
         tx.count(dag, change);
     }
 
+    /// Leaves a stage out that was to enter the queue. Says whether it was.
+    pub(super) fn remove(&mut self, key: StageKey) -> bool {
+        let Some(place) = self.keys.iter().position(|other| *other == key.0) else { return false };
+        for column in [&mut self.keys, &mut self.stages, &mut self.claim_keys] {
+            column.remove(place);
+        }
+        self.chained.remove(place);
+        self.operations.remove(place);
+        true
+    }
+
     /// Takes outputs that are given up out of the counters, and prepares what is to be written.
     pub(super) async fn prepare(self, tx: &Tx<'_>) -> Result<Prepared, Fail> {
         if !self.replaced.is_empty() {

@@ -12,10 +12,10 @@ use super::fail::Fail;
 use super::record::{ATTEMPT_IDS, Attempt, Batch, TAKE, read_taken, shrink_leases};
 use super::tx::{Lock, Tx};
 use crate::records::{Completion, HostInfo, Lost, Reap, Release};
-use crate::rules::Taken;
 use crate::rules::cancel::give_up;
 use crate::rules::events::{self, Event};
 use crate::rules::lose::lose;
+use crate::rules::{Item, Taken};
 
 /// The row of a server process is kept for a day after its last commit.
 const FORGET_COMMITS: &str =
@@ -70,7 +70,11 @@ pub(super) async fn release(tx: &Tx<'_>, releases: &[Release]) -> Result<u64, Fa
     tx.begin(Lock::Shared, None).await?;
     let pairs = releases.iter().flat_map(|Release { fence, keys }| keys.iter().map(|key| (*key, fence.0)));
     let mut items = lock_items(tx, &items_of(pairs.clone().map(|(key, _)| key))).await?;
-    let leaves = |key: StageKey| items.get(&key.item()).and_then(|item| give_up(*item, key.bit())).is_some();
+    let give_up = |item: Option<&Item>, key: StageKey| {
+        let item = item?;
+        give_up(&*tx.dag(item.job).ok()?, *item, key.bit())
+    };
+    let leaves = |key: StageKey| give_up(items.get(&key.item()), key).is_some();
     let (given_up, given_back): (Vec<_>, Vec<_>) = pairs.partition(|(key, _)| leaves(*key));
     let mut settled: BTreeMap<i64, i64> = BTreeMap::new();
     let mut released = 0;
@@ -88,10 +92,8 @@ pub(super) async fn release(tx: &Tx<'_>, releases: &[Release]) -> Result<u64, Fa
                 tx.core.marks.lower(stage, row.get(3));
                 tx.count_stage(stage, State::Leased, -1);
                 tx.count_stage(stage, State::Ready, 1);
-            } else if let Some(item) = items.get_mut(&key.item())
-                && let Some(change) = give_up(*item, key.bit())
-            {
-                *item = change.after;
+            } else if let Some(change) = give_up(items.get(&key.item()), key) {
+                items.insert(key.item(), change.after);
                 changes.push(tx, &*tx.dag(stage.job())?, &change, None);
             }
         }

@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use futures_util::try_join;
-use gristmill_model::{Counters, Digest, Fence, HostId, ItemId, StageId, StageKey, Timestamp};
+use gristmill_model::{Bits, Counters, Digest, Fence, HostId, ItemId, StageId, StageKey, Timestamp};
 use tokio_postgres::{Row, Statement};
 
+use super::cancel::leave_queue;
 use super::changes::{Changes, Prepared};
 use super::fail::Fail;
 use super::tx::Tx;
@@ -17,7 +18,7 @@ use super::write::{Attempts, Costs, Outcomes, Waits};
 use crate::Error;
 use crate::records::Completion;
 use crate::rules::settle::{Next, Standing};
-use crate::rules::{Item, Taken, item, settle};
+use crate::rules::{Item, Rows, Taken, item, settle};
 
 /// What is leased under its fence goes out of the queue: the licence to record its attempt.
 pub(super) const TAKE: &str = "DELETE FROM queue USING unnest($1::bigint[], $2::bigint[]) AS u (k, f)
@@ -65,6 +66,8 @@ pub(super) struct Batch<'a> {
     outcomes: Outcomes<'a>,
     waits: Waits,
     changes: Changes,
+    /// Rows that were taken out of the queue, for the attempts that name them.
+    left: BTreeMap<ItemId, Rows>,
     settled: BTreeMap<i64, i64>,
     /// How many stages became ready.
     pub(super) released: u64,
@@ -82,6 +85,7 @@ impl<'a> Batch<'a> {
             outcomes: Outcomes::default(),
             waits: Waits::default(),
             changes: Changes::default(),
+            left: BTreeMap::new(),
             settled: BTreeMap::new(),
             released: 0,
         }
@@ -90,10 +94,22 @@ impl<'a> Batch<'a> {
     /// Folds attempts in.
     pub(super) async fn record(&mut self, tx: &Tx<'_>, attempts: &[Attempt<'a>]) -> Result<(), Fail> {
         let standing = self.standing(tx, attempts).await?;
+        self.left = self.leave_queue(tx, attempts).await?;
         for attempt in attempts {
             self.record_one(tx, attempt, standing.get(&attempt.taken.key).copied())?;
         }
         Ok(())
+    }
+
+    /// Takes out of the queue what the rule names.
+    async fn leave_queue(&self, tx: &Tx<'_>, attempts: &[Attempt<'a>]) -> Result<BTreeMap<ItemId, Rows>, Fail> {
+        let mut leaves: Vec<(Item, u64)> = Vec::new();
+        for Attempt { taken, completion, .. } in attempts {
+            let Some(item) = self.items.get(&taken.key.item()) else { continue };
+            let stages = settle::leaves(&*tx.dag(item.job)?, item, taken.key.bit(), completion.disposition);
+            leaves.push((*item, stages));
+        }
+        leave_queue(tx, leaves.into_iter()).await
     }
 
     /// The outputs that the rule asks for.
@@ -127,7 +143,17 @@ impl<'a> Batch<'a> {
         }
         *self.settled.entry(taken.fence.0).or_default() += 1;
         let dag = tx.dag(item.job)?;
-        let settled = settle::settle(&dag, *item, taken, completion, standing, tx.now());
+        let leaves = settle::leaves(&dag, item, taken.key.bit(), completion.disposition);
+        let mut left = self.left.get_mut(&item.id).map(|rows| rows.take(leaves)).unwrap_or_default();
+        for bit in Bits(leaves & !left.all()) {
+            // It may have come into the queue by an earlier attempt of this batch.
+            if self.waits.remove(item.key(bit)) {
+                left.waiting |= bit.mask();
+            } else if self.changes.remove(item.key(bit)) {
+                left.ready |= bit.mask();
+            }
+        }
+        let settled = settle::settle(&dag, *item, taken, completion, standing, left, tx.now());
         match settled.next {
             Next::Wait { due_at, claim_key } => self.waits.push(taken, settled.counters, id, due_at, claim_key),
             Next::Outcome { state, reason } => {

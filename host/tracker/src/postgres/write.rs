@@ -285,6 +285,18 @@ impl Waits {
         self.operations.push(taken.operation);
     }
 
+    /// Leaves a stage out. Says whether it was there.
+    pub(super) fn remove(&mut self, key: StageKey) -> bool {
+        let Settled { keys, attempts, lost, deferrals, last } = &mut self.settled;
+        let Some(place) = keys.iter().position(|other| *other == key.0) else { return false };
+        let Self { stages, claim_keys, due_at, first_due_at, operations, .. } = self;
+        for column in [keys, attempts, lost, deferrals, last, stages, claim_keys, due_at, first_due_at] {
+            column.remove(place);
+        }
+        operations.remove(place);
+        true
+    }
+
     pub(super) async fn write(&self, tx: &Tx<'_>, statement: &Statement) -> Result<(), Fail> {
         let Settled { keys, attempts, lost, deferrals, last } = &self.settled;
         if !keys.is_empty() {

@@ -3,7 +3,7 @@
 //! Owns both, and what becomes of leased work that is given back. Never stops what runs: its attempt is paid for, and
 //! its result is recorded.
 
-use gristmill_model::{Dag, StageBit};
+use gristmill_model::{Dag, Masks, StageBit};
 
 use super::{Change, Item, Rows};
 use crate::records::Cancelled;
@@ -24,12 +24,17 @@ pub(crate) fn restore(dag: &Dag, item: Item) -> Change {
     change
 }
 
-/// What becomes of an item when leased work of it is given back: that of a cancelled one leaves the queue. None: it is
-/// not cancelled, and the work is ready again, where it stood in line, and uncharged.
-pub(crate) fn give_up(item: Item, bit: StageBit) -> Option<Change> {
+/// What becomes of an item when leased work of it is given back: it leaves the queue if the item is cancelled, or if what
+/// it needs has no outcome any more. None: it is ready again, where it stood in line, and uncharged.
+pub(crate) fn give_up(dag: &Dag, item: Item, bit: StageBit) -> Option<Change> {
+    // What cannot do without an output that was skipped meanwhile would have to be skipped along, and it has begun.
+    let masks = Masks { done: item.masks.done | item.masks.skipped, skipped: 0, ..item.masks };
+    if !item.cancelled && !dag.lacks(masks, bit) {
+        return None;
+    }
     let mut change = Change::of(item);
     change.leave(Rows { leased: bit.mask(), ..Rows::default() });
-    item.cancelled.then_some(change)
+    Some(change)
 }
 
 impl Cancelled {

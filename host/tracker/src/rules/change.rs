@@ -34,6 +34,13 @@ impl Rows {
         }
     }
 
+    /// Takes those of these stages out.
+    pub(crate) const fn take(&mut self, bits: u64) -> Self {
+        let Self { ready, leased, waiting } = *self;
+        *self = Self { ready: ready & !bits, leased: leased & !bits, waiting: waiting & !bits };
+        Self { ready: ready & bits, leased: leased & bits, waiting: waiting & bits }
+    }
+
     const fn by_state(self) -> [(State, u64); 3] {
         [(State::Ready, self.ready), (State::Leased, self.leased), (State::Waiting, self.waiting)]
     }

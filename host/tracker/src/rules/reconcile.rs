@@ -11,10 +11,8 @@ use super::{Change, Item, Rows};
 /// gave a need without any outcome, or one whose output it cannot do without and that was skipped. What is leased is let
 /// finish: what it costs is spent.
 pub(crate) fn leaves(dag: &Dag, item: &Item) -> u64 {
-    let settled = item.masks.done | item.masks.skipped;
-    let lacks = |bit: &StageBit| dag.needs(*bit) & !settled != 0;
-    let lacking = Bits(item.masks.live & dag.all()).filter(lacks).fold(0, |mask, bit| mask | bit.mask());
-    item.masks.live & (!dag.all() | lacking | dag.barred(item.masks.skipped))
+    let lacks = |bit: &StageBit| dag.lacks(item.masks, *bit);
+    Bits(item.masks.live).filter(lacks).fold(0, |mask, bit| mask | bit.mask())
 }
 
 /// Brings an item in line. `left`: the rows that `leaves` named and that were taken out. Its status is counted anew,

@@ -21,7 +21,7 @@ pub(crate) struct Standing {
 pub(crate) enum Next {
     /// It goes back into the queue, and waits until then.
     Wait { due_at: i64, claim_key: i64 },
-    /// Nothing: it would wait, and its item is cancelled.
+    /// Nothing: it would wait, and its item is cancelled, or what it needs is not there any more.
     Nothing,
     /// It has this outcome now. One that is dead keeps the output that it had, if any: only another outcome takes
     /// its place.
@@ -49,25 +49,38 @@ pub(crate) const fn asks(item: &Item, bit: StageBit, disposition: Disposition) -
     matches!(disposition, Disposition::Done | Disposition::Skipped) && item.settled() & bit.mask() != 0
 }
 
+/// The stages whose rows are to leave the queue before this attempt is settled, unless they are leased: they were released
+/// by an older outcome that it takes away. Redone, the stage is dead, or is skipped and they cannot do without its output.
+pub(crate) fn leaves(dag: &Dag, item: &Item, bit: StageBit, disposition: Disposition) -> u64 {
+    let dependents = match disposition {
+        Disposition::Dead(_) => dag.dependents(bit),
+        Disposition::Skipped => dag.barred(bit.mask()),
+        Disposition::Done | Disposition::Wait(_) => 0,
+    };
+    if item.settled() & bit.mask() == 0 { 0 } else { dependents & item.masks.live }
+}
+
 /// Settles an attempt whose queue row was taken out. `standing`: the output of the stage, if it has one, where `asks`
-/// says so.
+/// says so. `left`: the rows that `leaves` named and that were taken out.
 pub(crate) fn settle(
     dag: &Dag,
     item: Item,
     taken: &Taken,
     completion: &Completion,
     standing: Option<Standing>,
+    left: Rows,
     now: Timestamp,
 ) -> Settled {
     let bit = taken.key.bit();
     let counters = taken.counters.after(completion.outcome);
     let mut change = Change::of(item);
-    change.leave(Rows { leased: bit.mask(), ..Rows::default() });
+    change.leave(Rows { leased: bit.mask(), ..left });
     let (state, reason) = match completion.disposition {
         Disposition::Done => (State::Done, None),
         Disposition::Skipped => (State::Skipped, None),
         Disposition::Dead(reason) => (State::Dead, Some(reason)),
-        Disposition::Wait(_) if item.cancelled => {
+        Disposition::Wait(_) if item.cancelled || dag.lacks(item.masks, bit) => {
+            change.follow(dag, 0);
             return Settled { next: Next::Nothing, counters, change, version_gone: None, version_new: None };
         }
         Disposition::Wait(delay) => {

@@ -87,7 +87,7 @@ fn settled(item: Item, bit: StageBit, disposition: Disposition, standing: Option
         Disposition::Skipped => Outcome::Skipped,
         _ => Outcome::Retry,
     };
-    settle(&dag(), item, &taken(bit), &completion(bit, outcome, disposition), standing, NOW)
+    settle(&dag(), item, &taken(bit), &completion(bit, outcome, disposition), standing, Rows::default(), NOW)
 }
 
 /// The counters that a change moves, as (stage or status, change).
@@ -181,6 +181,22 @@ fn what_waits_goes_back_unless_its_item_is_cancelled() {
 }
 
 #[test]
+fn what_an_older_outcome_released_leaves_the_queue_with_it() {
+    let redone = item(masks([1, 0, 0, 1 | 2, 1]));
+    let (dag, guard) = (dag(), Disposition::Dead(DeadReason::Guard));
+    assert_eq!(super::settle::leaves(&dag, &redone, FETCH, guard), 2);
+    assert_eq!(super::settle::leaves(&dag, &redone, FETCH, Disposition::Skipped), 0, "it can do without the output");
+    assert_eq!(super::settle::leaves(&dag, &item(masks([3, 0, 0, 6, 2])), EXTRACT, Disposition::Skipped), 4);
+    assert_eq!(super::settle::leaves(&dag, &item(masks([0, 0, 0, 1, 0])), FETCH, guard), 0, "nothing was released");
+    let died = completion(FETCH, Outcome::Permanent, guard);
+    let settled = settle(&dag, redone, &taken(FETCH), &died, None, ready(2), NOW);
+    assert_eq!(settled.change.after.masks, masks([0, 0, 1, 0, 0]));
+    // What was leased then, and would wait now, has no fetch.
+    let wait = Disposition::Wait(Duration::ZERO);
+    assert_eq!(self::settled(item(masks([0, 0, 1, 2, 0])), EXTRACT, wait, None).next, Next::Nothing);
+}
+
+#[test]
 fn nothing_follows_from_a_settled_stage_of_a_cancelled_item() {
     let settled = settled(cancelled(masks([0, 0, 0, 1, 0])), FETCH, Disposition::Done, None);
     assert_eq!((settled.change.entered, settled.change.after.masks), (Rows::default(), masks([1, 0, 0, 0, 0])));
@@ -212,9 +228,11 @@ fn cancelling_and_restoring_are_each_others_inverse() {
     // A stage that was skipped meanwhile has left one behind that can never run.
     let barred = cancel::restore(&dag(), cancelled(masks([5, 2, 0, 0, 4])));
     assert_eq!((barred.skipped, barred.replaced, barred.after.masks), (4, 4, masks([1, 6, 0, 0, 0])));
-    assert_eq!(cancel::give_up(before, EXTRACT), None, "it is ready again");
-    let given_up = cancel::give_up(cancelled(before.masks), EXTRACT).expect("it leaves the queue");
+    assert_eq!(cancel::give_up(&dag(), before, EXTRACT), None, "it is ready again");
+    let given_up = cancel::give_up(&dag(), cancelled(before.masks), EXTRACT).expect("it leaves the queue");
     assert_eq!(given_up.after.masks.live, 0);
+    let lacking = cancel::give_up(&dag(), item(masks([0, 0, 1, 2, 0])), EXTRACT).expect("it has no fetch");
+    assert_eq!(lacking.after.masks, masks([0, 0, 1, 0, 0]));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use gristmill_model::{Dag, Disposition, Event, ItemId, ItemStatus, Masks, StageBit, State, transition};
+use gristmill_model::{Disposition, Event, ItemId, ItemStatus, Masks, StageBit, State, transition};
 
 use super::drive::Side;
 use super::operations::Op;
@@ -25,9 +25,10 @@ fn events_of(op: &Op) -> Vec<Event> {
     };
     let settle = |disposition| match disposition {
         Disposition::Done => vec![Succeed, Release, Reprocess, Skip],
-        Disposition::Skipped => vec![Skip, Release, Reprocess],
-        Disposition::Wait(_) => vec![Postpone, Cancel, KeepDone, KeepSkipped],
-        Disposition::Dead(_) => vec![Die],
+        // What waited for an older outcome of the stage leaves the queue.
+        Disposition::Skipped => vec![Skip, Release, Reprocess, Withdraw, KeepDone, KeepSkipped],
+        Disposition::Wait(_) => vec![Postpone, Cancel, Withdraw, KeepDone, KeepSkipped, Skip, Release],
+        Disposition::Dead(_) => vec![Die, Withdraw, KeepDone, KeepSkipped],
     };
     match op {
         Op::Register { .. } | Op::Rebuild { .. } => {
@@ -41,9 +42,9 @@ fn events_of(op: &Op) -> Vec<Event> {
             events
         }
         Op::Work { end, .. } => [vec![Claim], settle(end.disposition)].concat(),
-        Op::Release { .. } => vec![GiveBack, Cancel, KeepDone, KeepSkipped],
+        Op::Release { .. } => vec![GiveBack, Cancel, Withdraw, KeepDone, KeepSkipped],
         Op::Promote { .. } => vec![Promote],
-        Op::Reap { .. } => vec![Postpone, Die, Cancel, KeepDone, KeepSkipped],
+        Op::Reap { .. } => vec![Postpone, Die, Cancel, Withdraw, KeepDone, KeepSkipped, Skip, Release],
         Op::Cancel { undo: false, .. } => vec![Cancel, KeepDone, KeepSkipped],
         Op::Cancel { undo: true, .. } => vec![Restore, Release, Reprocess, Skip],
         Op::Step { .. } => vec![Redrive, Revive, Release, Reprocess, Skip],
@@ -91,8 +92,11 @@ impl Side<'_> {
                     if !leads(&events, was, stage.state) {
                         return Err(format!("{place:?} went from {} to {}", was.name(), stage.state.name()));
                     }
-                    let enters = LIVE.contains(&stage.state) && !LIVE.contains(&was);
-                    if enters && lacks(&job.dag, detail, known.id.bit()) {
+                    // What is leased is let finish, whatever becomes of what it was given.
+                    let waits = matches!(stage.state, State::Ready | State::Waiting);
+                    let Masks { done, skipped, .. } = detail.row.masks;
+                    let settled = Masks { done: done | skipped, ..Masks::default() };
+                    if waits && job.dag.lacks(settled, known.id.bit()) {
                         return Err(format!("{place:?} is {} before what it needs", stage.state.name()));
                     }
                     seen.insert(place, stage.state);
@@ -102,12 +106,6 @@ impl Side<'_> {
         self.seen = seen;
         Ok(())
     }
-}
-
-/// Whether a stage of an item has no outcome of a stage that it needs, or not the output that it cannot do without.
-fn lacks(dag: &Dag, item: &ItemDetail, bit: StageBit) -> bool {
-    let masks = item.row.masks;
-    dag.needs(bit) & !(masks.done | masks.skipped) != 0 || dag.barred(masks.skipped) & bit.mask() != 0
 }
 
 /// Compares the counters of a job with what is seen of its items.

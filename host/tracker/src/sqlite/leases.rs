@@ -72,9 +72,9 @@ fn give_back(session: &mut Session<'_>, key: StageKey, fence: Fence) -> Result<b
         .optional()?;
     let Some(stage) = stage.map(StageId) else { return Ok(false) };
     let item = session.item(key.item())?;
-    if let Some(change) = item.and_then(|item| give_up(item, key.bit())) {
+    let job = session.job(stage.job())?;
+    if let Some(change) = item.and_then(|item| give_up(&job.dag, item, key.bit())) {
         session.hot.dequeue.execute([key.0])?;
-        let job = session.job(stage.job())?;
         session.apply(&job, &change, Timestamp(0), None)?;
     } else {
         let back = "UPDATE queue SET state = 1, fence = NULL WHERE key = ?1";

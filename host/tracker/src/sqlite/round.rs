@@ -95,7 +95,9 @@ pub(super) fn record(session: &mut Session<'_>, attempt: &Attempt<'_>, taken: &T
     let standing =
         if settle::asks(&item, taken.key.bit(), completion.disposition) { standing(session, taken.key)? } else { None };
     let job = session.job(item.job)?;
-    let settled = settle::settle(&job.dag, item, taken, completion, standing, now);
+    let leaves = settle::leaves(&job.dag, &item, taken.key.bit(), completion.disposition);
+    let left = session.leave_queue(&item, leaves)?;
+    let settled = settle::settle(&job.dag, item, taken, completion, standing, left, now);
     match settled.next {
         Next::Wait { due_at, claim_key } => wait(session, taken, settled.counters, id, due_at, claim_key)?,
         Next::Outcome { state, reason } => store(session, attempt, (state, reason), settled.counters, id)?,

@@ -64,6 +64,22 @@ impl ItemStatus {
         }
     }
 
+    /// The number that databases store. Part of the schema: never changed, never reused.
+    pub const fn code(self) -> i64 {
+        match self {
+            Self::Done => 1,
+            Self::Active => 2,
+            Self::Failed => 3,
+            Self::Pending => 4,
+            Self::Cancelled => 5,
+        }
+    }
+
+    /// The status of that number.
+    pub fn from_code(code: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.code() == code)
+    }
+
     /// The name that people and JSON see.
     pub const fn name(self) -> &'static str {
         match self {
@@ -142,6 +158,15 @@ impl Dag {
             }
         }
         runnable
+    }
+
+    /// Whether a stage has no outcome of a stage that it needs, or not the output that it cannot do without. One that is
+    /// not in the DAG lacks everything.
+    pub fn lacks(&self, masks: Masks, bit: StageBit) -> bool {
+        let place = usize::from(bit.0);
+        self.all & bit.mask() == 0
+            || self.needs[place] & !(masks.done | masks.skipped) != 0
+            || self.needs_output[place] & masks.skipped != 0
     }
 
     /// The stages that cannot do without the output of one of these.

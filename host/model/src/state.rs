@@ -1,7 +1,7 @@
 //! The state machine of one stage of one item.
 //!
-//! Owns every legal step. The tracker's statements are these steps in SQL, and nothing moves a stage in any other
-//! way. Never decides *which* step an outcome takes: see `outcome`.
+//! Owns every legal step. Nothing moves a stage in any other way: the tracker's random sequences check each step that
+//! they see. Never decides *which* step an outcome takes: see `outcome`.
 
 use thiserror::Error;
 
@@ -73,16 +73,18 @@ impl State {
     }
 }
 
-/// What can happen to a stage of an item.
+/// What can happen to a stage of an item. What is in the queue may have an older output beneath, which stands again when
+/// its work leaves the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Event {
-    /// Its last need was settled.
+    /// Its needs are settled.
     Release,
     /// A host claimed it.
     Claim,
     /// An attempt returned an output.
     Succeed,
-    /// An attempt said that the stage does not apply, or a needed output will never be there.
+    /// An attempt said that the stage does not apply; or an output that it needs will never be there, and then an older
+    /// output of its own is given up as well.
     Skip,
     /// An attempt failed or was lost, and another one is due.
     Postpone,
@@ -92,17 +94,30 @@ pub enum Event {
     GiveBack,
     /// Its time has come.
     Promote,
-    /// A person cancelled the item.
+    /// A person cancelled the item. What is leased is let finish, and is cancelled if it comes back without an outcome.
     Cancel,
+    /// A person took the cancelled item up again.
+    Restore,
     /// A person wants a dead stage tried again.
     Redrive,
-    /// A person wants a settled stage run again.
+    /// A person wants a dead stage tried again that has an older output: it stands again, until there is a new one.
+    Revive,
+    /// A settled stage runs again: a person, new data or a new output of a stage that it needs wants it.
     Reprocess,
+    /// Its work leaves the queue, since the job was edited, an outcome that it needs is gone, or the queue is made anew;
+    /// and it has no older outcome.
+    Withdraw,
+    /// Its work leaves the queue, and its older output stands.
+    KeepDone,
+    /// Its work leaves the queue, and it was skipped before.
+    KeepSkipped,
+    /// Its outcome is deleted, since its stage is in no job file any more.
+    Forget,
 }
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 17] = [
         Self::Release,
         Self::Claim,
         Self::Succeed,
@@ -112,8 +127,14 @@ impl Event {
         Self::GiveBack,
         Self::Promote,
         Self::Cancel,
+        Self::Restore,
         Self::Redrive,
+        Self::Revive,
         Self::Reprocess,
+        Self::Withdraw,
+        Self::KeepDone,
+        Self::KeepSkipped,
+        Self::Forget,
     ];
 }
 
@@ -133,15 +154,21 @@ pub const fn transition(state: State, event: Event) -> Result<State, IllegalTran
         (State::Blocked, Event::Release)
         | (State::Leased, Event::GiveBack)
         | (State::Waiting, Event::Promote)
-        | (State::Dead, Event::Redrive)
         | (State::Done | State::Skipped, Event::Reprocess) => State::Ready,
         (State::Ready, Event::Claim) => State::Leased,
-        (State::Leased, Event::Succeed) => State::Done,
-        (State::Leased | State::Blocked, Event::Skip) => State::Skipped,
+        (State::Leased, Event::Succeed)
+        | (State::Dead, Event::Revive)
+        | (State::Ready | State::Leased | State::Waiting, Event::KeepDone) => State::Done,
+        // A cancelled item's stages are skipped along as well: then nothing is left to do when it is taken up again.
+        (State::Leased | State::Blocked | State::Cancelled | State::Done, Event::Skip)
+        | (State::Ready | State::Leased | State::Waiting, Event::KeepSkipped) => State::Skipped,
         (State::Leased, Event::Postpone) => State::Waiting,
         (State::Leased, Event::Die) => State::Dead,
-        // A leased stage is let finish: its attempt is paid for.
-        (State::Blocked | State::Ready | State::Waiting, Event::Cancel) => State::Cancelled,
+        (State::Blocked | State::Ready | State::Leased | State::Waiting, Event::Cancel) => State::Cancelled,
+        (State::Cancelled, Event::Restore)
+        | (State::Dead, Event::Redrive)
+        | (State::Ready | State::Leased | State::Waiting, Event::Withdraw)
+        | (State::Done | State::Skipped | State::Dead, Event::Forget) => State::Blocked,
         (state, event) => return Err(IllegalTransition { state, event }),
     })
 }
@@ -150,23 +177,43 @@ pub const fn transition(state: State, event: Event) -> Result<State, IllegalTran
 mod tests {
     use super::*;
 
+    /// The document that shows the steps to people.
+    const ARCHITECTURE: &str = include_str!("../../../ARCHITECTURE.md");
+
     /// The table, written out once more as a person would draw it: one line a legal step.
-    const LEGAL: [(State, Event, State); 15] = [
+    const LEGAL: [(State, Event, State); 32] = [
         (State::Blocked, Event::Release, State::Ready),
         (State::Blocked, Event::Skip, State::Skipped),
         (State::Blocked, Event::Cancel, State::Cancelled),
         (State::Ready, Event::Claim, State::Leased),
         (State::Ready, Event::Cancel, State::Cancelled),
+        (State::Ready, Event::Withdraw, State::Blocked),
+        (State::Ready, Event::KeepDone, State::Done),
+        (State::Ready, Event::KeepSkipped, State::Skipped),
         (State::Leased, Event::Succeed, State::Done),
         (State::Leased, Event::Skip, State::Skipped),
         (State::Leased, Event::Postpone, State::Waiting),
         (State::Leased, Event::Die, State::Dead),
         (State::Leased, Event::GiveBack, State::Ready),
+        (State::Leased, Event::Cancel, State::Cancelled),
+        (State::Leased, Event::Withdraw, State::Blocked),
+        (State::Leased, Event::KeepDone, State::Done),
+        (State::Leased, Event::KeepSkipped, State::Skipped),
         (State::Waiting, Event::Promote, State::Ready),
         (State::Waiting, Event::Cancel, State::Cancelled),
+        (State::Waiting, Event::Withdraw, State::Blocked),
+        (State::Waiting, Event::KeepDone, State::Done),
+        (State::Waiting, Event::KeepSkipped, State::Skipped),
+        (State::Done, Event::Skip, State::Skipped),
         (State::Done, Event::Reprocess, State::Ready),
+        (State::Done, Event::Forget, State::Blocked),
         (State::Skipped, Event::Reprocess, State::Ready),
-        (State::Dead, Event::Redrive, State::Ready),
+        (State::Skipped, Event::Forget, State::Blocked),
+        (State::Dead, Event::Redrive, State::Blocked),
+        (State::Dead, Event::Revive, State::Done),
+        (State::Dead, Event::Forget, State::Blocked),
+        (State::Cancelled, Event::Skip, State::Skipped),
+        (State::Cancelled, Event::Restore, State::Blocked),
     ];
 
     #[test]
@@ -177,6 +224,20 @@ mod tests {
                 assert_eq!(transition(state, event).ok(), drawn, "{state:?} on {event:?}");
             }
         }
+    }
+
+    /// Every legal step, a line each: where it begins, what happens, where it ends.
+    #[test]
+    fn the_steps_are_shown_in_the_architecture() {
+        for state in State::ALL {
+            for event in Event::ALL {
+                let Ok(next) = transition(state, event) else { continue };
+                let line = format!("    {:<9} ── {:<11} ─▶ {}\n", state.name(), format!("{event:?}"), next.name());
+                assert!(ARCHITECTURE.contains(&line), "it shows the step\n{line}");
+            }
+        }
+        let shown = ARCHITECTURE.lines().filter(|line| line.split_whitespace().nth(1) == Some("──")).count();
+        assert_eq!(shown, LEGAL.len(), "it shows no other step");
     }
 
     #[test]

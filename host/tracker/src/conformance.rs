@@ -73,6 +73,7 @@ macro_rules! conformance {
                 what_stays_skipped_does_not_become_stale,
                 new_data_leaves_dead_and_live_roots_alone,
                 a_redone_result_that_dies_is_dead_and_keeps_its_old_output,
+                what_waited_for_a_result_that_dies_when_it_is_redone_does_not_run,
             }
             cancel {
                 a_cancelled_item_is_left_alone,
@@ -96,6 +97,7 @@ macro_rules! conformance {
                 cancelled_items_are_passed_over_by_a_redrive,
                 an_older_result_is_there_again_while_it_is_redriven,
                 a_redriven_stage_that_may_not_run_any_more_is_blocked,
+                a_redriven_stage_that_can_never_run_is_skipped_along,
                 operations_are_listed_the_newest_first,
                 an_operation_that_is_not_there_is_said_to_be_so,
             }
@@ -133,6 +135,8 @@ macro_rules! conformance {
                 another_version_leaves_results_and_counts_them,
                 a_stage_keeps_its_bit_whatever_its_place,
                 the_lost_work_of_a_job_that_nobody_runs_now_waits_for_its_host,
+                lost_work_of_a_job_that_is_not_in_line_yet_is_counted_once,
+                a_queued_stage_that_is_given_a_need_waits_for_it,
             }
         );
     };

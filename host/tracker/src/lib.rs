@@ -4,7 +4,6 @@
 //! and releases what becomes runnable; it never decides what an outcome leads to, never runs a handler, and never
 //! asks the time.
 
-mod advance;
 mod archive;
 mod ceiling;
 #[cfg(test)]
@@ -17,11 +16,12 @@ mod memory;
 mod postgres;
 mod records;
 mod retention;
+mod rules;
 #[cfg(test)]
 mod sequences;
+mod sql;
 mod sqlite;
 mod stages;
-mod step;
 pub mod tables;
 mod tracker;
 
@@ -39,4 +39,4 @@ pub use records::{
 };
 pub use retention::{Pruned, Pruning, PruningPosition, count_expired, prune};
 pub use sqlite::{History, SqliteOptions, SqliteReader, SqliteTracker, Swept, Synchronous, backup, restore};
-pub use tracker::{BoxFuture, Reader, Tracker};
+pub use tracker::{BoxFuture, Operating, Reader, Rounds, Tracker, Upkeep};

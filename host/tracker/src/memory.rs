@@ -1,8 +1,8 @@
 //! The tracker as a plain model, to compare the backends with.
 //!
 //! Owns everything in maps, behind one mutex. A write is done on a copy that takes the place of what was there if it
-//! succeeded: all of it or nothing. It counts rows where the backends keep counters, and looks at the whole item where
-//! they look at masks. Never fast, and never used outside tests.
+//! succeeded: all of it or nothing. It goes by the same rules, and keeps nothing twice: it counts rows where the backends
+//! keep counters, and computes masks from rows where they write them. Never fast, and never used outside tests.
 
 mod facts;
 mod life;
@@ -26,8 +26,9 @@ use crate::records::{
     NewEvent, OperationRow, OperationState, Outlook, Outputs, Prune, Reap, Redrive, RegisteredJob, Release, ResultRow,
     Round, RoundDone, Upsert, Upserted,
 };
+use crate::rules::events::Event;
 use crate::tables::{Row, Sequences, Table};
-use crate::{BoxFuture, Error, Reader, Tracker};
+use crate::{BoxFuture, Error, Operating, Reader, Rounds, Tracker, Upkeep};
 
 /// Where a model is kept, so that it can be opened again.
 #[derive(Clone, Default)]
@@ -136,7 +137,7 @@ impl Reader for Memory {
     }
 }
 
-impl Tracker for Memory {
+impl Rounds for Memory {
     fn register_host(&self, host: HostInfo) -> BoxFuture<'_, HostId> {
         self.write(|world| Ok(world.register_host(host)))
     }
@@ -184,6 +185,12 @@ impl Tracker for Memory {
         self.write(|world| Ok(world.promote(now, limit)))
     }
 
+    fn changed_elsewhere(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+}
+
+impl Operating for Memory {
     fn cancel(&self, cancel: Cancel) -> BoxFuture<'_, Cancelled> {
         self.write(|world| world.cancel(&cancel))
     }
@@ -208,11 +215,13 @@ impl Tracker for Memory {
 
     fn record_event(&self, event: NewEvent) -> BoxFuture<'_, ()> {
         self.write(|world| {
-            world.event(event.now, &event.kind, event.job.map(|job| job.0), None, None, &event.data);
+            world.note(event.now, &Event::from(&event));
             Ok(())
         })
     }
+}
 
+impl Upkeep for Memory {
     fn prune(&self, prune: Prune) -> BoxFuture<'_, u64> {
         self.write(|world| Ok(world.prune(&prune)))
     }
@@ -236,9 +245,5 @@ impl Tracker for Memory {
             (world.last_fence, world.last_host) = (sequences.fence, sequences.host);
             Ok(())
         })
-    }
-
-    fn changed_elsewhere(&self) -> BoxFuture<'_, ()> {
-        Box::pin(std::future::pending())
     }
 }

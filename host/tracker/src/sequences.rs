@@ -1,8 +1,9 @@
 //! Random operations, on the model and on a backend, compared after each.
 //!
-//! Owns the loop over seeds, and what a failure prints. A seed makes the same sequence each time:
+//! Owns the loop over seeds, and what a failure prints. What is seen is also checked by itself: see `check`. A seed makes the same sequence each time:
 //! `GRISTMILL_SEED=<seed> GRISTMILL_SEQUENCES=1` replays one, and `GRISTMILL_SEQUENCES=10000` is the long form.
 
+mod check;
 mod drive;
 mod observe;
 mod operations;
@@ -108,6 +109,7 @@ async fn run(backend: &'static str, fresh: Fresh<'_>, ops: &[Op]) -> Result<(), 
             return Err(step("what is seen differs", &expected, &found));
         }
         model.examine().await.map_err(|text| step("the model itself is wrong", "", &text))?;
+        model.check(op).await.map_err(|text| format!("step {place}, {op:?}: {text}"))?;
     }
     other.examine().await.map_err(|text| format!("at the end: {text}"))
 }

@@ -1,7 +1,7 @@
 //! What a tracker does.
 //!
-//! Owns the two traits that every backend implements, and that one conformance suite checks. Each write is a batch in
-//! one transaction, all of it or nothing.
+//! Owns the traits that every backend implements, by who asks, and that one conformance suite checks. Each write is a
+//! batch in one transaction, all of it or nothing.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -80,8 +80,8 @@ pub trait Reader: Send + Sync {
     fn sequences(&self) -> BoxFuture<'_, Sequences>;
 }
 
-/// Records what happens.
-pub trait Tracker: Reader {
+/// What a host does, as it finds items and works on them.
+pub trait Rounds: Reader {
     /// Makes a host known, and gives it an id that no host had before.
     fn register_host(&self, host: HostInfo) -> BoxFuture<'_, HostId>;
 
@@ -96,8 +96,8 @@ pub trait Tracker: Reader {
     fn register_job(&self, job: JobRegistration) -> BoxFuture<'_, RegisteredJob>;
 
     /// Brings the queue of the next `limit` items after `after` in line with the job's DAG, as is needed when the
-    /// DAG was edited: work of retired stages is dropped, but for what is leased, what can never run is skipped along,
-    /// what may run is enqueued. Returns where to go on; none: that was all. It comes before the job's first round and upsert,
+    /// DAG was edited: work of retired stages, and of stages that now lack something they need, leaves the queue, but
+    /// for what is leased; what can never run is skipped along, what may run is enqueued. Returns where to go on; none: that was all. It comes before the job's first round and upsert,
     /// since it counts the job's items anew.
     fn reconcile(&self, job: JobId, after: ItemId, limit: u32, now: Timestamp) -> BoxFuture<'_, Option<ItemId>>;
 
@@ -121,6 +121,12 @@ pub trait Tracker: Reader {
     /// Returns how many.
     fn promote(&self, now: Timestamp, limit: u32) -> BoxFuture<'_, u64>;
 
+    /// Resolves when somebody else may have written: another process, another host. It may do so for no reason.
+    fn changed_elsewhere(&self) -> BoxFuture<'_, ()>;
+}
+
+/// What a person asks for, and what is recorded of it.
+pub trait Operating: Reader {
     /// Cancels items, or takes cancelled ones up again. What is leased is let finish; its result is recorded, and
     /// nothing follows from it.
     fn cancel(&self, cancel: Cancel) -> BoxFuture<'_, Cancelled>;
@@ -144,7 +150,10 @@ pub trait Tracker: Reader {
 
     /// Records an event.
     fn record_event(&self, event: NewEvent) -> BoxFuture<'_, ()>;
+}
 
+/// What keeps a tracker well over the years, and moves it. See `retention` and `copy` for the loops.
+pub trait Upkeep: Reader {
     /// Deletes what `expired` found. Returns how many of these rows went; what goes along with them is not counted.
     fn prune(&self, prune: Prune) -> BoxFuture<'_, u64>;
 
@@ -157,7 +166,9 @@ pub trait Tracker: Reader {
 
     /// Sets the numbers that were given out last. For a tracker that was filled by `import`.
     fn set_sequences(&self, sequences: Sequences) -> BoxFuture<'_, ()>;
-
-    /// Resolves when somebody else may have written: another process, another host. It may do so for no reason.
-    fn changed_elsewhere(&self) -> BoxFuture<'_, ()>;
 }
+
+/// All that a tracker does. Whoever needs less asks for less.
+pub trait Tracker: Rounds + Operating + Upkeep {}
+
+impl<T: Rounds + Operating + Upkeep> Tracker for T {}

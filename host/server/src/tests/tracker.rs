@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use gristmill_model::{DeadReason, Digest, Disposition, HostId, Need, Outcome, Rediscovery, Timestamp};
 use gristmill_tracker::{
-    Claim, ClaimRequest, Completion, HostInfo, JobRegistration, NewItem, Output, RegisteredJob, Round, Settlement,
-    Source, SqliteOptions, SqliteTracker, StageRegistration, Tracker, Upsert,
+    Claim, ClaimRequest, Completion, HostInfo, JobRegistration, NewItem, Output, RegisteredJob, Round, Rounds,
+    Settlement, Source, SqliteOptions, SqliteTracker, StageRegistration, Upsert,
 };
 
 /// 2023-11-14T22:13:20Z.

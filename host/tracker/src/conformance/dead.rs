@@ -1,6 +1,8 @@
 //! Dead letters, and trying them again.
 
-use gristmill_model::{DeadReason, Disposition, ItemStatus, OperationId, Outcome, StageKey, State, Timestamp};
+use gristmill_model::{
+    DeadReason, Disposition, ItemStatus, Need, OnUpdate, OperationId, Outcome, Rediscovery, StageKey, State, Timestamp,
+};
 
 use super::{Bench, Open, item, stage};
 use crate::Error;
@@ -223,10 +225,7 @@ pub(crate) async fn an_older_result_is_there_again_while_it_is_redriven(open: Op
     bench.discover(&[("a", "1")]).await;
     bench.done(0).await;
     bench.done(1).await;
-    let rediscovery = gristmill_model::Rediscovery {
-        on_update: gristmill_model::OnUpdate::Reprocess,
-        ..gristmill_model::Rediscovery::default()
-    };
+    let rediscovery = Rediscovery { on_update: OnUpdate::Reprocess, ..Rediscovery::default() };
     let page = crate::records::Upsert { rediscovery, ..bench.page(vec![item("a", "2", 0)], None) };
     bench.tracker.upsert(page).await.expect("an upsert");
     bench.pass(0, Outcome::Permanent, Disposition::Dead(DeadReason::Permanent)).await;
@@ -250,7 +249,7 @@ pub(crate) async fn a_redriven_stage_that_may_not_run_any_more_is_blocked(open: 
         let bench = Bench::new(open, &[("fetch", &[])]).await;
         bench.dead(&["a"]).await;
     }
-    let edited = vec![stage("login", vec![]), stage("fetch", vec![gristmill_model::Need { stage: 0, output: false }])];
+    let edited = vec![stage("login", vec![]), stage("fetch", vec![Need { stage: 0, output: false }])];
     let bench = Bench::with(open(), edited).await;
     let mut position = bench.job.reconcile;
     while let Some(after) = position {
@@ -262,6 +261,29 @@ pub(crate) async fn a_redriven_stage_that_may_not_run_any_more_is_blocked(open: 
     bench.recount().await;
     bench.done(0).await;
     assert_eq!(bench.states("a").await, [State::Done, State::Ready]);
+    bench.recount().await;
+}
+
+pub(crate) async fn a_redriven_stage_that_can_never_run_is_skipped_along(open: Open<'_>) {
+    let need = |stage, output| vec![Need { stage, output }];
+    let stages = vec![stage("fetch", vec![]), stage("extract", need(0, true)), stage("note", need(1, false))];
+    let bench = Bench::with(open(), stages).await;
+    bench.discover(&[("a", "1")]).await;
+    bench.done(0).await;
+    bench.pass(1, Outcome::Permanent, Disposition::Dead(DeadReason::Permanent)).await;
+    let rediscovery = Rediscovery { on_update: OnUpdate::Reprocess, ..Rediscovery::default() };
+    let page = crate::records::Upsert { rediscovery, ..bench.page(vec![item("a", "2", 0)], None) };
+    bench.tracker.upsert(page).await.expect("an upsert");
+    bench.pass(0, Outcome::Skipped, Disposition::Skipped).await;
+    assert_eq!(bench.states("a").await, [State::Skipped, State::Dead, State::Blocked]);
+    let id = bench.begin(DeadFilter::all(bench.job.id), 9, None).await.id;
+    assert_eq!(bench.step(id, 9).await.done, 1);
+    assert_eq!(bench.states("a").await, [State::Skipped, State::Skipped, State::Ready]);
+    let extract = bench.item("a").await.stages.remove(1);
+    assert_eq!((extract.reason, extract.attempts.len()), (None, 1), "its history stays");
+    bench.recount().await;
+    bench.done(2).await;
+    assert_eq!(bench.item("a").await.row.status, ItemStatus::Done);
     bench.recount().await;
 }
 

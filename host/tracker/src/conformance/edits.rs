@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use gristmill_model::{Digest, ItemId, ItemStatus, Need, State, Timestamp};
+use gristmill_model::{Digest, Disposition, ItemId, ItemStatus, Need, Outcome, RetryPolicy, State, Timestamp};
 
 use super::{Bench, NOW, Open, stage};
-use crate::records::{HostInfo, Reap};
+use crate::records::{HostInfo, Reap, Release};
 
 async fn reconcile(bench: &Bench) -> u32 {
     let mut pages = 0;
@@ -117,5 +117,47 @@ pub(crate) async fn the_lost_work_of_a_job_that_nobody_runs_now_waits_for_its_ho
     let bench = Bench::new(open, &[("fetch", &[])]).await;
     assert_eq!(bench.states("a").await, [State::Waiting]);
     assert_eq!(bench.item("a").await.stages[0].counters.lost, 4, "each loss is charged");
+    bench.recount().await;
+}
+
+pub(crate) async fn lost_work_of_a_job_that_is_not_in_line_yet_is_counted_once(open: Open<'_>) {
+    {
+        let bench = Bench::new(open, &[("fetch", &[])]).await;
+        bench.discover(&[("a", "1"), ("b", "1")]).await;
+        bench.claim_one(0).await;
+    }
+    // Its file was edited, and its host ended before any item was brought in line.
+    let bench = Bench::with(open(), vec![stage("fetch", vec![]), stage("extract", needs(0))]).await;
+    let policies = HashMap::from([(bench.stage(0), RetryPolicy { max_lost: 1, ..RetryPolicy::default() })]);
+    let heartbeat_before = Timestamp(NOW.0 + 1);
+    let reap = Reap { host: bench.host, now: NOW, heartbeat_before, leases_max: 9, policies };
+    let lost = bench.tracker.reap(reap).await.expect("a reaping");
+    assert_eq!((lost.attempts, lost.dead), (1, 1));
+    reconcile(&bench).await;
+    assert_eq!(bench.item("a").await.row.status, ItemStatus::Failed);
+    bench.recount().await;
+}
+
+pub(crate) async fn a_queued_stage_that_is_given_a_need_waits_for_it(open: Open<'_>) {
+    let (fence, running) = {
+        let bench = Bench::new(open, &[("fetch", &[])]).await;
+        bench.discover(&[("a", "1"), ("b", "1"), ("c", "1")]).await;
+        bench.pass(0, Outcome::Retry, Disposition::Wait(std::time::Duration::from_secs(1))).await;
+        bench.claim_one(0).await
+    };
+    let bench = Bench::with(open(), vec![stage("login", vec![]), stage("fetch", needs(0))]).await;
+    reconcile(&bench).await;
+    assert_eq!(bench.states("a").await, [State::Ready, State::Blocked], "it waited, and has no login");
+    assert_eq!(bench.states("b").await, [State::Ready, State::Leased], "what is running is let finish");
+    bench.tracker.release(vec![Release { fence, keys: vec![running.key] }]).await.expect("a release");
+    assert_eq!(bench.states("b").await, [State::Ready, State::Blocked], "what is given back waits as well");
+    assert_eq!(bench.states("c").await, [State::Ready, State::Blocked]);
+    assert!(bench.claim(1, 9, 9).await.is_empty(), "nothing runs before what it needs");
+    bench.recount().await;
+    for _ in 0..3 {
+        bench.done(0).await;
+    }
+    assert_eq!(bench.states("a").await, [State::Done, State::Ready]);
+    assert_eq!(bench.states("c").await, [State::Done, State::Ready]);
     bench.recount().await;
 }

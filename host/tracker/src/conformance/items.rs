@@ -356,3 +356,19 @@ pub(crate) async fn a_redone_result_that_dies_is_dead_and_keeps_its_old_output(o
     assert_eq!(known.stages[1].state, State::Done, "what was made from it stays");
     bench.recount().await;
 }
+
+pub(crate) async fn what_waited_for_a_result_that_dies_when_it_is_redone_does_not_run(open: Open<'_>) {
+    let bench = Bench::new(open, &[("fetch", &[]), ("extract", &[0]), ("index", &[0])]).await;
+    bench.discover(&[("a", "1")]).await;
+    bench.done(0).await;
+    let (fence, running) = bench.claim_one(1).await;
+    bench.see("2", &reprocess()).await;
+    bench.pass(0, Outcome::Permanent, Disposition::Dead(DeadReason::Permanent)).await;
+    assert_eq!(bench.states("a").await, [State::Dead, State::Leased, State::Blocked], "what is running is let finish");
+    assert!(bench.claim(2, 9, 9).await.is_empty(), "it would be given no output");
+    bench.recount().await;
+    let wait = Disposition::Wait(std::time::Duration::ZERO);
+    bench.settle(fence, vec![bench.completion(&running, Outcome::Retry, wait)]).await;
+    assert_eq!(bench.states("a").await, [State::Dead, State::Blocked, State::Blocked]);
+    bench.recount().await;
+}

@@ -1,17 +1,20 @@
-//! What the model knows of, and what follows from it.
+//! What the model knows of, and what a change makes of it.
 //!
-//! Owns the maps, and the questions that every operation asks: which stages may run, which can never run, what is the
-//! status of an item. Each is answered by looking at all stages of the item, one by one.
+//! Owns the maps, what a rule is told of them, and the writing of a change. Masks are never kept: they are computed from
+//! the rows each time.
 
 use std::collections::BTreeMap;
 
 use gristmill_model::{
-    Counters, DeadReason, Digest, ItemId, ItemStatus, JobId, Masks, OperationId, Outcome, StageBit, StageId, StageKey,
+    Bits, Counters, Dag, DeadReason, Digest, ItemId, ItemStatus, JobId, Masks, Outcome, StageBit, StageId, StageKey,
     State, Timestamp,
 };
 
 use crate::Error;
 use crate::records::{EventRow, OperationRow, Sighting};
+use crate::rules::change::{Ready, SKIPPED_ALONG};
+use crate::rules::events::Event;
+use crate::rules::{self, Change};
 
 #[derive(Clone)]
 pub(super) struct Job {
@@ -30,10 +33,11 @@ pub(super) struct Spec {
 
 #[derive(Clone)]
 pub(super) struct Stage {
+    pub(super) job: i64,
     pub(super) name: String,
     pub(super) place: i64,
-    pub(super) needs: Vec<i64>,
-    pub(super) outputs: Vec<i64>,
+    pub(super) needs: u64,
+    pub(super) outputs: u64,
     pub(super) version: Option<i64>,
     pub(super) retired_at: Option<Timestamp>,
 }
@@ -180,11 +184,6 @@ pub(super) fn next<T>(map: &BTreeMap<i64, T>) -> i64 {
     map.keys().next_back().map_or(1, |last| last + 1)
 }
 
-/// One step of priority weighs as much as a minute of waiting.
-pub(super) fn claim_key(due_at: Timestamp, priority: i32) -> i64 {
-    due_at.0 - i64::from(priority) * 60_000_000
-}
-
 impl World {
     pub(super) fn known_job(&self, job: i64) -> Result<(), Error> {
         if self.jobs.contains_key(&job) { Ok(()) } else { Err(Error::UnknownJob(job)) }
@@ -227,166 +226,72 @@ impl World {
         masks
     }
 
-    pub(super) fn status(&self, item: i64) -> ItemStatus {
-        let Item { job, cancelled_at, .. } = &self.items[&item];
-        let stages = self.stages_of(*job);
-        let key = |id: &StageId| StageKey::new(ItemId(item), id.bit()).0;
-        let is = |id: &StageId, states: &[State]| {
-            self.results.get(&key(id)).is_some_and(|result| states.contains(&result.state) && !result.stale)
-        };
-        if cancelled_at.is_some() {
-            ItemStatus::Cancelled
-        } else if stages.iter().all(|(id, _)| is(id, &[State::Done, State::Skipped])) {
-            ItemStatus::Done
-        } else if stages.iter().any(|(id, _)| self.queue.contains_key(&key(id))) {
-            ItemStatus::Active
-        } else if stages.iter().any(|(id, _)| is(id, &[State::Dead])) {
-            ItemStatus::Failed
-        } else {
-            ItemStatus::Pending
-        }
+    /// The DAG of a job that is known.
+    pub(super) fn dag(&self, job: i64) -> Dag {
+        let mut dag = Dag::default();
+        self.stages_of(job).into_iter().for_each(|(id, stage)| dag.add(id.bit(), stage.needs, stage.outputs));
+        dag
     }
 
-    /// Whether a stage wants a run, apart from whether it may.
-    fn wants(&self, key: i64) -> bool {
-        let settled = self.results.get(&key).is_some_and(|result| !result.stale);
-        !settled && !self.queue.contains_key(&key)
+    /// An item as rules are given it.
+    pub(super) fn item(&self, id: i64) -> rules::Item {
+        let Item { job, priority, cancelled_at, .. } = &self.items[&id];
+        let (priority, cancelled) = (i64::from(*priority), cancelled_at.is_some());
+        rules::Item { id: ItemId(id), job: JobId(*job), masks: self.masks(id), priority, cancelled }
     }
 
-    /// Whether a stage cannot do without an output that there will not be.
-    fn barred(&self, item: i64, stage: &Stage) -> bool {
-        let is_skipped = |bit: &i64| {
-            let result = self.results.get(&(item << 6 | bit));
-            result.is_some_and(|result| result.state == State::Skipped)
-        };
-        stage.outputs.iter().any(is_skipped)
+    pub(super) fn status(&self, id: i64) -> ItemStatus {
+        self.item(id).status(&self.dag(self.items[&id].job))
     }
 
-    /// Whether a stage wants a run and has all that it needs.
-    pub(super) fn may_run(&self, item: i64, bit: StageBit) -> bool {
-        let usable = |bit: &i64| {
-            let key = item << 6 | bit;
-            let result = self.results.get(&key);
-            result.is_some_and(|result| result.state != State::Dead && !result.stale) && !self.queue.contains_key(&key)
-        };
-        let stage = self.stages.get(&StageId::new(JobId(self.items[&item].job), bit).0);
-        stage.is_some_and(|stage| {
-            stage.retired_at.is_none()
-                && self.wants(item << 6 | i64::from(bit.0))
-                && stage.needs.iter().all(usable)
-                && !self.barred(item, stage)
-        })
-    }
-
-    /// Enqueues whatever may run. Returns how many stages that were.
-    pub(super) fn release_runnable(&mut self, item: i64, now: Timestamp) -> u64 {
-        let Item { job, cancelled_at, .. } = &self.items[&item];
-        if cancelled_at.is_some() {
-            return 0;
-        }
-        let runnable: Vec<i64> = self
-            .stages_of(*job)
-            .into_iter()
-            .filter(|(id, _)| self.may_run(item, id.bit()))
-            .map(|(id, _)| item << 6 | i64::from(id.bit().0))
-            .collect();
-        for key in &runnable {
-            self.enqueue(*key, now, None);
-        }
-        runnable.len() as u64
-    }
-
-    pub(super) fn enqueue(&mut self, key: i64, now: Timestamp, operation: Option<i64>) {
-        let item = &self.items[&StageKey(key).item().0];
-        let queued = Queued {
-            state: State::Ready,
-            stage: StageId::new(JobId(item.job), StageKey(key).bit()).0,
-            claim_key: claim_key(now, item.priority),
-            due_at: now,
-            first_due_at: None,
-            counters: Counters::default(),
-            last_attempt: self.results.get(&key).and_then(|result| result.last_attempt),
-            operation,
-            fence: None,
-        };
-        assert!(self.queue.insert(key, queued).is_none(), "a stage is enqueued once");
-    }
-
-    /// Says that what was made from a stage's result is to be made again.
-    pub(super) fn mark_dependents_stale(&mut self, key: i64) {
-        let (item, bit) = (StageKey(key).item().0, i64::from(StageKey(key).bit().0));
-        let job = self.items[&item].job;
-        let dependents: Vec<i64> = self
-            .stages_of(job)
-            .into_iter()
-            .filter(|(_, stage)| stage.needs.contains(&bit))
-            .map(|(id, _)| item << 6 | i64::from(id.bit().0))
-            .collect();
-        for dependent in dependents {
-            if let Some(result) = self.results.get_mut(&dependent)
-                && result.state != State::Dead
-            {
-                result.stale = true;
-            }
-        }
-    }
-
-    /// Skips along what can never run, and leaves alone what was skipped so and stays so.
-    pub(super) fn skip_along(&mut self, item: i64, now: Timestamp) {
-        let stages: Vec<(i64, Stage)> = self
-            .stages_of(self.items[&item].job)
-            .into_iter()
-            .map(|(id, stage)| (item << 6 | i64::from(id.bit().0), stage.clone()))
-            .collect();
-        let is_skipped =
-            |world: &Self, key: &i64| world.results.get(key).is_some_and(|result| result.state == State::Skipped);
-        while let Some((key, _)) =
-            stages.iter().find(|(key, stage)| self.wants(*key) && !is_skipped(self, key) && self.barred(item, stage))
-        {
-            let old = self.results.remove(key);
+    /// Writes what an act makes of an item.
+    pub(super) fn apply(&mut self, change: &Change, now: Timestamp, operation: Option<i64>) {
+        for bit in Bits(change.skipped) {
+            let key = change.after.key(bit).0;
             let skipped = Settled {
                 state: State::Skipped,
                 stale: false,
                 reason: None,
                 counters: Counters::default(),
                 settled_at: now,
-                last_attempt: old.as_ref().and_then(|old| old.last_attempt),
+                last_attempt: self.results.get(&key).and_then(|old| old.last_attempt),
                 version: None,
                 input_hash: None,
                 output_hash: None,
                 output: None,
-                error: Some("a stage whose output it needs was skipped".to_owned()),
+                error: Some(SKIPPED_ALONG.to_owned()),
             };
-            self.results.insert(*key, skipped);
-            if old.is_some() {
-                self.mark_dependents_stale(*key);
-            }
+            self.results.insert(key, skipped);
         }
-        for (key, stage) in &stages {
-            if is_skipped(self, key) && self.barred(item, stage) && !self.queue.contains_key(key) {
-                self.results.get_mut(key).expect("a result").stale = false;
+        for Ready { key, stage, claim_key, chained } in change.ready(now) {
+            let queued = Queued {
+                state: State::Ready,
+                stage: stage.0,
+                claim_key,
+                due_at: now,
+                first_due_at: None,
+                counters: Counters::default(),
+                last_attempt: self.results.get(&key.0).and_then(|old| old.last_attempt).filter(|_| chained),
+                operation,
+                fence: None,
+            };
+            assert!(self.queue.insert(key.0, queued).is_none(), "a stage is enqueued once");
+        }
+        for key in Self::keys(change.after.id.0) {
+            if let Some(result) = self.results.get_mut(&key) {
+                result.stale = change.after.masks.stale & StageKey(key).bit().mask() != 0;
             }
         }
     }
 
-    pub(super) fn event(
-        &mut self,
-        at: Timestamp,
-        kind: &str,
-        job: Option<i64>,
-        item: Option<i64>,
-        operation: Option<i64>,
-        data: &(impl ToString + ?Sized),
-    ) {
+    /// Compares the masks that a rule computed with the rows that were written.
+    pub(super) fn expect(&self, change: &Change) {
+        assert_eq!(self.masks(change.after.id.0), change.after.masks, "masks and rows agree after {change:?}");
+    }
+
+    pub(super) fn note(&mut self, at: Timestamp, event: &Event<'_>) {
         let id = self.events.last().map_or(1, |event| event.id + 1);
-        self.events.push(EventRow {
-            id,
-            at,
-            kind: kind.to_owned(),
-            job: job.map(JobId),
-            item: item.map(ItemId),
-            operation: operation.map(OperationId),
-            data: data.to_string(),
-        });
+        let Event { kind, job, item, operation, data } = event.clone();
+        self.events.push(EventRow { id, at, kind: kind.to_owned(), job, item, operation, data });
     }
 }

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::facts::World;
 use crate::records::{Difference, Examination, Expired, ExpiredPage, Prune};
+use crate::rules::events;
 
 /// What is known of a row that may be old enough.
 enum Age {
@@ -129,7 +130,7 @@ impl World {
         for job in self.jobs.values_mut() {
             job.reconciled = Some(0);
         }
-        self.event(now, "queue.rebuilt", None, None, None, &json!({}));
+        self.note(now, &events::rebuilt());
     }
 
     /// The model keeps next to nothing twice, so that little can differ. What is left is what no backend may do.

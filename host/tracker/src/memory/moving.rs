@@ -1,138 +1,213 @@
 //! The model as tables, and back.
 //!
-//! Owns the columns of each. Counters are computed on the way out, and dropped on the way in.
+//! Owns the columns of each. Masks and counters are computed on the way out, and dropped on the way in, but for what is
+//! stale: only an item's row says that.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use gristmill_model::{
-    Counters, DeadReason, Digest, ItemId, ItemStatus, JobId, OperationId, Outcome, StageBit, StageKey, State, Timestamp,
+    Bits, Counters, DeadReason, Digest, ItemId, ItemStatus, JobId, Masks, OperationId, Outcome, StageKey, State,
+    Timestamp,
 };
 
 use super::facts::{
     Attempt, Component, Cost, Host, Item, Job, Operation, Queued, Settled, Spec, Stage, Version, World,
 };
-use super::registry::bits;
 use crate::records::{EventRow, OperationRow, OperationState, Sighting};
 use crate::tables::{Cell, Row, Table};
 
-/// A value as a cell.
-trait ToCell {
-    fn cell(self) -> Cell;
+/// The cells of a row, one after the other.
+type Cells = std::vec::IntoIter<Cell>;
+
+/// What is one cell, and not null.
+trait Single: Sized {
+    fn cell(&self) -> Cell;
+    fn of(cell: Cell) -> Option<Self>;
 }
 
-impl ToCell for i64 {
-    fn cell(self) -> Cell {
-        Cell::Int(self)
+/// What is one or more cells.
+trait Value: Sized {
+    fn put(&self, row: &mut Row);
+    fn take(cells: &mut Cells) -> Self;
+}
+
+impl<T: Single> Value for T {
+    fn put(&self, row: &mut Row) {
+        row.push(self.cell());
+    }
+
+    fn take(cells: &mut Cells) -> Self {
+        let cell = cells.next().expect("a cell");
+        Self::of(cell.clone()).unwrap_or_else(|| panic!("{cell:?} is in a wrong column"))
     }
 }
 
-impl ToCell for u32 {
-    fn cell(self) -> Cell {
-        Cell::Int(self.into())
+impl<T: Single> Value for Option<T> {
+    fn put(&self, row: &mut Row) {
+        row.push(self.as_ref().map_or(Cell::Null, Single::cell));
+    }
+
+    fn take(cells: &mut Cells) -> Self {
+        cells.next().filter(|cell| *cell != Cell::Null).map(|cell| T::of(cell).expect("a value of that column"))
     }
 }
 
-impl ToCell for Timestamp {
-    fn cell(self) -> Cell {
-        Cell::Int(self.0)
+/// What is stored as a number: how it becomes one, and back.
+macro_rules! numbers {
+    ($($type:ty: $to:expr, $from:expr;)+) => {
+        $(impl Single for $type {
+            fn cell(&self) -> Cell {
+                let to: fn(&Self) -> i64 = $to;
+                Cell::Int(to(self))
+            }
+
+            fn of(cell: Cell) -> Option<Self> {
+                let from: fn(i64) -> Option<Self> = $from;
+                if let Cell::Int(number) = cell { from(number) } else { None }
+            }
+        })+
+    };
+}
+
+numbers! {
+    i64: |number| *number, Some;
+    i32: |number| i64::from(*number), |number| number.try_into().ok();
+    u32: |number| i64::from(*number), |number| number.try_into().ok();
+    u64: |bits| *bits as i64, |bits| Some(bits as u64);
+    Timestamp: |at| at.0, |at| Some(Timestamp(at));
+    JobId: |id| id.0, |id| Some(JobId(id));
+    ItemId: |id| id.0, |id| Some(ItemId(id));
+    OperationId: |id| id.0, |id| Some(OperationId(id));
+    State: |state| state.code(), State::from_code;
+    Outcome: |outcome| outcome.code(), Outcome::from_code;
+    DeadReason: |reason| reason.code(), DeadReason::from_code;
+    OperationState: |state| state.code(), OperationState::from_code;
+}
+
+impl Single for f64 {
+    fn cell(&self) -> Cell {
+        Cell::Real(*self)
+    }
+
+    fn of(cell: Cell) -> Option<Self> {
+        if let Cell::Real(number) = cell { Some(number) } else { None }
     }
 }
 
-impl ToCell for f64 {
-    fn cell(self) -> Cell {
-        Cell::Real(self)
-    }
-}
-
-impl ToCell for &String {
-    fn cell(self) -> Cell {
+impl Single for String {
+    fn cell(&self) -> Cell {
         Cell::Text(self.clone())
     }
+
+    fn of(cell: Cell) -> Option<Self> {
+        if let Cell::Text(text) = cell { Some(text) } else { None }
+    }
 }
 
-impl ToCell for Digest {
-    fn cell(self) -> Cell {
+impl Single for Digest {
+    fn cell(&self) -> Cell {
         Cell::Bytes(self.0.to_vec())
     }
-}
 
-impl<T: ToCell> ToCell for Option<T> {
-    fn cell(self) -> Cell {
-        self.map_or(Cell::Null, ToCell::cell)
+    fn of(cell: Cell) -> Option<Self> {
+        if let Cell::Bytes(bytes) = cell { Self::from_slice(&bytes) } else { None }
     }
 }
 
-macro_rules! row {
-    ($($value:expr),+ $(,)?) => { vec![$(ToCell::cell($value)),+] };
+/// Records by their fields, in the order of the columns; and what no column holds.
+macro_rules! records {
+    ($($type:ident { $($field:ident),+ $(; $other:ident: $default:expr)? })+) => {
+        $(impl Value for $type {
+            fn put(&self, row: &mut Row) {
+                $(self.$field.put(row);)+
+            }
+
+            fn take(cells: &mut Cells) -> Self {
+                $(let $field = Value::take(cells);)+
+                Self { $($field,)+ $($other: $default)? }
+            }
+        })+
+    };
 }
 
-/// The cells of a row, one after the other.
-struct Cells(std::vec::IntoIter<Cell>);
+records! {
+    Counters { attempts, lost, deferrals }
+    Masks { done, skipped, dead, live, stale }
+    Job { name, spec_id, created_at, reconciled }
+    Spec { number, yaml, loaded_at }
+    Stage { job, name, place, needs, outputs, version, retired_at }
+    Component { raw_hash, size, source, added_at }
+    Version { stage, digest, component, declared, created_at }
+    Host { name, pid, app_version, started_at, heartbeat_at, ended_at }
+    Sighting { data_hash, at, source, cursor }
+    Settled {
+        state, reason, counters, settled_at, last_attempt, version, input_hash, output_hash, output, error; stale: false
+    }
+    Queued { stage, state, claim_key, due_at, counters, last_attempt, first_due_at, operation; fence: None }
+    Attempt {
+        key, stage, prev, outcome, host, fence, queued_at, started_at, ended_at, version, memory_bytes_max, input_hash,
+        spec, operation, error, log
+    }
+    Cost { attempt, meter, amount }
+    EventRow { id, at, kind, job, item, operation, data }
+}
 
-impl Cells {
-    fn opt_int(&mut self) -> Option<i64> {
-        match self.0.next() {
-            Some(Cell::Int(number)) => Some(number),
-            Some(Cell::Null) => None,
-            other => panic!("a number, and not {other:?}"),
-        }
+macro_rules! tuples {
+    ($(($($field:ident),+))+) => {
+        $(impl<$($field: Value),+> Value for ($($field,)+) {
+            fn put(&self, row: &mut Row) {
+                #[expect(non_snake_case, reason = "each is named by its type")]
+                let ($($field,)+) = self;
+                $($field.put(row);)+
+            }
+
+            fn take(cells: &mut Cells) -> Self {
+                ($($field::take(cells),)+)
+            }
+        })+
+    };
+}
+
+tuples! { (A, B) (A, B, C) }
+
+impl Value for Operation {
+    fn put(&self, row: &mut Row) {
+        let OperationRow { kind, job, state, planned, done, limit, rate, next_at, .. } = &self.row;
+        let OperationRow { actor, why, created_at, updated_at, .. } = &self.row;
+        ((kind.clone(), *job, self.filter.clone()), (*state, *planned, *done)).put(row);
+        ((*limit, *rate, self.position), (*next_at, actor.clone(), why.clone()), (*created_at, *updated_at)).put(row);
     }
 
-    fn int(&mut self) -> i64 {
-        self.opt_int().expect("a number")
-    }
-
-    fn count(&mut self) -> u32 {
-        u32::try_from(self.int()).expect("a count")
-    }
-
-    fn time(&mut self) -> Timestamp {
-        Timestamp(self.int())
-    }
-
-    fn opt_time(&mut self) -> Option<Timestamp> {
-        self.opt_int().map(Timestamp)
-    }
-
-    fn opt_real(&mut self) -> Option<f64> {
-        match self.0.next() {
-            Some(Cell::Real(number)) => Some(number),
-            Some(Cell::Null) => None,
-            other => panic!("a real number, and not {other:?}"),
-        }
-    }
-
-    fn opt_text(&mut self) -> Option<String> {
-        match self.0.next() {
-            Some(Cell::Text(text)) => Some(text),
-            Some(Cell::Null) => None,
-            other => panic!("a text, and not {other:?}"),
-        }
-    }
-
-    fn text(&mut self) -> String {
-        self.opt_text().expect("a text")
-    }
-
-    fn opt_digest(&mut self) -> Option<Digest> {
-        match self.0.next() {
-            Some(Cell::Bytes(bytes)) => Some(Digest::from_slice(&bytes).expect("a hash")),
-            Some(Cell::Null) => None,
-            other => panic!("a hash, and not {other:?}"),
-        }
-    }
-
-    fn digest(&mut self) -> Digest {
-        self.opt_digest().expect("a hash")
-    }
-
-    fn counters(&mut self) -> Counters {
-        Counters { attempts: self.count(), lost: self.count(), deferrals: self.count() }
+    fn take(cells: &mut Cells) -> Self {
+        let ((kind, job, filter), (state, planned, done)) = Value::take(cells);
+        let ((limit, rate, position), (next_at, actor, why), (created_at, updated_at)) = Value::take(cells);
+        let id = OperationId(0);
+        #[rustfmt::skip]
+        let row = OperationRow {
+            id, kind, job, state, planned, done, limit, rate, next_at, actor, why, created_at, updated_at,
+        };
+        Self { row, filter, position }
     }
 }
 
-fn mask(bits: &[i64]) -> i64 {
-    bits.iter().fold(0, |mask, bit| mask | 1 << bit)
+fn row(value: &impl Value) -> Row {
+    let mut row = Row::new();
+    value.put(&mut row);
+    row
+}
+
+fn rows<K: Value, V: Value>(map: &BTreeMap<K, V>) -> Vec<Row> {
+    let both = |(key, value): (&K, &V)| {
+        let mut row = row(key);
+        value.put(&mut row);
+        row
+    };
+    map.iter().map(both).collect()
+}
+
+fn fill<K: Value + Ord, V: Value>(map: &mut BTreeMap<K, V>, rows: impl Iterator<Item = Cells>) {
+    map.extend(rows.map(|mut cells| (K::take(&mut cells), V::take(&mut cells))));
 }
 
 /// The order of keys: numbers by value, texts and hashes by bytes.
@@ -158,407 +233,113 @@ impl World {
 
     fn rows(&self, table: &str) -> Vec<Row> {
         match table {
+            "jobs" => rows(&self.jobs),
+            "job_specs" => rows(&self.specs),
+            "stages" => rows(&self.stages),
+            "components" => rows(&self.components),
+            "versions" => rows(&self.versions),
+            "hosts" => rows(&self.hosts),
+            "cursors" => rows(&self.cursors),
             "items" => self.items.iter().map(|(id, item)| self.item_cells(*id, item)).collect(),
             "sightings" => {
                 let all = self.items.iter().flat_map(|(id, item)| item.sightings.iter().map(move |row| (*id, row)));
-                all.map(|(id, row)| row![id, row.data_hash, row.at, &row.source, row.cursor.as_ref()]).collect()
+                all.map(|(id, sighting)| [row(&id), row(sighting)].concat()).collect()
             }
-            "item_stages" => self.results.iter().map(|(key, row)| result_cells(*key, row)).collect(),
-            "queue" => self.queue.iter().map(|(key, row)| queue_cells(*key, row)).collect(),
-            "attempts" => self.attempts.iter().map(|(id, row)| attempt_cells(*id, row)).collect(),
-            "costs" => self.costs.iter().map(|(id, row)| row![*id, row.attempt, &row.meter, row.amount]).collect(),
-            "cost_rollups" => {
-                let all = self.rollups.iter();
-                all.map(|((stage, meter, day), (amount, n))| row![*stage, meter, *day, *amount, *n]).collect()
-            }
-            "operations" => self.operations.iter().map(|(id, row)| operation_cells(*id, row)).collect(),
-            "events" => {
-                let all = self.events.iter();
-                all.map(|row| {
-                    let (job, item) = (row.job.map(|job| job.0), row.item.map(|item| item.0));
-                    row![row.id, row.at, &row.kind, job, item, row.operation.map(|operation| operation.0), &row.data]
-                })
-                .collect()
-            }
-            "stage_counts" | "item_counts" | "version_counts" => self.counts(table),
-            _ => self.registry_rows(table),
-        }
-    }
-
-    fn registry_rows(&self, table: &str) -> Vec<Row> {
-        match table {
-            "jobs" => {
-                let all = self.jobs.iter();
-                all.map(|(id, row)| row![*id, &row.name, row.spec_id, row.created_at, row.reconciled]).collect()
-            }
-            "job_specs" => {
-                let all = self.specs.iter();
-                all.map(|((job, spec), row)| row![*job, *spec, row.number, &row.yaml, row.loaded_at]).collect()
-            }
-            "stages" => {
-                let all = self.stages.iter();
-                all.map(|(id, row)| {
-                    let (needs, outputs) = (mask(&row.needs), mask(&row.outputs));
-                    row![*id, id >> 6, &row.name, row.place, needs, outputs, row.version, row.retired_at]
-                })
-                .collect()
-            }
-            "components" => {
-                let all = self.components.iter();
-                all.map(|(hash, row)| row![*hash, row.raw_hash, row.size, &row.source, row.added_at]).collect()
-            }
-            "versions" => {
-                let all = self.versions.iter();
-                all.map(|(id, row)| {
-                    row![*id, row.stage, row.digest, row.component, row.declared.as_ref(), row.created_at]
-                })
-                .collect()
-            }
-            "hosts" => {
-                let all = self.hosts.iter();
-                all.map(|(id, row)| {
-                    let (name, version) = (&row.name, &row.app_version);
-                    row![*id, name, row.pid, version, row.started_at, row.heartbeat_at, row.ended_at]
-                })
-                .collect()
-            }
-            "cursors" => {
-                let all = self.cursors.iter();
-                all.map(|(job, (cursor, at))| row![*job, cursor.as_ref(), *at]).collect()
-            }
-            other => panic!("no table {other}"),
+            "item_stages" => rows(&self.results),
+            "queue" => rows(&self.queue),
+            "attempts" => rows(&self.attempts),
+            "costs" => rows(&self.costs),
+            "cost_rollups" => rows(&self.rollups),
+            "operations" => rows(&self.operations),
+            "events" => self.events.iter().map(row).collect(),
+            _ => self.counts(table),
         }
     }
 
     fn counts(&self, table: &str) -> Vec<Row> {
-        let mut rows = Vec::new();
+        let mut counts: Vec<(i64, i64, i64)> = Vec::new();
         match table {
             "stage_counts" => {
                 for stage in self.stages.keys() {
-                    rows.extend(self.states(*stage).into_iter().map(|(state, n)| row![*stage, state.code(), n as i64]));
+                    counts.extend(self.states(*stage).into_iter().map(|(state, n)| (*stage, state.code(), n as i64)));
                 }
             }
             "item_counts" => {
                 for job in self.jobs.keys() {
-                    let counts = self.stats(*job).items;
-                    let statuses = (1i64..).zip(ItemStatus::ALL).filter(|(_, status)| counts[status] > 0);
-                    rows.extend(statuses.map(|(code, status)| row![*job, code, counts[&status] as i64]));
+                    let items = self.stats(*job).items;
+                    let counted = ItemStatus::ALL.into_iter().filter(|status| items[status] > 0);
+                    counts.extend(counted.map(|status| (*job, status.code(), items[&status] as i64)));
                 }
             }
-            _ => {
-                for version in self.versions.keys() {
+            "version_counts" => {
+                let outputs = |version: i64| {
                     let outputs = self.results.values().filter(|row| row.output.is_some());
-                    let n = outputs.filter(|row| row.version == Some(*version)).count();
-                    rows.extend((n > 0).then(|| row![*version, n as i64]));
-                }
-            }
-        }
-        rows
-    }
-
-    fn item_cells(&self, id: i64, item: &Item) -> Row {
-        let masks = self.masks(id);
-        row![
-            id,
-            item.job,
-            masks.done as i64,
-            masks.skipped as i64,
-            masks.dead as i64,
-            masks.live as i64,
-            masks.stale as i64,
-            i64::from(item.priority),
-            item.cancelled_at,
-            item.discovered_at,
-            item.changed_at,
-            &item.key,
-            item.data_hash,
-            item.seen_hash,
-            &item.data,
-        ]
-    }
-
-    pub(super) fn import(&mut self, table: &'static Table, rows: Vec<Row>) {
-        for row in rows {
-            assert_eq!(row.len(), table.columns.len(), "{}", table.name);
-            self.import_row(table.name, Cells(row.into_iter()));
-        }
-    }
-
-    fn import_row(&mut self, table: &str, mut cells: Cells) {
-        let c = &mut cells;
-        match table {
-            "jobs" => {
-                let id = c.int();
-                let job = Job { name: c.text(), spec_id: c.digest(), created_at: c.time(), reconciled: c.opt_int() };
-                self.jobs.insert(id, job);
-            }
-            "job_specs" => {
-                let key = (c.int(), c.digest());
-                self.specs.insert(key, Spec { number: c.int(), yaml: c.text(), loaded_at: c.time() });
-            }
-            "stages" => {
-                let (id, _job) = (c.int(), c.int());
-                let stage = Stage {
-                    name: c.text(),
-                    place: c.int(),
-                    needs: bits(c.int()),
-                    outputs: bits(c.int()),
-                    version: c.opt_int(),
-                    retired_at: c.opt_time(),
+                    outputs.filter(|row| row.version == Some(version)).count() as i64
                 };
-                self.stages.insert(id, stage);
-            }
-            "components" => {
-                let hash = c.digest();
-                let component = Component { raw_hash: c.digest(), size: c.int(), source: c.text(), added_at: c.time() };
-                self.components.insert(hash, component);
-            }
-            "versions" => {
-                let id = c.int();
-                let version = Version {
-                    stage: c.int(),
-                    digest: c.digest(),
-                    component: c.digest(),
-                    declared: c.opt_text(),
-                    created_at: c.time(),
-                };
-                self.versions.insert(id, version);
-            }
-            "hosts" => {
-                let id = c.int();
-                let host = Host {
-                    name: c.text(),
-                    pid: c.int(),
-                    app_version: c.text(),
-                    started_at: c.time(),
-                    heartbeat_at: c.time(),
-                    ended_at: c.opt_time(),
-                };
-                self.hosts.insert(id, host);
-            }
-            "cursors" => {
-                let job = c.int();
-                self.cursors.insert(job, (c.opt_text(), c.time()));
-            }
-            "stage_counts" | "item_counts" | "version_counts" => {}
-            _ => self.import_fact(table, c),
-        }
-    }
-
-    fn import_fact(&mut self, table: &str, c: &mut Cells) {
-        match table {
-            "items" => self.import_item(c),
-            "sightings" => {
-                let item = self.items.get_mut(&c.int()).expect("the item comes first");
-                let (data_hash, at) = (c.digest(), c.time());
-                item.sightings.push(Sighting { data_hash, at, source: c.text(), cursor: c.opt_text() });
-                item.sightings.sort_by_key(|sighting| std::cmp::Reverse((sighting.at, sighting.data_hash)));
-            }
-            "item_stages" => {
-                let key = c.int();
-                let stale = self.stale.remove(&key);
-                self.results.insert(key, read_result(c, stale));
-            }
-            "queue" => {
-                let key = c.int();
-                self.queue.insert(key, read_queued(c));
-            }
-            "attempts" => {
-                let id = c.int();
-                self.attempts.insert(id, read_attempt(c));
-            }
-            "costs" => {
-                let id = c.int();
-                let (attempt, meter) = (c.int(), c.text());
-                self.costs.insert(id, Cost { attempt, meter, amount: c.opt_real().expect("an amount") });
-            }
-            "cost_rollups" => {
-                let key = (c.int(), c.text(), c.int());
-                self.rollups.insert(key, (c.opt_real().expect("an amount"), c.int()));
-            }
-            "operations" => {
-                let id = c.int();
-                self.operations.insert(id, read_operation(id, c));
-            }
-            "events" => {
-                let (id, at, kind) = (c.int(), c.time(), c.text());
-                let (job, item, operation) = (c.opt_int(), c.opt_int(), c.opt_int());
-                self.events.push(EventRow {
-                    id,
-                    at,
-                    kind,
-                    job: job.map(JobId),
-                    item: item.map(ItemId),
-                    operation: operation.map(OperationId),
-                    data: c.text(),
-                });
+                let counted = self.versions.keys().map(|version| (*version, outputs(*version)));
+                return counted.filter(|(_, n)| *n > 0).map(|counted| row(&counted)).collect();
             }
             other => panic!("no table {other}"),
         }
+        counts.iter().map(row).collect()
     }
 
-    fn import_item(&mut self, c: &mut Cells) {
-        let (id, job) = (c.int(), c.int());
-        let (_done, _skipped, _dead, _live, stale) = (c.int(), c.int(), c.int(), c.int(), c.int());
-        self.stale.extend(bits(stale).into_iter().map(|bit| StageKey::new(ItemId(id), StageBit(bit as u8)).0));
-        let priority = i32::try_from(c.int()).expect("a priority");
-        let (cancelled_at, discovered_at, changed_at) = (c.opt_time(), c.time(), c.time());
-        let (key, data_hash) = (c.text(), c.digest());
+    fn item_cells(&self, id: i64, item: &Item) -> Row {
+        let mut row = row(&((id, item.job, self.masks(id)), (item.priority, item.cancelled_at)));
+        let Item { discovered_at, changed_at, key, data, data_hash, seen_hash, .. } = item.clone();
+        ((discovered_at, changed_at, key), (data_hash, seen_hash, data)).put(&mut row);
+        row
+    }
+
+    pub(super) fn import(&mut self, table: &'static Table, rows: Vec<Row>) {
+        let is_whole = |row: &Row| assert_eq!(row.len(), table.columns.len(), "{}", table.name);
+        let rows = rows.into_iter().inspect(is_whole).map(Row::into_iter);
+        match table.name {
+            "jobs" => fill(&mut self.jobs, rows),
+            "job_specs" => fill(&mut self.specs, rows),
+            "stages" => fill(&mut self.stages, rows),
+            "components" => fill(&mut self.components, rows),
+            "versions" => fill(&mut self.versions, rows),
+            "hosts" => fill(&mut self.hosts, rows),
+            "cursors" => fill(&mut self.cursors, rows),
+            "items" => rows.for_each(|mut cells| self.import_item(&mut cells)),
+            "sightings" => {
+                for mut cells in rows {
+                    let item = self.items.get_mut(&i64::take(&mut cells)).expect("the item comes first");
+                    item.sightings.push(Sighting::take(&mut cells));
+                    item.sightings.sort_by_key(|sighting| std::cmp::Reverse((sighting.at, sighting.data_hash)));
+                }
+            }
+            "item_stages" => {
+                fill(&mut self.results, rows);
+                for (key, result) in &mut self.results {
+                    result.stale |= self.stale.remove(key);
+                }
+            }
+            "queue" => fill(&mut self.queue, rows),
+            "attempts" => fill(&mut self.attempts, rows),
+            "costs" => fill(&mut self.costs, rows),
+            "cost_rollups" => fill(&mut self.rollups, rows),
+            "operations" => {
+                fill(&mut self.operations, rows);
+                self.operations.iter_mut().for_each(|(id, operation)| operation.row.id = OperationId(*id));
+            }
+            "events" => self.events.extend(rows.map(|mut cells| EventRow::take(&mut cells))),
+            _ => {}
+        }
+    }
+
+    fn import_item(&mut self, cells: &mut Cells) {
+        let ((id, job, masks), (priority, cancelled_at)): ((i64, _, Masks), _) = Value::take(cells);
+        let ((discovered_at, changed_at, key), (data_hash, seen_hash, data)) = Value::take(cells);
+        let seen_hash: Option<Digest> = seen_hash;
+        let seen_hash = seen_hash.unwrap_or(data_hash);
+        self.stale.extend(Bits(masks.stale).map(|bit| StageKey::new(ItemId(id), bit).0));
+        let sightings = Vec::new();
+        #[rustfmt::skip]
         let item = Item {
-            job,
-            key,
-            data_hash,
-            seen_hash: c.opt_digest().unwrap_or(data_hash),
-            data: c.text(),
-            priority,
-            cancelled_at,
-            discovered_at,
-            changed_at,
-            sightings: Vec::new(),
+            job, key, data, data_hash, seen_hash, priority, cancelled_at, discovered_at, changed_at, sightings,
         };
         self.items.insert(id, item);
     }
-}
-
-fn result_cells(key: i64, row: &Settled) -> Row {
-    let Counters { attempts, lost, deferrals } = row.counters;
-    row![
-        key,
-        row.state.code(),
-        row.reason.map(DeadReason::code),
-        attempts,
-        lost,
-        deferrals,
-        row.settled_at,
-        row.last_attempt,
-        row.version,
-        row.input_hash,
-        row.output_hash,
-        row.output.as_ref(),
-        row.error.as_ref(),
-    ]
-}
-
-fn read_result(c: &mut Cells, stale: bool) -> Settled {
-    Settled {
-        state: State::from_code(c.int()).expect("a state"),
-        stale,
-        reason: c.opt_int().and_then(DeadReason::from_code),
-        counters: c.counters(),
-        settled_at: c.time(),
-        last_attempt: c.opt_int(),
-        version: c.opt_int(),
-        input_hash: c.opt_digest(),
-        output_hash: c.opt_digest(),
-        output: c.opt_text(),
-        error: c.opt_text(),
-    }
-}
-
-fn queue_cells(key: i64, row: &Queued) -> Row {
-    let Counters { attempts, lost, deferrals } = row.counters;
-    row![
-        key,
-        row.stage,
-        row.state.code(),
-        row.claim_key,
-        row.due_at,
-        attempts,
-        lost,
-        deferrals,
-        row.last_attempt,
-        row.first_due_at,
-        row.operation,
-    ]
-}
-
-fn read_queued(c: &mut Cells) -> Queued {
-    Queued {
-        stage: c.int(),
-        state: State::from_code(c.int()).expect("a state"),
-        claim_key: c.int(),
-        due_at: c.time(),
-        counters: c.counters(),
-        last_attempt: c.opt_int(),
-        first_due_at: c.opt_time(),
-        operation: c.opt_int(),
-        fence: None,
-    }
-}
-
-fn attempt_cells(id: i64, row: &Attempt) -> Row {
-    row![
-        id,
-        row.key,
-        row.stage,
-        row.prev,
-        row.outcome.code(),
-        row.host,
-        row.fence,
-        row.queued_at,
-        row.started_at,
-        row.ended_at,
-        row.version,
-        row.memory_bytes_max,
-        row.input_hash,
-        row.spec,
-        row.operation,
-        row.error.as_ref(),
-        row.log.as_ref(),
-    ]
-}
-
-fn read_attempt(c: &mut Cells) -> Attempt {
-    Attempt {
-        key: c.int(),
-        stage: c.int(),
-        prev: c.opt_int(),
-        outcome: Outcome::from_code(c.int()).expect("an outcome"),
-        host: c.int(),
-        fence: c.int(),
-        queued_at: c.time(),
-        started_at: c.opt_time(),
-        ended_at: c.time(),
-        version: c.opt_int(),
-        memory_bytes_max: c.opt_int(),
-        input_hash: c.opt_digest(),
-        spec: c.opt_int(),
-        operation: c.opt_int(),
-        error: c.opt_text(),
-        log: c.opt_text(),
-    }
-}
-
-fn operation_cells(id: i64, operation: &Operation) -> Row {
-    let row = &operation.row;
-    row![
-        id,
-        &row.kind,
-        row.job.0,
-        &operation.filter,
-        row.state.code(),
-        row.planned as i64,
-        row.done as i64,
-        row.limit as i64,
-        row.rate,
-        operation.position,
-        row.next_at,
-        &row.actor,
-        &row.why,
-        row.created_at,
-        row.updated_at,
-    ]
-}
-
-fn read_operation(id: i64, c: &mut Cells) -> Operation {
-    let (kind, job, filter) = (c.text(), JobId(c.int()), c.text());
-    let state = OperationState::from_code(c.int()).expect("a state");
-    let (planned, done, limit) = (c.int() as u64, c.int() as u64, c.int() as u64);
-    let (rate, position) = (c.opt_real(), c.int());
-    let (next_at, actor, why) = (c.time(), c.text(), c.text());
-    let (created_at, updated_at) = (c.time(), c.time());
-    let id = OperationId(id);
-    let row =
-        OperationRow { id, kind, job, state, planned, done, limit, rate, next_at, actor, why, created_at, updated_at };
-    Operation { row, filter, position }
 }

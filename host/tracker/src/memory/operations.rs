@@ -1,10 +1,10 @@
 //! Dead stages, and the operations that redrive them.
 
-use gristmill_model::{ItemId, JobId, OperationId, StageId, StageKey, State, Timestamp};
-use serde_json::json;
+use gristmill_model::{JobId, OperationId, StageId, StageKey, State, Timestamp};
 
 use super::facts::{Operation, World, next};
 use crate::records::{DeadFilter, DeadRow, OperationRow, OperationState, Redrive};
+use crate::rules::{events, operation as rules, redrive};
 use crate::{Error, filter};
 
 impl World {
@@ -40,25 +40,11 @@ impl World {
     pub(super) fn begin_redrive(&mut self, redrive: &Redrive) -> Result<OperationRow, Error> {
         let job = redrive.filter.job;
         self.known_job(job.0)?;
-        let id = next(&self.operations);
-        let row = OperationRow {
-            id: OperationId(id),
-            kind: "redrive".to_owned(),
-            job,
-            state: OperationState::Running,
-            planned: (self.dead(&redrive.filter).len() as u64).min(redrive.limit),
-            done: 0,
-            limit: redrive.limit,
-            rate: redrive.rate,
-            next_at: redrive.now,
-            actor: redrive.actor.clone(),
-            why: redrive.why.clone(),
-            created_at: redrive.now,
-            updated_at: redrive.now,
-        };
+        let mut row = rules::begin(redrive, self.dead(&redrive.filter).len() as u64, redrive.now);
+        row.id = OperationId(next(&self.operations));
         let filter = filter::to_json(&redrive.filter);
-        self.operations.insert(id, Operation { row: row.clone(), filter, position: 0 });
-        self.event(redrive.now, "operation.started", Some(job.0), None, Some(id), &json!({ "why": redrive.why }));
+        self.note(redrive.now, &events::operation_started(&row, redrive, &filter));
+        self.operations.insert(row.id.0, Operation { row: row.clone(), filter, position: 0 });
         Ok(row)
     }
 
@@ -67,56 +53,43 @@ impl World {
     }
 
     pub(super) fn step_operation(&mut self, id: i64, limit: u32, now: Timestamp) -> Result<OperationRow, Error> {
-        let Operation { row, filter, position } = self.operation(id)?.clone();
-        if row.state != OperationState::Running || now < row.next_at {
-            return Ok(row);
-        }
+        let Operation { mut row, filter, mut position } = self.operation(id)?.clone();
+        let Some(share) = rules::share(&row, limit, now) else { return Ok(row) };
         let filter = filter::from_json(row.job, &filter)?;
-        let by_rate = row.rate.map_or(u64::MAX, |rate| (rate as u64).max(1));
-        let most = u64::from(limit).min(row.limit - row.done).min(by_rate);
-        let mut last = position;
-        let mut found = 0;
-        for dead in self.dead(&filter).into_iter().filter(|dead| dead.key.0 > position) {
-            if found == most {
+        let mut taken = 0;
+        for dead in self.dead(&filter).into_iter().filter(|dead| dead.key.0 > position).collect::<Vec<_>>() {
+            if taken == share {
                 break;
             }
-            last = dead.key.0;
-            if self.items[&dead.key.item().0].cancelled_at.is_some() {
-                continue;
-            }
-            self.redrive(&dead, id, now);
-            found += 1;
+            position = dead.key.0;
+            taken += u32::from(self.redrive(&dead, row.id, now));
+        }
+        rules::took(&mut row, taken.into(), taken < share, now);
+        if row.state == OperationState::Done {
+            self.note(now, &events::operation_done(&row));
         }
         let operation = self.operation(id)?;
-        operation.position = last;
-        operation.row.done += found;
-        operation.row.updated_at = now;
-        if let Some(rate) = row.rate.filter(|_| found > 0) {
-            operation.row.next_at = Timestamp(now.0.max(row.next_at.0) + (found as f64 / rate * 1e6) as i64);
-        }
-        if found < most || operation.row.done == row.limit {
-            operation.row.state = OperationState::Done;
-            self.event(now, "operation.done", Some(row.job.0), None, Some(id), &json!({}));
-        }
-        Ok(self.operation(id)?.row.clone())
+        (operation.row, operation.position) = (row.clone(), position);
+        Ok(row)
     }
 
-    fn redrive(&mut self, dead: &DeadRow, operation: i64, now: Timestamp) {
-        let (key, item) = (dead.key.0, dead.key.item().0);
-        let mut result = self.results.remove(&key).expect("a dead stage");
-        let history = result.last_attempt;
-        if result.output.is_some() {
-            (result.state, result.stale) = (State::Done, true);
-            (result.reason, result.error) = (None, None);
-            self.results.insert(key, result);
+    fn redrive(&mut self, dead: &DeadRow, operation: OperationId, now: Timestamp) -> bool {
+        let item = self.item(dead.key.item().0);
+        let has_result = self.results[&dead.key.0].output.is_some();
+        let dag = self.dag(item.job.0);
+        let Some(change) = redrive::redrive(&dag, item, dead.key.bit(), has_result) else { return false };
+        self.apply(&change, now, Some(operation.0));
+        match change.after.settled_as(dead.key.bit()) {
+            Some(State::Done) => {
+                let result = self.results.get_mut(&dead.key.0).expect("a dead stage");
+                (result.state, result.reason, result.error) = (State::Done, None, None);
+            }
+            None => drop(self.results.remove(&dead.key.0)),
+            Some(_) => {}
         }
-        if self.may_run(item, dead.key.bit()) {
-            self.enqueue(key, now, Some(operation));
-            self.queue.get_mut(&key).expect("just enqueued").last_attempt = history;
-        }
-        let data = json!({ "item": dead.item_key, "stage": dead.stage });
-        let job = self.items[&item].job;
-        self.event(now, "stage.redriven", Some(job), Some(ItemId(item).0), Some(operation), &data);
+        self.expect(&change);
+        self.note(now, &events::redriven(item.job, operation, dead));
+        true
     }
 
     pub(super) fn set_operation(
@@ -127,19 +100,9 @@ impl World {
         now: Timestamp,
     ) -> Result<OperationRow, Error> {
         let operation = self.operation(id)?;
-        let from = operation.row.state;
-        if !from.may_become(to) {
-            return Err(Error::OperationState { id, from, to });
-        }
-        (operation.row.state, operation.row.updated_at) = (to, now);
+        rules::set(&mut operation.row, to, now)?;
         let row = operation.row.clone();
-        let kind = match to {
-            OperationState::Running => "operation.resumed",
-            OperationState::Paused => "operation.paused",
-            OperationState::Cancelled => "operation.cancelled",
-            OperationState::Done => unreachable!("nobody moves an operation there"),
-        };
-        self.event(now, kind, Some(row.job.0), None, Some(id), &json!({ "actor": actor }));
+        self.note(now, &events::operation_moved(&row, actor));
         Ok(row)
     }
 }

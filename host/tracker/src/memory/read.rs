@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use gristmill_model::{
-    AttemptId, Digest, Fence, HostId, ItemId, ItemStatus, JobId, StageBit, StageId, StageKey, State,
-};
+use gristmill_model::{AttemptId, Bits, Digest, Fence, HostId, ItemId, ItemStatus, JobId, StageId, StageKey, State};
 
 use super::facts::{Attempt, Stage, World};
 use crate::records::{
@@ -119,15 +117,9 @@ impl World {
         let (result, queued) = (self.results.get(&key), self.queue.get(&key));
         let unsettled = if self.items[&item].cancelled_at.is_some() { State::Cancelled } else { State::Blocked };
         let state = queued.map(|row| row.state).or(result.map(|row| row.state)).unwrap_or(unsettled);
-        let open = |bit: &i64| {
-            let key = item << 6 | bit;
-            let settled = self.results.get(&key).is_some_and(|need| need.state != State::Dead && !need.stale);
-            !settled || self.queue.contains_key(&key)
-        };
-        let mut needs = stage.needs.clone();
-        needs.sort_unstable();
-        needs.dedup();
-        let blocked_by = needs.into_iter().filter(|bit| state == State::Blocked && open(bit));
+        let masks = self.masks(item);
+        let open = stage.needs & !(masks.fresh() & !masks.live);
+        let blocked_by = Bits(if state == State::Blocked { open } else { 0 });
         let last = queued.and_then(|row| row.last_attempt).or(result.and_then(|row| row.last_attempt));
         let output = result.and_then(|row| row.output.as_ref());
         ItemStageDetail {
@@ -143,7 +135,7 @@ impl World {
             output_bytes: output.map(|output| output.len() as u64),
             error: result.and_then(|row| row.error.clone()),
             blocked_by: blocked_by
-                .map(|bit| StageId::new(id.job(), StageBit(bit as u8)).0)
+                .map(|bit| StageId::new(id.job(), bit).0)
                 .filter_map(|need| self.stages.get(&need).filter(|need| need.retired_at.is_none()))
                 .map(|need| need.name.clone())
                 .collect(),

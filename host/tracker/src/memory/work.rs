@@ -2,17 +2,17 @@
 
 use std::collections::HashMap;
 
-use gristmill_model::{
-    DeadReason, Digest, Disposition, Fence, Outcome, StageBit, StageId, StageKey, State, Timestamp, VersionId,
-    decide_lost,
-};
-use serde_json::json;
+use gristmill_model::{Bits, Fence, HostId, ItemId, StageId, StageKey, State, Timestamp};
 
-use super::facts::{Attempt, Cost, Lease as LeaseRow, Queued, Settled, World, claim_key, next};
+use super::facts::{Attempt, Cost, Lease as LeaseRow, Queued, Settled, World, next};
 use crate::Error;
 use crate::records::{
     Cancel, Cancelled, Claim, ClaimRequest, Completion, Lease, Lost, Output, Reap, Release, Round, RoundDone, Upstream,
 };
+use crate::rules::item::day;
+use crate::rules::lose::lose;
+use crate::rules::settle::{self, Next, Standing};
+use crate::rules::{Rows, Taken, cancel, events};
 
 type Specs = HashMap<i64, i64>;
 
@@ -25,25 +25,7 @@ impl World {
                     done.late += 1;
                     continue;
                 };
-                let attempt = Attempt {
-                    key: completion.key.0,
-                    stage: taken.stage,
-                    prev: taken.last_attempt,
-                    outcome: completion.outcome,
-                    host: round.host.0,
-                    fence: settlement.fence.0,
-                    queued_at: taken.due_at,
-                    started_at: Some(completion.started_at),
-                    ended_at: completion.ended_at,
-                    version: Some(completion.version.0),
-                    memory_bytes_max: Some(completion.memory_bytes_max as i64),
-                    input_hash: Some(completion.input_hash),
-                    spec: specs.get(&StageId(taken.stage).job().0).copied(),
-                    operation: taken.operation,
-                    error: completion.error.clone(),
-                    log: completion.log.clone(),
-                };
-                let id = self.store_attempt(attempt, &completion.charges);
+                let id = self.store_attempt(completion, &taken, round.host.0, Some(completion.started_at), specs);
                 done.released += self.settle(round.now, completion, id, &taken);
                 done.applied += 1;
             }
@@ -57,82 +39,112 @@ impl World {
         Ok(done)
     }
 
-    fn take(&mut self, key: i64, fence: Fence) -> Option<Queued> {
+    /// Takes a leased stage out of the queue; none if its fence is another one by now.
+    fn take(&mut self, key: i64, fence: Fence) -> Option<Taken> {
         self.queue.get(&key).filter(|queued| queued.fence == Some(fence.0))?;
-        self.queue.remove(&key)
+        let Queued { stage, due_at, first_due_at, counters, last_attempt, operation, .. } = self.queue.remove(&key)?;
+        let first_due_at = first_due_at.unwrap_or(due_at).0;
+        let (key, stage, due_at) = (StageKey(key), StageId(stage), due_at.0);
+        Some(Taken { key, fence, stage, due_at, first_due_at, counters, last_attempt, operation })
     }
 
-    fn store_attempt(&mut self, attempt: Attempt, charges: &[(String, f64)]) -> i64 {
-        const MICROS_PER_DAY: i64 = 86_400_000_000;
+    fn store_attempt(
+        &mut self,
+        completion: &Completion,
+        taken: &Taken,
+        host: i64,
+        started_at: Option<Timestamp>,
+        specs: &Specs,
+    ) -> i64 {
         let id = next(&self.attempts);
-        for (meter, amount) in charges {
+        for (meter, amount) in &completion.charges {
             let cost = Cost { attempt: id, meter: meter.clone(), amount: *amount };
             self.costs.insert(next(&self.costs), cost);
-            let day = attempt.ended_at.0 / MICROS_PER_DAY;
-            let rollup = self.rollups.entry((attempt.stage, meter.clone(), day)).or_default();
+            let day = day(completion.ended_at);
+            let rollup = self.rollups.entry((taken.stage.0, meter.clone(), day)).or_default();
             *rollup = (rollup.0 + amount, rollup.1 + 1);
         }
+        let ran = started_at.is_some();
+        let attempt = Attempt {
+            key: taken.key.0,
+            stage: taken.stage.0,
+            prev: taken.last_attempt,
+            outcome: completion.outcome,
+            host,
+            fence: taken.fence.0,
+            queued_at: Timestamp(taken.due_at),
+            started_at,
+            ended_at: completion.ended_at,
+            version: ran.then_some(completion.version.0),
+            memory_bytes_max: ran.then_some(completion.memory_bytes_max as i64),
+            input_hash: ran.then_some(completion.input_hash),
+            spec: specs.get(&taken.stage.job().0).copied(),
+            operation: taken.operation,
+            error: completion.error.clone(),
+            log: completion.log.clone(),
+        };
         self.attempts.insert(id, attempt);
         id
     }
 
     /// Does what an attempt leads to. Its queue row was taken out.
-    fn settle(&mut self, now: Timestamp, completion: &Completion, attempt: i64, taken: &Queued) -> u64 {
+    fn settle(&mut self, now: Timestamp, completion: &Completion, attempt: i64, taken: &Taken) -> u64 {
         let key = completion.key.0;
-        let item = completion.key.item().0;
-        let counters = taken.counters.after(completion.outcome);
+        // A row that was taken out is of a stage that is live.
+        let mut item = self.item(completion.key.item().0);
+        item.masks.live |= completion.key.bit().mask();
         let old = self.results.get(&key).cloned();
-        let mut result = Settled {
-            state: State::Done,
-            stale: false,
-            reason: None,
-            counters,
-            settled_at: now,
-            last_attempt: Some(attempt),
-            version: Some(completion.version.0),
-            input_hash: Some(completion.input_hash),
-            output_hash: completion.output.as_ref().map(|output| output.hash),
-            output: completion.output.as_ref().map(|output| output.text.clone()),
-            error: completion.error.clone(),
-        };
-        match completion.disposition {
-            Disposition::Wait(delay) => {
-                if self.items[&item].cancelled_at.is_none() {
-                    let due_at = now + delay;
-                    let waiting = Queued {
-                        state: State::Waiting,
-                        claim_key: claim_key(due_at, self.items[&item].priority),
-                        due_at,
-                        first_due_at: taken.first_due_at.or(Some(taken.due_at)),
-                        counters,
-                        last_attempt: Some(attempt),
-                        fence: None,
-                        ..taken.clone()
-                    };
-                    self.queue.insert(key, waiting);
+        let standing = old.as_ref().filter(|old| old.output.is_some());
+        let standing = standing.map(|old| Standing { version: old.version, output_hash: old.output_hash });
+        let dag = self.dag(item.job.0);
+        let left = self.leave_queue(item.id.0, settle::leaves(&dag, &item, taken.key.bit(), completion.disposition));
+        let settled = settle::settle(&dag, item, taken, completion, standing, left, now);
+        let counters = settled.counters;
+        match settled.next {
+            Next::Nothing => {}
+            Next::Wait { due_at, claim_key } => {
+                let waiting = Queued {
+                    state: State::Waiting,
+                    stage: taken.stage.0,
+                    claim_key,
+                    due_at: Timestamp(due_at),
+                    first_due_at: Some(Timestamp(taken.first_due_at)),
+                    counters,
+                    last_attempt: Some(attempt),
+                    operation: taken.operation,
+                    fence: None,
+                };
+                self.queue.insert(key, waiting);
+            }
+            Next::Outcome { state, reason } => {
+                let output = completion.output.as_ref();
+                let mut result = Settled {
+                    state,
+                    stale: false,
+                    reason,
+                    counters,
+                    settled_at: now,
+                    last_attempt: Some(attempt),
+                    version: Some(completion.version.0),
+                    input_hash: Some(completion.input_hash),
+                    output_hash: output.map(|output| output.hash),
+                    output: output.map(|output| output.text.clone()),
+                    error: completion.error.clone(),
+                };
+                if state == State::Dead {
+                    // An older result stays readable.
+                    let old = old.as_ref();
+                    result.version = old.and_then(|old| old.version);
+                    result.input_hash = old.and_then(|old| old.input_hash);
+                    result.output_hash = old.and_then(|old| old.output_hash);
+                    result.output = old.and_then(|old| old.output.clone());
                 }
-                return 0;
-            }
-            Disposition::Done => {}
-            Disposition::Skipped => result.state = State::Skipped,
-            Disposition::Dead(reason) => {
-                (result.state, result.reason) = (State::Dead, Some(reason));
-                // An older result stays readable.
-                result.version = old.as_ref().and_then(|old| old.version);
-                result.input_hash = old.as_ref().and_then(|old| old.input_hash);
-                result.output_hash = old.as_ref().and_then(|old| old.output_hash);
-                result.output = old.as_ref().and_then(|old| old.output.clone());
+                self.results.insert(key, result);
             }
         }
-        let was = old.filter(|old| old.state != State::Dead);
-        let same = |old: &Settled| old.state == result.state && old.output_hash == result.output_hash;
-        let changed = result.state != State::Dead && was.is_some_and(|old| !same(&old));
-        self.results.insert(key, result);
-        if changed {
-            self.mark_dependents_stale(key);
-        }
-        self.skip_along(item, now);
-        self.release_runnable(item, now)
+        self.apply(&settled.change, now, None);
+        self.expect(&settled.change);
+        settled.change.entered.ready.count_ones().into()
     }
 
     fn claim(&mut self, round: &Round, request: &ClaimRequest, leases: &mut Vec<Lease>) -> u32 {
@@ -180,13 +192,11 @@ impl World {
     fn show(&self, key: i64, queued: &Queued) -> Claim {
         let key = StageKey(key);
         let item = &self.items[&key.item().0];
-        let mut needs = self.stages[&queued.stage].needs.clone();
-        needs.sort_unstable();
-        needs.dedup();
-        let upstream = needs.into_iter().filter_map(|bit| {
-            let result = self.results.get(&(key.item().0 << 6 | bit)).filter(|result| result.state == State::Done)?;
+        let upstream = Bits(self.stages[&queued.stage].needs).filter_map(|bit| {
+            let need = StageKey::new(key.item(), bit);
+            let result = self.results.get(&need.0).filter(|result| result.state == State::Done)?;
             let output = Output { text: result.output.clone()?, hash: result.output_hash? };
-            Some(Upstream { bit: StageBit(bit as u8), output })
+            Some(Upstream { bit, output })
         });
         Claim {
             key,
@@ -211,11 +221,15 @@ impl World {
         let mut released = 0;
         for Release { fence, keys } in releases {
             for key in keys {
-                let Some(mut queued) = self.take(key.0, *fence) else { continue };
+                let held = |queued: &&mut Queued| queued.fence == Some(fence.0);
+                let item = self.items.contains_key(&key.item().0).then(|| self.item(key.item().0));
+                let change = item.and_then(|item| cancel::give_up(&self.dag(item.job.0), item, key.bit()));
+                let Some(queued) = self.queue.get_mut(&key.0).filter(held) else { continue };
                 released += 1;
-                if self.items[&key.item().0].cancelled_at.is_none() {
-                    (queued.state, queued.fence) = (State::Ready, None);
-                    self.queue.insert(key.0, queued);
+                (queued.state, queued.fence) = (State::Ready, None);
+                if let Some(change) = change {
+                    self.queue.remove(&key.0);
+                    self.expect(&change);
                 }
             }
         }
@@ -238,8 +252,10 @@ impl World {
             lost.leases += 1;
             for key in self.held(fence) {
                 let taken = self.take(key, Fence(fence)).expect("it is held");
-                lost.attempts += 1;
-                lost.dead += u64::from(self.lose(key, fence, &taken, reap, specs));
+                let completion = lose(&taken, reap, reap.now);
+                let id = self.store_attempt(&completion, &taken, self.leases[&fence].host, None, specs);
+                self.settle(reap.now, &completion, id, &taken);
+                lost.count(&completion);
             }
         }
         if lost.leases < u64::from(reap.leases_max) {
@@ -253,57 +269,10 @@ impl World {
                 .collect();
             for host in gone {
                 self.hosts.get_mut(&host).expect("a host").ended_at = Some(reap.now);
-                self.event(reap.now, "host.lost", None, None, None, &json!({ "host": host }));
+                self.note(reap.now, &events::host_lost(HostId(host)));
             }
         }
         lost
-    }
-
-    /// Charges a lost attempt. Returns whether that was one too many.
-    fn lose(&mut self, key: i64, fence: i64, taken: &Queued, reap: &Reap, specs: &Specs) -> bool {
-        let stage = StageId(taken.stage);
-        let mut policy = reap.policies.get(&stage).copied().unwrap_or_default();
-        if !reap.policies.contains_key(&stage) {
-            policy.max_lost = u32::MAX;
-        }
-        let disposition = decide_lost(taken.counters, &policy, StageKey(key));
-        let error = Some("its host vanished".to_owned());
-        let attempt = Attempt {
-            key,
-            stage: stage.0,
-            prev: taken.last_attempt,
-            outcome: Outcome::Lost,
-            host: self.leases[&fence].host,
-            fence,
-            queued_at: taken.due_at,
-            started_at: None,
-            ended_at: reap.now,
-            version: None,
-            memory_bytes_max: None,
-            input_hash: None,
-            spec: specs.get(&stage.job().0).copied(),
-            operation: taken.operation,
-            error: error.clone(),
-            log: None,
-        };
-        let id = self.store_attempt(attempt, &[]);
-        let completion = Completion {
-            key: StageKey(key),
-            version: VersionId(0),
-            outcome: Outcome::Lost,
-            disposition,
-            output: None,
-            input_hash: Digest([0; 32]),
-            error,
-            log: None,
-            ready_at: reap.now,
-            started_at: reap.now,
-            ended_at: reap.now,
-            memory_bytes_max: 0,
-            charges: Vec::new(),
-        };
-        self.settle(reap.now, &completion, id, taken);
-        disposition == Disposition::Dead(DeadReason::Poison)
     }
 
     pub(super) fn promote(&mut self, now: Timestamp, limit: u32) -> u64 {
@@ -325,31 +294,39 @@ impl World {
         self.known_job(cancel.job.0)?;
         let mut done = Cancelled::default();
         for item_key in &cancel.keys {
-            let Some(item) = self.find(cancel.job.0, item_key) else {
+            let Some(id) = self.find(cancel.job.0, item_key) else {
                 done.unknown.push(item_key.clone());
                 continue;
             };
-            let row = self.items.get_mut(&item).expect("the item");
-            if row.cancelled_at.is_some() != cancel.undo {
+            if self.items[&id].cancelled_at.is_some() != cancel.undo {
                 continue;
             }
-            row.cancelled_at = (!cancel.undo).then_some(cancel.now);
-            done.changed += 1;
-            if cancel.undo {
-                self.release_runnable(item, cancel.now);
+            let item = self.item(id);
+            let change = if cancel.undo {
+                cancel::restore(&self.dag(cancel.job.0), item)
             } else {
-                for key in Self::keys(item) {
-                    match self.queue.get(&key).map(|queued| queued.state) {
-                        Some(State::Leased) => done.running += 1,
-                        Some(_) => drop(self.queue.remove(&key)),
-                        None => {}
-                    }
-                }
-            }
-            let kind = if cancel.undo { "item.restored" } else { "item.cancelled" };
-            let data = json!({ "item": item_key, "actor": cancel.actor, "why": cancel.why });
-            self.event(cancel.now, kind, Some(cancel.job.0), Some(item), None, &data);
+                let left = self.leave_queue(id, item.masks.live);
+                cancel::cancel(item, left)
+            };
+            let row = self.items.get_mut(&id).expect("the item");
+            row.cancelled_at = change.after.cancelled.then_some(cancel.now);
+            self.apply(&change, cancel.now, None);
+            self.expect(&change);
+            self.note(cancel.now, &events::cancelled(ItemId(id), item_key, cancel));
+            done.count(&change.after);
         }
         Ok(done)
+    }
+
+    /// Takes these stages of an item out of the queue, what is leased left out. Returns the rows that were there.
+    pub(super) fn leave_queue(&mut self, item: i64, stages: u64) -> Rows {
+        let mut left = Rows::default();
+        for bit in Bits(stages) {
+            let key = StageKey::new(ItemId(item), bit).0;
+            if self.queue.get(&key).is_some_and(|row| row.state != State::Leased) {
+                left.add(self.queue.remove(&key).map(|row| row.state), bit.mask());
+            }
+        }
+        left
     }
 }

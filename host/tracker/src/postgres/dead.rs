@@ -5,13 +5,15 @@
 
 use gristmill_model::{Counters, DeadReason, StageKey, Timestamp};
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use super::fail::Fail;
 use super::tx::Tx;
 use crate::records::{DeadFilter, DeadRow};
+use crate::sql::dead_columns;
 
 macro_rules! dead {
-    ($columns:literal, $order:literal) => {
+    ($columns:expr, $order:literal) => {
         concat!(
             "SELECT ",
             $columns,
@@ -32,10 +34,7 @@ macro_rules! dead {
 const COUNT: &str = dead!("count(*)", "");
 const LAST: &str = dead!("coalesce(max(settled.key), $2)", "");
 /// In the order of the index.
-pub(super) const DEAD: &str = dead!(
-    "settled.key, items.key, stages.name, reason, attempts, lost, deferrals, settled_at, error",
-    "ORDER BY items.id, settled.key LIMIT $9"
-);
+pub(super) const DEAD: &str = dead!(dead_columns!(), "ORDER BY items.id, settled.key LIMIT $9");
 
 fn read(row: &Row) -> DeadRow {
     let count = |column: usize| row.get::<_, i64>(column) as u32;
@@ -50,6 +49,29 @@ fn read(row: &Row) -> DeadRow {
     }
 }
 
+/// What a filter binds.
+struct Bound<'a> {
+    filter: &'a DeadFilter,
+    after: StageKey,
+    stage: Option<i64>,
+    reason: Option<i64>,
+    before: Option<i64>,
+    cancelled: bool,
+}
+
+impl<'a> Bound<'a> {
+    /// `cancelled`: also stages of cancelled items.
+    fn of(filter: &'a DeadFilter, after: StageKey, cancelled: bool) -> Self {
+        let (stage, reason) = (filter.stage.map(|stage| stage.0), filter.reason.map(DeadReason::code));
+        Self { filter, after, stage, reason, before: filter.before.map(|before| before.0), cancelled }
+    }
+
+    fn columns(&self) -> [&(dyn ToSql + Sync); 8] {
+        let DeadFilter { job, error, keys, .. } = self.filter;
+        [&job.0, &self.after.0, &self.stage, &self.reason, error, &self.before, keys, &self.cancelled]
+    }
+}
+
 /// Dead stages of a job, by key. `cancelled`: also those of cancelled items.
 pub(super) async fn dead(
     tx: &Tx<'_>,
@@ -58,37 +80,20 @@ pub(super) async fn dead(
     limit: u32,
     cancelled: bool,
 ) -> Result<Vec<DeadRow>, Fail> {
-    let (stage, reason) = (filter.stage.map(|stage| stage.0), filter.reason.map(DeadReason::code));
-    let before = filter.before.map(|before| before.0);
-    let parameters: super::tx::Parameters<'_> = &[
-        &filter.job.0,
-        &after.0,
-        &stage,
-        &reason,
-        &filter.error,
-        &before,
-        &filter.keys,
-        &cancelled,
-        &i64::from(limit),
-    ];
-    Ok(tx.query(DEAD, parameters).await?.iter().map(read).collect())
+    let bound = Bound::of(filter, after, cancelled);
+    let [job, after, stage, reason, error, before, keys, cancelled] = bound.columns();
+    let limit = i64::from(limit);
+    let rows = tx.query(DEAD, &[job, after, stage, reason, error, before, keys, cancelled, &limit]).await?;
+    Ok(rows.iter().map(read).collect())
 }
 
 /// How many dead stages there are.
 pub(super) async fn count(tx: &Tx<'_>, filter: &DeadFilter) -> Result<u64, Fail> {
-    let (stage, reason) = (filter.stage.map(|stage| stage.0), filter.reason.map(DeadReason::code));
-    let before = filter.before.map(|before| before.0);
-    let parameters: super::tx::Parameters<'_> =
-        &[&filter.job.0, &-1i64, &stage, &reason, &filter.error, &before, &filter.keys, &true];
-    let n: i64 = tx.query_one(COUNT, parameters).await?.get(0);
+    let n: i64 = tx.query_one(COUNT, &Bound::of(filter, StageKey(-1), true).columns()).await?.get(0);
     Ok(n as u64)
 }
 
 /// The key of the last dead stage behind `after`, also of a cancelled item; `after` itself if there is none.
 pub(super) async fn last(tx: &Tx<'_>, filter: &DeadFilter, after: StageKey) -> Result<StageKey, Fail> {
-    let (stage, reason) = (filter.stage.map(|stage| stage.0), filter.reason.map(DeadReason::code));
-    let before = filter.before.map(|before| before.0);
-    let parameters: super::tx::Parameters<'_> =
-        &[&filter.job.0, &after.0, &stage, &reason, &filter.error, &before, &filter.keys, &true];
-    Ok(StageKey(tx.query_one(LAST, parameters).await?.get(0)))
+    Ok(StageKey(tx.query_one(LAST, &Bound::of(filter, after, true).columns()).await?.get(0)))
 }

@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 use super::fail::Fail;
 use super::tx::Tx;
 use crate::records::{DIFFERENCES_MAX, Difference, Examination};
-use crate::sqlite::STATUS_CASE;
+use crate::sql::STATUS_CASE;
 
 /// Each returns place, found, expected, and how many there are.
 macro_rules! differences {

@@ -5,22 +5,24 @@
 
 use std::collections::HashMap;
 
-use gristmill_model::{
-    Bits, Dag, Digest, ItemId, ItemStatus, JobId, Masks, Merge, OnUpdate, Rediscovery, StageBit, Timestamp,
-};
+use gristmill_model::{Dag, Digest, ItemId, OnUpdate, Rediscovery, Timestamp};
 use tokio_postgres::Row;
 
+use super::changes::{Changes, read_item};
 use super::fail::Fail;
-use super::record::{ItemState, set_masks_alone};
 use super::tx::{Lock, Tx};
-use super::write::Enqueued;
 use crate::Error;
 use crate::records::{NewItem, Source, Upsert, Upserted};
+use crate::rules::{Change, Item, discover};
+use crate::sql::item_columns;
 
 const SEEN: &str = "SELECT key, coalesce(seen_hash, data_hash) FROM items WHERE job_id = $1 AND key = ANY ($2)";
-const LOCK: &str = "SELECT id, job_id, done, skipped, dead, live, stale, priority, cancelled_at IS NOT NULL,
-        key, data, data_hash, coalesce(seen_hash, data_hash)
-    FROM items WHERE job_id = $1 AND key = ANY ($2) ORDER BY id FOR UPDATE";
+const LOCK: &str = concat!(
+    "SELECT ",
+    item_columns!(),
+    ", key, data, data_hash, coalesce(seen_hash, data_hash)
+    FROM items WHERE job_id = $1 AND key = ANY ($2) ORDER BY id FOR UPDATE"
+);
 const SIGHTINGS: &str = "SELECT item_id, data_hash, at FROM sightings WHERE item_id = ANY ($1)";
 const INSERT: &str =
     "INSERT INTO items (job_id, live, priority, discovered_at, changed_at, key, data_hash, seen_hash, data)
@@ -43,19 +45,16 @@ const CURSOR_IS: &str = "SELECT cursor FROM cursors WHERE job_id = $1";
 
 /// An item of the batch that is written.
 struct Known {
-    /// None: it is new.
-    id: Option<ItemId>,
+    /// As it is now. A new one has no number yet.
+    item: Item,
+    is_new: bool,
     key: String,
     data: String,
     data_hash: Digest,
     seen: Digest,
     priority: i64,
-    /// The priority that it had when its stages were enqueued: a later one of the batch does not move them.
-    in_line: i64,
-    before: Masks,
-    masks: Masks,
-    cancelled: bool,
-    redo: u64,
+    /// What new data makes of its stages.
+    changes: Vec<Change>,
     /// The hash of what was seen, and when.
     sightings: Vec<(Digest, Timestamp)>,
     seen_now: Vec<Digest>,
@@ -69,6 +68,7 @@ struct Known {
 pub(super) async fn upsert(tx: &Tx<'_>, batch: &Upsert) -> Result<Upserted, Fail> {
     tx.begin(Lock::Shared, batch.now).await?;
     let dag = tx.dag(batch.job)?;
+    let new = discover::discover(&dag, batch.job);
     let mut done = Upserted::default();
     let seen = known_as_they_are(tx, batch).await?;
     let mut known = load(tx, batch, &seen).await?;
@@ -82,11 +82,11 @@ pub(super) async fn upsert(tx: &Tx<'_>, batch: &Upsert) -> Result<Upserted, Fail
                 continue;
             }
             places.insert(item.key.clone(), known.len());
-            known.push(Known::new(item, batch.rediscovery.sightings_max, tx.now()));
+            known.push(Known::new(item, new, batch.rediscovery.sightings_max, tx.now()));
             done.new += 1;
             continue;
         };
-        let changed = known[place].see(item, &batch.rediscovery, &dag, tx.now())?;
+        let changed = known[place].see(tx, item, &batch.rediscovery, &dag)?;
         done.changed += u64::from(changed);
         done.unchanged += u64::from(!changed);
     }
@@ -115,13 +115,13 @@ async fn load(tx: &Tx<'_>, batch: &Upsert, seen: &HashMap<String, Digest>) -> Re
     }
     let rows = tx.take(&tx.prepare(LOCK).await?, &[&batch.job.0, &keys]).await?;
     let mut known = rows.iter().map(Known::read).collect::<Result<Vec<_>, Fail>>()?;
-    let ids: Vec<i64> = known.iter().filter_map(|item| item.id).map(|id| id.0).collect();
+    let ids: Vec<i64> = known.iter().map(|item| item.item.id.0).collect();
     let mut sightings: HashMap<i64, Vec<(Digest, Timestamp)>> = HashMap::new();
     for row in tx.query(SIGHTINGS, &[&ids]).await? {
         sightings.entry(row.get(0)).or_default().push((digest(row.get(1))?, Timestamp(row.get(2))));
     }
     for item in &mut known {
-        item.sightings = item.id.and_then(|id| sightings.remove(&id.0)).unwrap_or_default();
+        item.sightings = sightings.remove(&item.item.id.0).unwrap_or_default();
     }
     Ok(known)
 }
@@ -131,19 +131,17 @@ pub(super) fn digest(bytes: &[u8]) -> Result<Digest, Fail> {
 }
 
 impl Known {
-    fn new(item: &NewItem, sightings_max: u32, now: Timestamp) -> Self {
+    fn new(item: &NewItem, new: Change, sightings_max: u32, now: Timestamp) -> Self {
         let mut known = Self {
-            id: None,
+            item: new.after,
+            is_new: true,
             key: item.key.clone(),
             data: item.data.clone(),
             data_hash: item.data_hash,
             seen: item.data_hash,
             priority: i64::from(item.priority),
-            in_line: i64::from(item.priority),
-            before: Masks::default(),
-            masks: Masks::default(),
-            cancelled: false,
-            redo: 0,
+            // Once it has a number. A later priority of the batch does not move what is enqueued.
+            changes: vec![new.numbered(ItemId(0), i64::from(item.priority))],
             sightings: Vec::new(),
             seen_now: Vec::new(),
             dropped: Vec::new(),
@@ -155,19 +153,16 @@ impl Known {
     }
 
     fn read(row: &Row) -> Result<Self, Fail> {
-        let state = ItemState::read(row);
+        let item = read_item(row);
         Ok(Self {
-            id: Some(state.id),
+            item,
+            is_new: false,
             key: row.get(9),
             data: row.get(10),
             data_hash: digest(row.get(11))?,
             seen: digest(row.get(12))?,
-            priority: state.priority,
-            in_line: state.priority,
-            before: state.masks,
-            masks: state.masks,
-            cancelled: state.cancelled,
-            redo: 0,
+            priority: item.priority,
+            changes: Vec::new(),
             sightings: Vec::new(),
             seen_now: Vec::new(),
             dropped: Vec::new(),
@@ -177,56 +172,27 @@ impl Known {
     }
 
     /// A sighting of what is known. Returns whether its data is another one now.
-    fn see(&mut self, item: &NewItem, rediscovery: &Rediscovery, dag: &Dag, now: Timestamp) -> Result<bool, Fail> {
-        if self.seen == item.data_hash {
+    fn see(&mut self, tx: &Tx<'_>, found: &NewItem, rediscovery: &Rediscovery, dag: &Dag) -> Result<bool, Fail> {
+        if self.seen == found.data_hash {
             return Ok(false);
         }
-        let (data, hash) = self.merge(item, rediscovery)?;
+        let again = self.sightings.iter().any(|(hash, _)| *hash == found.data_hash);
+        let known = discover::Known { data_hash: self.data_hash, data: Some((&self.data, again)) };
+        let merged = discover::merge(&rediscovery.merge, found, known)?.map(|(data, hash)| (data.into_owned(), hash));
         self.is_changed = true;
-        self.seen = item.data_hash;
-        self.priority = i64::from(item.priority);
-        self.remember(item.data_hash, rediscovery.sightings_max, now);
-        if hash == self.data_hash {
-            return Ok(false);
-        }
+        self.seen = found.data_hash;
+        self.priority = i64::from(found.priority);
+        self.remember(found.data_hash, rediscovery.sightings_max, tx.now());
+        let Some((data, hash)) = merged else { return Ok(false) };
         self.data = data;
         self.data_hash = hash;
         self.has_new_data = true;
         if rediscovery.on_update == OnUpdate::Reprocess {
-            let roots = Bits(dag.all()).filter(|bit| dag.needs(*bit) == 0).map(StageBit::mask).fold(0, |a, b| a | b);
-            let redo = roots & (self.masks.done | self.masks.skipped) & !self.masks.live;
-            self.masks.stale |= redo;
-            // A cancelled item's are redone once it is taken up again.
-            if redo != 0 && !self.cancelled {
-                self.in_line = self.priority;
-                self.masks.live |= redo;
-                self.redo |= redo;
-            }
+            let change = discover::reprocess(dag, Item { priority: self.priority, ..self.item });
+            self.item = change.after;
+            self.changes.push(change);
         }
         Ok(true)
-    }
-
-    fn merge(&self, item: &NewItem, rediscovery: &Rediscovery) -> Result<(String, Digest), Fail> {
-        match &rediscovery.merge {
-            Merge::Replace => Ok((item.data.clone(), item.data_hash)),
-            Merge::Fields(policy) => {
-                let again = self.sightings.iter().any(|(hash, _)| *hash == item.data_hash);
-                let merged = policy.merge(&self.data, &item.data, again);
-                Ok(merged.map_or_else(
-                    || (self.data.clone(), self.data_hash),
-                    |data| {
-                        let hash = Digest::of(data.as_bytes());
-                        (data, hash)
-                    },
-                ))
-            }
-            Merge::Handler => match &item.merged {
-                Some(merged) if merged.replaces == self.data_hash => {
-                    Ok((merged.data.clone(), Digest::of(merged.data.as_bytes())))
-                }
-                _ => Err(Error::Overtaken(item.key.clone()).into()),
-            },
-        }
     }
 
     /// Remembers a sighting, and forgets the oldest where there are too many.
@@ -247,22 +213,21 @@ impl Known {
             self.dropped.push(oldest);
         }
     }
-
-    fn state(&self, job: JobId, id: ItemId) -> ItemState {
-        ItemState { id, job, masks: self.before, priority: self.in_line, cancelled: self.cancelled }
-    }
 }
 
 async fn write(tx: &Tx<'_>, batch: &Upsert, dag: &Dag, items: Vec<Known>) -> Result<(), Fail> {
-    let (known, mut new): (Vec<Known>, Vec<Known>) =
-        items.into_iter().filter(|item| item.is_changed).partition(|item| item.id.is_some());
-    let mut enqueued = Enqueued::default();
-    insert(tx, batch, dag, &mut new, &mut enqueued).await?;
-    update(tx, batch.job, dag, &known, &mut enqueued).await?;
-    enqueued.write_alone(tx).await?;
-    let all = || known.iter().chain(&new).filter_map(|item| Some((item, item.id?.0)));
+    let (mut new, known): (Vec<Known>, Vec<Known>) =
+        items.into_iter().filter(|item| item.is_changed).partition(|item| item.is_new);
+    insert(tx, batch, &mut new).await?;
+    update(tx, &known).await?;
+    let mut changes = Changes::default();
+    let all = || known.iter().chain(&new);
+    for change in all().flat_map(|item| &item.changes) {
+        changes.push(tx, dag, change, None);
+    }
+    changes.write(tx).await?;
     let flat = |pick: fn(&Known) -> &Vec<Digest>| -> (Vec<i64>, Vec<Vec<u8>>) {
-        all().flat_map(|(item, id)| pick(item).iter().map(move |hash| (id, hash.0.to_vec()))).unzip()
+        all().flat_map(|item| pick(item).iter().map(|hash| (item.item.id.0, hash.0.to_vec()))).unzip()
     };
     let (ids, hashes) = flat(|item| &item.seen_now);
     if !ids.is_empty() {
@@ -277,59 +242,39 @@ async fn write(tx: &Tx<'_>, batch: &Upsert, dag: &Dag, items: Vec<Known>) -> Res
     Ok(())
 }
 
-async fn insert(
-    tx: &Tx<'_>,
-    batch: &Upsert,
-    dag: &Dag,
-    new: &mut [Known],
-    enqueued: &mut Enqueued,
-) -> Result<(), Fail> {
-    if new.is_empty() {
-        return Ok(());
-    }
-    let roots = dag.runnable(Masks::default());
+/// Inserts new items, and gives each its number.
+async fn insert(tx: &Tx<'_>, batch: &Upsert, new: &mut [Known]) -> Result<(), Fail> {
+    let Some(first) = new.first() else { return Ok(()) };
+    let live = first.item.masks.live as i64;
     let Columns { priorities, hashes, seen, data } = Columns::of(new);
     let keys: Vec<&str> = new.iter().map(|item| item.key.as_str()).collect();
     let parameters: super::tx::Parameters<'_> =
-        &[&batch.job.0, &(roots as i64), &tx.now().0, &priorities, &keys, &hashes, &seen, &data];
+        &[&batch.job.0, &live, &tx.now().0, &priorities, &keys, &hashes, &seen, &data];
     let rows = tx.query_writing(INSERT, parameters).await?;
     if rows.len() < new.len() {
         return Err(Fail::Again("another host found the same item at the same time".to_owned()));
     }
     let ids: HashMap<String, i64> = rows.iter().map(|row| (row.get(1), row.get(0))).collect();
-    let status = ItemStatus::of(Masks { live: roots, ..Masks::default() }, dag.all(), false);
     for item in new {
         let id = ids.get(&item.key).copied().map(ItemId);
-        let id = id.ok_or_else(|| Error::Damaged("an item was not inserted".to_owned()))?;
-        item.id = Some(id);
-        for bit in Bits(roots) {
-            enqueued.push(tx, &item.state(batch.job, id), bit, None);
+        item.item.id = id.ok_or_else(|| Error::Damaged("an item was not inserted".to_owned()))?;
+        for change in &mut item.changes {
+            *change = change.numbered(item.item.id, change.after.priority);
         }
-        tx.count_item(batch.job, id, None, Some(status));
     }
     Ok(())
 }
 
 /// New data of known items. Their results stay: they name the data they were made from, and are stale by that.
-async fn update(tx: &Tx<'_>, job: JobId, dag: &Dag, known: &[Known], enqueued: &mut Enqueued) -> Result<(), Fail> {
+async fn update(tx: &Tx<'_>, known: &[Known]) -> Result<(), Fail> {
     if known.is_empty() {
         return Ok(());
     }
     let Columns { priorities, hashes, seen, data } = Columns::of(known);
-    let ids: Vec<i64> = known.iter().filter_map(|item| item.id).map(|id| id.0).collect();
+    let ids: Vec<i64> = known.iter().map(|item| item.item.id.0).collect();
     let new: Vec<bool> = known.iter().map(|item| item.has_new_data).collect();
     tx.execute(UPDATE, &[&ids, &priorities, &hashes, &seen, &data, &new, &tx.now().0]).await?;
-    let mut redone = Vec::new();
-    for item in known.iter().filter(|item| item.masks != item.before) {
-        let Some(id) = item.id else { continue };
-        for bit in Bits(item.redo) {
-            enqueued.push(tx, &item.state(job, id), bit, None);
-        }
-        let status = |masks| ItemStatus::of(masks, dag.all(), item.cancelled);
-        tx.count_item(job, id, Some(status(item.before)), Some(status(item.masks)));
-        redone.push(ItemState { masks: item.masks, ..item.state(job, id) });
-    }
-    set_masks_alone(tx, &redone.iter().collect::<Vec<_>>()).await
+    Ok(())
 }
 
 struct Columns<'a> {

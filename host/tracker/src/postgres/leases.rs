@@ -5,14 +5,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use gristmill_model::{DeadReason, Disposition, Fence, HostId, StageId, StageKey, State, Timestamp};
-use serde_json::json;
+use gristmill_model::{Fence, HostId, StageId, StageKey, State, Timestamp};
 
+use super::changes::{Changes, items_of, lock_items};
 use super::fail::Fail;
-use super::record::{ATTEMPT_IDS, Attempt, Batch, ItemState, LOCK_ITEMS, TAKE, Taken, set_masks_alone, shrink_leases};
+use super::record::{ATTEMPT_IDS, Attempt, Batch, TAKE, read_taken, shrink_leases};
 use super::tx::{Lock, Tx};
-use crate::advance::vanished;
 use crate::records::{Completion, HostInfo, Lost, Reap, Release};
+use crate::rules::cancel::give_up;
+use crate::rules::events::{self, Event};
+use crate::rules::lose::lose;
+use crate::rules::{Item, Taken};
 
 /// The row of a server process is kept for a day after its last commit.
 const FORGET_COMMITS: &str =
@@ -41,8 +44,7 @@ pub(super) async fn register_host(tx: &Tx<'_>, host: &HostInfo) -> Result<HostId
     tx.execute(FORGET_COMMITS, &[]).await?;
     let rows = tx.query_writing(REGISTER, &[&host.name, &i64::from(host.pid), &host.app_version, &now]).await?;
     let id = HostId(rows.first().map_or(0, |row| row.get(0)));
-    let data = json!({ "host": id.0, "name": host.name, "pid": host.pid, "version": host.app_version });
-    tx.event("host.started", None, &data).await?;
+    tx.note(&events::host_started(id, host)).await?;
     tx.core.slot.set(id.0 % i64::from(super::SLOTS));
     Ok(id)
 }
@@ -52,7 +54,7 @@ pub(super) async fn heartbeat(tx: &Tx<'_>, host: HostId, now: Timestamp) -> Resu
     let rows = tx.query_writing(BEAT, &[&host.0, &tx.now().0]).await?;
     let was_buried: Option<bool> = rows.first().map(|row| row.get(0));
     if was_buried == Some(true) {
-        tx.event("host.back", None, &json!({ "host": host.0 })).await?;
+        tx.note(&events::host_back(host)).await?;
     }
     Ok(was_buried == Some(false))
 }
@@ -60,23 +62,23 @@ pub(super) async fn heartbeat(tx: &Tx<'_>, host: HostId, now: Timestamp) -> Resu
 pub(super) async fn retire_host(tx: &Tx<'_>, host: HostId, now: Timestamp) -> Result<(), Fail> {
     tx.begin(Lock::Shared, now).await?;
     tx.execute(RETIRE, &[&host.0, &tx.now().0]).await?;
-    tx.event("host.ended", None, &json!({ "host": host.0 })).await
+    tx.note(&events::host_ended(host)).await
 }
 
 /// Gives leased work back: ready again where it stood in line, and uncharged. Of a cancelled item it leaves the queue.
 pub(super) async fn release(tx: &Tx<'_>, releases: &[Release]) -> Result<u64, Fail> {
     tx.begin(Lock::Shared, None).await?;
     let pairs = releases.iter().flat_map(|Release { fence, keys }| keys.iter().map(|key| (*key, fence.0)));
-    let mut items: Vec<i64> = pairs.clone().map(|(key, _)| key.item().0).collect();
-    items.sort_unstable();
-    items.dedup();
-    let rows = tx.query_writing(LOCK_ITEMS, &[&items]).await?;
-    let items: HashMap<_, ItemState> = rows.iter().map(ItemState::read).map(|item| (item.id, item)).collect();
-    let is_cancelled = |key: &StageKey| items.get(&key.item()).is_some_and(|item| item.cancelled);
-    let (given_up, given_back): (Vec<_>, Vec<_>) = pairs.partition(|(key, _)| is_cancelled(key));
+    let mut items = lock_items(tx, &items_of(pairs.clone().map(|(key, _)| key))).await?;
+    let give_up = |item: Option<&Item>, key: StageKey| {
+        let item = item?;
+        give_up(&*tx.dag(item.job).ok()?, *item, key.bit())
+    };
+    let leaves = |key: StageKey| give_up(items.get(&key.item()), key).is_some();
+    let (given_up, given_back): (Vec<_>, Vec<_>) = pairs.partition(|(key, _)| leaves(*key));
     let mut settled: BTreeMap<i64, i64> = BTreeMap::new();
     let mut released = 0;
-    let mut left: BTreeMap<i64, ItemState> = BTreeMap::new();
+    let mut changes = Changes::default();
     for (sql, pairs) in [(GIVE_BACK, given_back), (GIVE_UP, given_up)] {
         let (keys, fences): (Vec<i64>, Vec<i64>) = pairs.into_iter().map(|(key, fence)| (key.0, fence)).unzip();
         if keys.is_empty() {
@@ -84,18 +86,19 @@ pub(super) async fn release(tx: &Tx<'_>, releases: &[Release]) -> Result<u64, Fa
         }
         for row in tx.query_writing(sql, &[&keys, &fences]).await? {
             let (key, stage) = (StageKey(row.get(0)), StageId(row.get(2)));
-            tx.count_stage(stage, State::Leased, -1);
             *settled.entry(row.get(1)).or_default() += 1;
             released += 1;
             if sql == GIVE_BACK {
                 tx.core.marks.lower(stage, row.get(3));
+                tx.count_stage(stage, State::Leased, -1);
                 tx.count_stage(stage, State::Ready, 1);
-            } else if let Some(item) = items.get(&key.item()) {
-                left.entry(item.id.0).or_insert(*item).masks.live &= !key.bit().mask();
+            } else if let Some(change) = give_up(items.get(&key.item()), key) {
+                items.insert(key.item(), change.after);
+                changes.push(tx, &*tx.dag(stage.job())?, &change, None);
             }
         }
     }
-    set_masks_alone(tx, &left.values().collect::<Vec<_>>()).await?;
+    changes.write(tx).await?;
     shrink_leases(tx, &settled).await?;
     Ok(released)
 }
@@ -124,9 +127,9 @@ pub(super) async fn reap(tx: &Tx<'_>, reap: &Reap) -> Result<Lost, Fail> {
         Box::pin(take_away(tx, reap, &held, &mut lost)).await?;
     }
     if lost.leases < u64::from(reap.leases_max) {
-        for row in tx.query_writing(BURY, &[&reap.host.0, &before.0, &now.0]).await? {
-            tx.event("host.lost", None, &json!({ "host": row.get::<_, i64>(0) })).await?;
-        }
+        let gone = tx.query_writing(BURY, &[&reap.host.0, &before.0, &now.0]).await?;
+        let gone: Vec<Event<'_>> = gone.iter().map(|row| events::host_lost(HostId(row.get(0)))).collect();
+        tx.note_all(&gone).await?;
     }
     Ok(lost)
 }
@@ -135,18 +138,17 @@ async fn take_away(tx: &Tx<'_>, reap: &Reap, held: &[Held], lost: &mut Lost) -> 
     let hosts: HashMap<Fence, HostId> = held.iter().map(|lease| (lease.fence, lease.host)).collect();
     let members = held.iter().flat_map(|lease| lease.members.iter().map(|key| (key.0, lease.fence.0)));
     let (keys, fences): (Vec<i64>, Vec<i64>) = members.unzip();
-    let mut items: Vec<i64> = keys.iter().map(|key| StageKey(*key).item().0).collect();
-    items.sort_unstable();
-    items.dedup();
-    let items = tx.query_writing(LOCK_ITEMS, &[&items]).await?;
-    let mut taken: Vec<Taken> = tx.query_writing(TAKE, &[&keys, &fences]).await?.iter().map(Taken::read).collect();
+    let items = lock_items(tx, &items_of(keys.iter().copied().map(StageKey))).await?;
+    let mut taken: Vec<Taken> = tx.query_writing(TAKE, &[&keys, &fences]).await?.iter().map(read_taken).collect();
     // As the leases name them.
     let place: HashMap<(i64, i64), usize> =
         keys.iter().copied().zip(fences.iter().copied()).enumerate().map(|(place, pair)| (pair, place)).collect();
     taken.sort_by_key(|taken| place.get(&(taken.key.0, taken.fence.0)).copied());
     let ids = tx.query(ATTEMPT_IDS, &[&(taken.len() as i64)]).await?;
-    let completions: Vec<Completion> =
-        taken.iter().map(|taken| vanished(taken.key, taken.stage, taken.counters, reap, tx.now())).collect();
+    let completions: Vec<Completion> = taken.iter().map(|taken| lose(taken, reap, tx.now())).collect();
+    for completion in &completions {
+        lost.count(completion);
+    }
     let attempts: Vec<Attempt<'_>> = taken
         .into_iter()
         .zip(&completions)
@@ -157,10 +159,7 @@ async fn take_away(tx: &Tx<'_>, reap: &Reap, held: &[Held], lost: &mut Lost) -> 
             taken,
         })
         .collect();
-    lost.attempts = attempts.len() as u64;
-    let is_dead = |completion: &&Completion| completion.disposition == Disposition::Dead(DeadReason::Poison);
-    lost.dead = completions.iter().filter(is_dead).count() as u64;
-    let mut batch = Batch::new(&items, &ids);
+    let mut batch = Batch::new(items, &ids);
     batch.record(tx, &attempts).await?;
     batch.prepare(tx).await?.write(tx).await?;
     let fences: Vec<i64> = held.iter().map(|lease| lease.fence.0).collect();

@@ -5,12 +5,12 @@
 
 mod cancel;
 mod ceiling;
+mod changes;
 mod claim;
 mod connect;
 mod core;
 mod dead;
 mod engine;
-mod events;
 mod examine;
 mod fail;
 mod history;
@@ -23,6 +23,8 @@ mod operations;
 mod passwords;
 mod prune;
 mod reader;
+mod rebuild;
+mod reconcile;
 mod record;
 mod round;
 mod scratch;
@@ -51,8 +53,9 @@ use crate::records::{
     NewEvent, OperationRow, OperationState, Outlook, Outputs, Prune, Reap, Redrive, RegisteredJob, Release, ResultRow,
     Round, RoundDone, Upsert, Upserted,
 };
+use crate::rules::events::Event;
 use crate::tables::{Row, Sequences, Table};
-use crate::{BoxFuture, Error, Reader, Tracker};
+use crate::{BoxFuture, Error, Operating, Reader, Rounds, Upkeep};
 
 /// Over how many rows a counter is spread.
 const SLOTS: u32 = 16;
@@ -215,7 +218,7 @@ impl Reader for PostgresTracker {
     }
 }
 
-impl Tracker for PostgresTracker {
+impl Rounds for PostgresTracker {
     fn register_host(&self, host: HostInfo) -> BoxFuture<'_, HostId> {
         self.write(Length::Short, async move |tx| leases::register_host(tx, &host).await)
     }
@@ -233,7 +236,7 @@ impl Tracker for PostgresTracker {
     }
 
     fn reconcile(&self, job: JobId, after: ItemId, limit: u32, now: Timestamp) -> BoxFuture<'_, Option<ItemId>> {
-        self.write(Length::Short, async move |tx| jobs::reconcile(tx, job, after, limit, now).await)
+        self.write(Length::Short, async move |tx| reconcile::reconcile(tx, job, after, limit, now).await)
     }
 
     fn upsert(&self, batch: Upsert) -> BoxFuture<'_, Upserted> {
@@ -256,6 +259,15 @@ impl Tracker for PostgresTracker {
         self.write(Length::Short, async move |tx| leases::promote(tx, now, limit).await)
     }
 
+    fn changed_elsewhere(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.wake.heard().await;
+            Ok(())
+        })
+    }
+}
+
+impl Operating for PostgresTracker {
     fn cancel(&self, cancel: Cancel) -> BoxFuture<'_, Cancelled> {
         self.write(Length::Short, async move |tx| cancel::cancel(tx, &cancel).await)
     }
@@ -279,15 +291,20 @@ impl Tracker for PostgresTracker {
     }
 
     fn record_event(&self, event: NewEvent) -> BoxFuture<'_, ()> {
-        self.write(Length::Short, async move |tx| operations::record_event(tx, &event).await)
+        self.write(Length::Short, async move |tx| {
+            tx.begin(tx::Lock::Shared, event.now).await?;
+            tx.note(&Event::from(&event)).await
+        })
     }
+}
 
+impl Upkeep for PostgresTracker {
     fn prune(&self, prune: Prune) -> BoxFuture<'_, u64> {
         self.write(Length::Short, async move |tx| prune::prune(tx, &prune).await)
     }
 
     fn rebuild(&self, now: Timestamp) -> BoxFuture<'_, ()> {
-        self.write(Length::Long, async move |tx| moving::rebuild(tx, now).await)
+        self.write(Length::Long, async move |tx| rebuild::rebuild(tx, now).await)
     }
 
     fn import(&self, table: &'static Table, rows: Vec<Row>) -> BoxFuture<'_, ()> {
@@ -296,12 +313,5 @@ impl Tracker for PostgresTracker {
 
     fn set_sequences(&self, sequences: Sequences) -> BoxFuture<'_, ()> {
         self.write(Length::Long, async move |tx| moving::set_sequences(tx, sequences).await)
-    }
-
-    fn changed_elsewhere(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {
-            self.wake.heard().await;
-            Ok(())
-        })
     }
 }

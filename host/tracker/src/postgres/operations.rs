@@ -3,34 +3,29 @@
 //! Owns their rows, and the redrive of dead stages. A step and how far it came are one transaction, so that a crash
 //! repeats nothing. Never decides when to go on: whoever runs the operation steps it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
-use gristmill_model::{ItemId, ItemStatus, JobId, OperationId, StageId, StageKey, State, Timestamp};
-use serde_json::{Value, json};
+use gristmill_model::{JobId, OperationId, StageKey, State, Timestamp};
 use tokio_postgres::Row;
 
+use super::changes::{Changes, items_of, lock_items};
 use super::dead::{count, dead, last};
-use super::events::Noted;
 use super::fail::Fail;
-use super::record::{ItemState, LOCK_ITEMS, set_masks_alone};
 use super::tx::{Lock, Tx};
-use super::write::Enqueued;
-use crate::records::{DeadRow, NewEvent, OperationRow, OperationState, Redrive};
-use crate::{Error, filter, step};
+use crate::records::{DeadRow, OperationRow, OperationState, Redrive};
+use crate::rules::{events, operation as rules, redrive};
+use crate::sql::operation_columns;
+use crate::{Error, filter};
 
-const KIND: &str = "redrive";
-
-const LIST: &str = "SELECT id, kind, job_id, state, planned, done, most, rate, next_at, actor, why, created_at,
-        updated_at, filter, position
-    FROM operations WHERE $1::bigint IS NULL OR job_id = $1 ORDER BY id DESC LIMIT $2";
-const LOCK: &str = "SELECT id, kind, job_id, state, planned, done, most, rate, next_at, actor, why, created_at,
-        updated_at, filter, position
-    FROM operations WHERE id = $1 FOR UPDATE";
+const LIST: &str = concat!(
+    "SELECT ",
+    operation_columns!(),
+    " FROM operations WHERE $1::bigint IS NULL OR job_id = $1 ORDER BY id DESC LIMIT $2"
+);
+const LOCK: &str = concat!("SELECT ", operation_columns!(), " FROM operations WHERE id = $1 FOR UPDATE");
 const BEGIN: &str = "INSERT INTO operations (kind, job_id, filter, state, planned, done, most, rate, position, next_at,
         actor, why, created_at, updated_at)
-    VALUES ($1, $2, $3, 1, $4, 0, $5, $6, -1, $7, $8, $9, $7, $7)
-    RETURNING id, kind, job_id, state, planned, done, most, rate, next_at, actor, why, created_at, updated_at, filter,
-        position";
+    VALUES ($1, $2, $3, 1, $4, 0, $5, $6, 0, $7, $8, $9, $7, $7) RETURNING id";
 const UPDATE: &str =
     "UPDATE operations SET state = $2, done = $3, next_at = $4, updated_at = $5, position = $6 WHERE id = $1";
 const STILL_DEAD: &str = "SELECT key, output IS NOT NULL FROM item_stages WHERE key = ANY ($1) AND state = 6";
@@ -85,28 +80,20 @@ async fn update(tx: &Tx<'_>, operation: &Operation) -> Result<(), Fail> {
     Ok(())
 }
 
-async fn note(tx: &Tx<'_>, operation: &OperationRow, kind: &str, data: &Value) -> Result<(), Fail> {
-    tx.event_of(kind, Some(operation.job), None, Some(operation.id), &data.to_string()).await
-}
-
 pub(super) async fn begin_redrive(tx: &Tx<'_>, redrive: &Redrive) -> Result<OperationRow, Fail> {
-    let Redrive { filter: which, limit, rate, actor, why, now } = redrive;
-    tx.begin(Lock::Shared, *now).await?;
-    tx.dag(which.job)?;
-    // More than any column can count is as good as no limit.
-    let limit = (*limit).min(i64::MAX as u64);
-    let planned = count(tx, which).await?.min(limit);
-    let filter = filter::to_json(which);
+    tx.begin(Lock::Shared, redrive.now).await?;
+    tx.dag(redrive.filter.job)?;
+    let mut row = rules::begin(redrive, count(tx, &redrive.filter).await?, tx.now());
+    let filter = filter::to_json(&redrive.filter);
+    let OperationRow { kind, job, planned, limit, rate, next_at, actor, why, .. } = &row;
     let parameters: super::tx::Parameters<'_> =
-        &[&KIND, &which.job.0, &filter, &(planned as i64), &(limit as i64), rate, &tx.now().0, actor, why];
+        &[kind, &job.0, &filter, &(*planned as i64), &(*limit as i64), rate, &next_at.0, actor, why];
     let rows = tx.query_writing(BEGIN, parameters).await?;
-    let operation = rows.first().map(read).ok_or_else(|| Error::Damaged("an operation was not kept".to_owned()))?;
-    let filter: Value = serde_json::from_str(&filter).unwrap_or_default();
-    let data =
-        json!({ "filter": filter, "planned": planned, "limit": limit, "rate": rate, "actor": actor, "why": why });
-    note(tx, &operation.row, "operation.started", &data).await?;
+    let id = rows.first().map(|row| row.get(0));
+    row.id = OperationId(id.ok_or_else(|| Error::Damaged("an operation was not kept".to_owned()))?);
+    tx.note(&events::operation_started(&row, redrive, &filter)).await?;
     tx.wake_others();
-    Ok(operation.row)
+    Ok(row)
 }
 
 pub(super) async fn set_operation(
@@ -118,14 +105,9 @@ pub(super) async fn set_operation(
 ) -> Result<OperationRow, Fail> {
     tx.begin(Lock::Shared, now).await?;
     let mut operation = lock(tx, id).await?;
-    let from = operation.row.state;
-    if !from.may_become(to) {
-        return Err(Error::OperationState { id: id.0, from, to }.into());
-    }
-    operation.row.state = to;
-    operation.row.updated_at = tx.now();
+    rules::set(&mut operation.row, to, tx.now())?;
     update(tx, &operation).await?;
-    note(tx, &operation.row, step::event(to), &json!({ "actor": actor })).await?;
+    tx.note(&events::operation_moved(&operation.row, actor)).await?;
     Ok(operation.row)
 }
 
@@ -134,7 +116,7 @@ pub(super) async fn step(tx: &Tx<'_>, id: OperationId, limit: u32, now: Timestam
     tx.begin(Lock::Shared, now).await?;
     let now = tx.now();
     let mut operation = lock(tx, id).await?;
-    let Some(share) = step::share(&operation.row, limit, now) else { return Ok(operation.row) };
+    let Some(share) = rules::share(&operation.row, limit, now) else { return Ok(operation.row) };
     let job = operation.row.job;
     let which = filter::from_json(job, &operation.filter)?;
     let found = dead(tx, &which, operation.position, share, false).await?;
@@ -146,64 +128,43 @@ pub(super) async fn step(tx: &Tx<'_>, id: OperationId, limit: u32, now: Timestam
     } else {
         found.last().map_or(operation.position, |row| row.key)
     };
-    step::took(&mut operation.row, redriven, is_last, now);
+    rules::took(&mut operation.row, redriven, is_last, now);
     if operation.row.state == OperationState::Done {
-        note(tx, &operation.row, step::event(OperationState::Done), &json!({ "done": operation.row.done })).await?;
+        tx.note(&events::operation_done(&operation.row)).await?;
     }
     update(tx, &operation).await?;
     Ok(operation.row)
 }
 
-/// Makes dead stages what they were before they ran: ready, with nothing counted, and with an older result if there is
-/// one. Returns how many: another transaction may have been faster with some of them.
+/// Redrives dead stages. Returns how many: another transaction may have been faster with some of them.
 async fn redrive(tx: &Tx<'_>, id: OperationId, job: JobId, found: &[DeadRow]) -> Result<u64, Fail> {
     if found.is_empty() {
         return Ok(0);
     }
     let dag = tx.dag(job)?;
     let keys: Vec<i64> = found.iter().map(|row| row.key.0).collect();
-    let mut ids: Vec<i64> = found.iter().map(|row| row.key.item().0).collect();
-    ids.dedup();
-    let rows = tx.query_writing(LOCK_ITEMS, &[&ids]).await?;
-    let mut items: BTreeMap<ItemId, ItemState> = rows.iter().map(ItemState::read).map(|item| (item.id, item)).collect();
+    let mut items = lock_items(tx, &items_of(found.iter().map(|row| row.key))).await?;
     let rows = tx.query(STILL_DEAD, &[&keys]).await?;
     let still_dead: HashMap<i64, bool> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-    let mut enqueued = Enqueued::default();
-    let mut events = Noted::default();
-    let mut redriven = Vec::new();
+    let (mut changes, mut events, mut redriven) = (Changes::default(), Vec::new(), Vec::new());
     for row in found {
+        let (Some(has_result), Some(item)) = (still_dead.get(&row.key.0), items.get_mut(&row.key.item())) else {
+            continue;
+        };
         let bit = row.key.bit();
-        let Some(has_result) = still_dead.get(&row.key.0) else { continue };
-        let Some(item) = items.get_mut(&row.key.item()).filter(|item| !item.cancelled) else { continue };
-        let before = item.masks;
-        item.masks.dead &= !bit.mask();
-        let stage = StageId::new(job, bit);
-        tx.count_stage(stage, State::Dead, -1);
-        if *has_result {
-            item.masks.done |= bit.mask();
-            item.masks.stale |= bit.mask();
-            tx.count_stage(stage, State::Done, 1);
+        let Some(change) = redrive::redrive(&dag, *item, bit, *has_result) else { continue };
+        *item = change.after;
+        changes.push(tx, &dag, &change, Some(id));
+        events.push(events::redriven(job, id, row));
+        // What is skipped along has another outcome.
+        if item.settled_as(bit) != Some(State::Skipped) {
+            redriven.push(row.key.0);
         }
-        if dag.runnable_among(item.masks, bit.mask()) != 0 {
-            enqueued.push(tx, item, bit, Some(id));
-            item.masks.live |= bit.mask();
-        }
-        let status = |masks| ItemStatus::of(masks, dag.all(), false);
-        tx.count_item(job, item.id, Some(status(before)), Some(status(item.masks)));
-        events.push(item.id, &json!({ "item": row.item_key, "stage": row.stage }));
-        redriven.push(row.key.0);
     }
-    // The queue goes on with the chain of attempts: before their head is forgotten.
-    enqueued.write_alone(tx).await?;
+    // Before its outcome is forgotten: the queue goes on with the chain of its attempts.
+    changes.write(tx).await?;
     tx.execute(PUT_BACK, &[&redriven]).await?;
     tx.execute(FORGET, &[&redriven]).await?;
-    set_masks_alone(tx, &items.values().collect::<Vec<_>>()).await?;
-    events.write(tx, "stage.redriven", job, Some(id)).await?;
-    Ok(redriven.len() as u64)
-}
-
-/// Records an event of somebody else.
-pub(super) async fn record_event(tx: &Tx<'_>, event: &NewEvent) -> Result<(), Fail> {
-    tx.begin(Lock::Shared, event.now).await?;
-    tx.event_of(&event.kind, event.job, None, None, &event.data).await
+    tx.note_all(&events).await?;
+    Ok(events.len() as u64)
 }

@@ -5,14 +5,16 @@
 
 use std::collections::BTreeMap;
 
-use gristmill_model::{Expiring, ItemId, ItemStatus, StageId, StageKey, State};
+use gristmill_model::{Expiring, ItemId, StageKey};
 use serde_json::{Map, Value};
+use tokio_postgres::Row;
 
+use super::changes::{Changes, items_of, lock_items};
 use super::fail::Fail;
 use super::moving::read;
-use super::record::{ItemState, LOCK_ITEMS, set_masks_alone};
 use super::tx::{Lock, Tx};
 use crate::records::{Expired, ExpiredPage, Prune};
+use crate::rules::prune as rules;
 use crate::tables::{Cell, TABLES, Table};
 
 /// `$1` job, `$2` older than, `$3` behind, `$4` limit. Each returns: number, whether it goes, whether this is the end.
@@ -174,14 +176,9 @@ pub(super) async fn prune(tx: &Tx<'_>, prune: &Prune) -> Result<u64, Fail> {
     Ok(gone.len() as u64)
 }
 
-/// Takes what was settled out of the counters.
-fn forget(tx: &Tx<'_>, stage: StageId, state: i64, version: Option<i64>) {
-    if let Some(state) = State::from_code(state) {
-        tx.count_stage(stage, state, -1);
-    }
-    if let Some(version) = version {
-        tx.count_version(version, -1);
-    }
+/// Counts versions of outputs that are gone.
+fn forget_versions(tx: &Tx<'_>, gone: &[Row]) {
+    gone.iter().filter_map(|row| row.get::<_, Option<i64>>(1)).for_each(|version| tx.count_version(version, -1));
 }
 
 async fn prune_items(tx: &Tx<'_>, prune: &Prune) -> Result<u64, Fail> {
@@ -192,23 +189,18 @@ async fn prune_items(tx: &Tx<'_>, prune: &Prune) -> Result<u64, Fail> {
         AND id < (SELECT max(id) FROM items)";
     const FORGET: &str = "DELETE FROM item_stages USING unnest($1::bigint[]) AS u (n)
         WHERE item_stages.key BETWEEN n << 6 AND n << 6 | 63
-        RETURNING item_stages.key, state, CASE WHEN output IS NOT NULL THEN version_id END";
+        RETURNING item_stages.key, CASE WHEN output IS NOT NULL THEN version_id END";
     // Nothing is known of the job: so nothing of it is old.
     let Ok(dag) = tx.dag(prune.job) else { return Ok(0) };
-    let rows = tx.query_writing(LOCK_ITEMS, &[&prune.numbers]).await?;
-    let items: BTreeMap<i64, ItemState> = rows.iter().map(ItemState::read).map(|item| (item.id.0, item)).collect();
+    let items = lock_items(tx, &prune.numbers).await?;
     let parameters: super::tx::Parameters<'_> = &[&prune.numbers, &prune.job.0, &prune.before.0, &(dag.all() as i64)];
     let gone: Vec<i64> = tx.query(STILL, parameters).await?.iter().map(|row| row.get(0)).collect();
     if gone.is_empty() {
         return Ok(0);
     }
-    for row in tx.query_writing(FORGET, &[&gone]).await? {
-        let key = StageKey(row.get(0));
-        forget(tx, StageId::new(prune.job, key.bit()), row.get(1), row.get(2));
-    }
-    for item in gone.iter().filter_map(|id| items.get(id)) {
-        let status = ItemStatus::of(item.masks, dag.all(), item.cancelled);
-        tx.count_item(item.job, item.id, Some(status), None);
+    forget_versions(tx, &tx.query_writing(FORGET, &[&gone]).await?);
+    for item in gone.iter().filter_map(|id| items.get(&ItemId(*id))) {
+        tx.count(&dag, &rules::delete(*item));
     }
     tx.execute("DELETE FROM sightings WHERE item_id = ANY ($1)", &[&gone]).await?;
     tx.execute("DELETE FROM items WHERE id = ANY ($1)", &[&gone]).await?;
@@ -220,24 +212,19 @@ async fn prune_results(tx: &Tx<'_>, prune: &Prune) -> Result<u64, Fail> {
         AND item_stages.key = ANY ($1) AND job_id = $2 AND settled_at < $3
         AND EXISTS (SELECT FROM stages
             WHERE stages.id = (items.job_id << 6) | (item_stages.key & 63) AND retired_at IS NOT NULL)
-        RETURNING item_stages.key, state, CASE WHEN output IS NOT NULL THEN version_id END";
-    let mut ids: Vec<i64> = prune.numbers.iter().map(|key| StageKey(*key).item().0).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    let rows = tx.query_writing(LOCK_ITEMS, &[&ids]).await?;
-    let mut items: BTreeMap<ItemId, ItemState> = rows.iter().map(ItemState::read).map(|item| (item.id, item)).collect();
+        RETURNING item_stages.key, CASE WHEN output IS NOT NULL THEN version_id END";
+    let Ok(dag) = tx.dag(prune.job) else { return Ok(0) };
+    let mut items = lock_items(tx, &items_of(prune.numbers.iter().copied().map(StageKey))).await?;
     let gone = tx.query_writing(FORGET, &[&prune.numbers, &prune.job.0, &prune.before.0]).await?;
-    for row in &gone {
-        let key = StageKey(row.get(0));
-        forget(tx, StageId::new(prune.job, key.bit()), row.get(1), row.get(2));
+    forget_versions(tx, &gone);
+    let mut changes = Changes::default();
+    for key in gone.iter().map(|row| StageKey(row.get(0))) {
         if let Some(item) = items.get_mut(&key.item()) {
-            let rest = !key.bit().mask();
-            item.masks.done &= rest;
-            item.masks.skipped &= rest;
-            item.masks.dead &= rest;
-            item.masks.stale &= rest;
+            let change = rules::forget(*item, key.bit());
+            *item = change.after;
+            changes.push(tx, &dag, &change, None);
         }
     }
-    set_masks_alone(tx, &items.values().collect::<Vec<_>>()).await?;
+    changes.write(tx).await?;
     Ok(gone.len() as u64)
 }

@@ -12,7 +12,7 @@ use super::fail::Fail;
 use super::items::digest;
 use super::tx::Tx;
 use crate::records::{ItemRow, ItemsFilter, JobRow, JobStats, KnownItem, Outlook, ResultRow, StageStats};
-use crate::sqlite::{STATUS_CASE, status_code};
+use crate::sql::STATUS_CASE;
 use crate::stages::Stage;
 
 pub(super) async fn jobs(tx: &Tx<'_>) -> Result<Vec<JobRow>, Fail> {
@@ -58,7 +58,7 @@ pub(super) async fn stats(tx: &Tx<'_>, job: JobId) -> Result<JobStats, Fail> {
     let by_status: HashMap<i64, i64> =
         tx.query(ITEMS, &[&job.0]).await?.iter().map(|row| (row.get(0), row.get(1))).collect();
     for status in ItemStatus::ALL {
-        let n = by_status.get(&status_code(status)).copied().unwrap_or(0);
+        let n = by_status.get(&status.code()).copied().unwrap_or(0);
         stats.items.insert(status, u64::try_from(n).unwrap_or(0));
     }
     let mut states: HashMap<i64, HashMap<State, u64>> = HashMap::new();
@@ -114,7 +114,7 @@ pub(super) async fn items(tx: &Tx<'_>, filter: &ItemsFilter) -> Result<Vec<ItemR
          WHERE job_id = $1 AND id > $3 AND ($4::bigint IS NULL OR {case} = $4) AND starts_with(key, $5) {hint}
          ORDER BY id LIMIT $6"
     );
-    let status = filter.status.map(status_code);
+    let status = filter.status.map(ItemStatus::code);
     let parameters: super::tx::Parameters<'_> =
         &[&filter.job.0, &(all as i64), &filter.after.0, &status, &filter.prefix, &i64::from(filter.limit)];
     Ok(tx.query(&sql, parameters).await?.iter().map(|row| read_item(row, all)).collect())

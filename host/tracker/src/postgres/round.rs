@@ -9,11 +9,13 @@ use futures_util::future::try_join_all;
 use futures_util::try_join;
 use gristmill_model::{StageKey, State};
 
+use super::changes::{LOCK_ITEMS, items_of, read_item};
 use super::claim::{CLAIM, claim, given};
 use super::fail::Fail;
-use super::record::{ATTEMPT_IDS, Attempt, Batch, LOCK_ITEMS, TAKE, Taken};
+use super::record::{ATTEMPT_IDS, Attempt, Batch, TAKE, read_taken};
 use super::tx::{Parameters, Tx};
 use crate::records::{Completion, Lease, Round, RoundDone};
+use crate::rules::Taken;
 
 pub(super) async fn round(tx: &Tx<'_>, round: &Round) -> Result<RoundDone, Fail> {
     let mut done = RoundDone::default();
@@ -56,9 +58,7 @@ async fn settle<'a>(tx: &Tx<'_>, round: &'a Round, done: &mut RoundDone) -> Resu
         tx.begin_with(&begin, &jobs, Some(round.now)).await?;
         return Ok(None);
     }
-    let mut items: Vec<i64> = completions.iter().map(|(_, completion)| completion.key.item().0).collect();
-    items.sort_unstable();
-    items.dedup();
+    let items = items_of(completions.iter().map(|(_, completion)| completion.key));
     let (fences, keys): (Vec<i64>, Vec<i64>) =
         completions.iter().map(|(fence, completion)| (*fence, completion.key.0)).unzip();
     let [lock, take, ids] = tx.prepare_all([LOCK_ITEMS, TAKE, ATTEMPT_IDS]).await?;
@@ -73,7 +73,7 @@ async fn settle<'a>(tx: &Tx<'_>, round: &'a Round, done: &mut RoundDone) -> Resu
         tx.rows(&ids, counted),
     )?;
     let mut taken: HashMap<(StageKey, i64), Taken> =
-        taken.iter().map(Taken::read).map(|taken| ((taken.key, taken.fence.0), taken)).collect();
+        taken.iter().map(read_taken).map(|taken| ((taken.key, taken.fence.0), taken)).collect();
     let mut attempts = Vec::with_capacity(taken.len());
     for (fence, completion) in completions {
         let Some(taken) = taken.remove(&(completion.key, fence)) else {
@@ -83,7 +83,7 @@ async fn settle<'a>(tx: &Tx<'_>, round: &'a Round, done: &mut RoundDone) -> Resu
         attempts.push(Attempt { host: round.host, started_at: Some(completion.started_at), completion, taken });
     }
     done.applied = attempts.len() as u64;
-    let mut batch = Batch::new(&items, &ids);
+    let mut batch = Batch::new(items.iter().map(read_item).map(|item| (item.id, item)).collect(), &ids);
     batch.record(tx, &attempts).await?;
     Ok(Some(batch))
 }

@@ -1,17 +1,15 @@
 //! Counter changes of a transaction.
 //!
-//! Owns their folding, and the one write of each at the transaction's end: in the order of their keys, so that two
-//! transactions never wait for each other in a circle. Never counts rows.
+//! Owns the one write of each kind at the transaction's end, in the order of their keys. Never counts rows.
 
 use std::collections::BTreeMap;
 
 use futures_util::try_join;
-use gristmill_model::{ItemStatus, JobId, StageId, State};
 use tokio_postgres::Statement;
 
 use super::fail::Fail;
 use super::tx::Tx;
-use crate::sqlite::status_code;
+use crate::rules::Tally;
 
 const STAGES: &str = "INSERT INTO stage_counts AS c (stage_id, state, slot, n)
     SELECT stage, state, $4, n FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS u (stage, state, n)
@@ -27,50 +25,24 @@ const CHARGES: &str = "INSERT INTO cost_rollups AS c (stage_id, meter, day, slot
     FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::float8[], $5::bigint[]) AS u (stage, meter, day, amount, n)
     ON CONFLICT (stage_id, meter, day, slot) DO UPDATE SET amount = c.amount + excluded.amount, n = c.n + excluded.n";
 
-#[derive(Default)]
-pub(super) struct Tally {
-    stages: BTreeMap<(i64, i64), i64>,
-    items: BTreeMap<(i64, i64), i64>,
-    versions: BTreeMap<i64, i64>,
-    charges: BTreeMap<(i64, String, i64), (f64, i64)>,
+/// Amounts that were charged, and how many of them: by stage, meter and day.
+pub(super) type Charges = BTreeMap<(i64, String, i64), (f64, i64)>;
+
+/// Whether nothing changes.
+pub(super) fn is_empty(tally: &Tally, charges: &Charges) -> bool {
+    let changes = tally.stages.values().chain(tally.items.values()).chain(tally.versions.values());
+    changes.copied().all(|n| n == 0) && charges.is_empty()
 }
 
-impl Tally {
-    pub(super) fn stage(&mut self, stage: StageId, state: State, change: i64) {
-        *self.stages.entry((stage.0, state.code())).or_default() += change;
-    }
-
-    pub(super) fn item(&mut self, job: JobId, status: ItemStatus, change: i64) {
-        *self.items.entry((job.0, status_code(status))).or_default() += change;
-    }
-
-    pub(super) fn version(&mut self, version: i64, change: i64) {
-        *self.versions.entry(version).or_default() += change;
-    }
-
-    pub(super) fn charge(&mut self, stage: StageId, meter: &str, day: i64, amount: f64) {
-        let (sum, n) = self.charges.entry((stage.0, meter.to_owned(), day)).or_default();
-        *sum += amount;
-        *n += 1;
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        let none = |mut changes: std::collections::btree_map::Values<'_, (i64, i64), i64>| changes.all(|n| *n == 0);
-        none(self.stages.values())
-            && none(self.items.values())
-            && self.versions.values().all(|n| *n == 0)
-            && self.charges.is_empty()
-    }
-
-    pub(super) async fn prepare(self, tx: &Tx<'_>) -> Result<Counters, Fail> {
-        let statements = tx.prepare_all([STAGES, ITEMS, VERSIONS, CHARGES]).await?;
-        Ok(Counters { tally: self, statements })
-    }
+pub(super) async fn prepare(tx: &Tx<'_>, tally: Tally, charges: Charges) -> Result<Counters, Fail> {
+    let statements = tx.prepare_all([STAGES, ITEMS, VERSIONS, CHARGES]).await?;
+    Ok(Counters { tally, charges, statements })
 }
 
 /// Counter changes that are ready to be written.
 pub(super) struct Counters {
     tally: Tally,
+    charges: Charges,
     statements: [Statement; 4],
 }
 
@@ -105,7 +77,7 @@ impl Counters {
     }
 
     async fn charges(&self, tx: &Tx<'_>, statement: &Statement, slot: i64) -> Result<(), Fail> {
-        let charges = &self.tally.charges;
+        let charges = &self.charges;
         if charges.is_empty() {
             return Ok(());
         }

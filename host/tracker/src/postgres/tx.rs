@@ -7,16 +7,18 @@ use std::cell::{Cell, RefCell};
 
 use deadpool_postgres::Object;
 use futures_util::try_join;
-use gristmill_model::{Dag, ItemId, ItemStatus, JobId, OperationId, StageId, State, Timestamp};
+use gristmill_model::{Dag, JobId, StageId, State, Timestamp};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
 use super::core::{Core, Session};
 use super::fail::Fail;
 use super::shapes::{JOBS, JobState};
-use super::tally::Tally;
+use super::tally::{self, Charges};
 use super::{Access, Time};
 use crate::Error;
+use crate::rules::events::Event;
+use crate::rules::{Change, Tally};
 
 /// The lock that whoever changes a DAG holds alone, and whoever goes by one holds with others: so no transaction goes
 /// by a DAG, or counts by it, that another one is changing.
@@ -51,6 +53,7 @@ pub(super) struct Tx<'c> {
     woke: Cell<bool>,
     jobs: RefCell<Vec<JobState>>,
     tally: RefCell<Tally>,
+    charges: RefCell<Charges>,
 }
 
 impl<'c> Tx<'c> {
@@ -67,6 +70,7 @@ impl<'c> Tx<'c> {
             woke: Cell::default(),
             jobs: RefCell::default(),
             tally: RefCell::default(),
+            charges: RefCell::default(),
         }
     }
 
@@ -157,14 +161,6 @@ impl<'c> Tx<'c> {
         self.core.shapes.dag(job).ok_or(Fail::Refused(Error::UnknownJob(job.0)))
     }
 
-    /// Whether an item is in the counters of its job: not while the job is being brought in line, and has not got
-    /// that far. Then whoever does that counts it.
-    pub(super) fn is_counted(&self, job: JobId, item: ItemId) -> bool {
-        let jobs = self.jobs.borrow();
-        let reconciled = jobs.iter().find(|state| state.id == job).and_then(|state| state.reconciled);
-        reconciled.is_none_or(|reconciled| item.0 <= reconciled)
-    }
-
     pub(super) fn jobs(&self) -> Vec<JobState> {
         self.jobs.borrow().clone()
     }
@@ -218,22 +214,16 @@ impl<'c> Tx<'c> {
         }
     }
 
-    /// Counts an item as it was and as it is, if it is counted at all.
-    pub(super) fn count_item(&self, job: JobId, item: ItemId, was: Option<ItemStatus>, is: Option<ItemStatus>) {
-        if was != is && self.is_counted(job, item) {
-            let mut tally = self.tally.borrow_mut();
-            if let Some(was) = was {
-                tally.item(job, was, -1);
-            }
-            if let Some(is) = is {
-                tally.item(job, is, 1);
-            }
+    /// Counts what an act makes of an item. An item that its job's reconciling has not reached is counted by whoever
+    /// does that.
+    pub(super) fn count(&self, dag: &Dag, change: &Change) {
+        let jobs = self.jobs.borrow();
+        let reconciled = jobs.iter().find(|state| state.id == change.after.job).and_then(|state| state.reconciled);
+        let is_counted = reconciled.is_none_or(|reconciled| change.after.id.0 <= reconciled);
+        change.count(dag, is_counted, &mut self.tally.borrow_mut());
+        if change.entered.ready != 0 {
+            self.woke.set(true);
         }
-    }
-
-    /// Counts an item that is in line from now on.
-    pub(super) fn count_reconciled(&self, job: JobId, is: ItemStatus) {
-        self.tally.borrow_mut().item(job, is, 1);
     }
 
     pub(super) fn count_version(&self, version: i64, change: i64) {
@@ -241,7 +231,10 @@ impl<'c> Tx<'c> {
     }
 
     pub(super) fn count_charge(&self, stage: StageId, meter: &str, day: i64, amount: f64) {
-        self.tally.borrow_mut().charge(stage, meter, day, amount);
+        let mut charges = self.charges.borrow_mut();
+        let (sum, n) = charges.entry((stage.0, meter.to_owned(), day)).or_default();
+        *sum += amount;
+        *n += 1;
     }
 
     /// Other hosts are to be told.
@@ -254,22 +247,26 @@ impl<'c> Tx<'c> {
     }
 
     /// Notes an event.
-    pub(super) async fn event(&self, kind: &str, job: Option<JobId>, data: &serde_json::Value) -> Result<(), Fail> {
-        self.event_of(kind, job, None, None, &data.to_string()).await
+    pub(super) async fn note(&self, event: &Event<'_>) -> Result<(), Fail> {
+        self.note_all(std::slice::from_ref(event)).await
     }
 
-    pub(super) async fn event_of(
-        &self,
-        kind: &str,
-        job: Option<JobId>,
-        item: Option<ItemId>,
-        operation: Option<OperationId>,
-        data: &str,
-    ) -> Result<(), Fail> {
-        const EVENT: &str =
-            "INSERT INTO events (at, kind, job_id, item_id, operation_id, data) VALUES ($1, $2, $3, $4, $5, $6)";
-        let (job, item, operation) = (job.map(|id| id.0), item.map(|id| id.0), operation.map(|id| id.0));
-        self.execute(EVENT, &[&self.now().0, &kind, &job, &item, &operation, &data]).await?;
+    /// Notes events, in their order.
+    pub(super) async fn note_all(&self, events: &[Event<'_>]) -> Result<(), Fail> {
+        const NOTE: &str = "INSERT INTO events (at, kind, job_id, item_id, operation_id, data)
+            SELECT $1, kind, job, item, operation, data
+            FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[])
+                WITH ORDINALITY AS u (kind, job, item, operation, data, place) ORDER BY place";
+        if events.is_empty() {
+            return Ok(());
+        }
+        let column = |read: fn(&Event<'_>) -> Option<i64>| events.iter().map(read).collect::<Vec<_>>();
+        let kinds: Vec<&str> = events.iter().map(|event| event.kind).collect();
+        let data: Vec<&str> = events.iter().map(|event| event.data.as_str()).collect();
+        let jobs = column(|event| event.job.map(|id| id.0));
+        let items = column(|event| event.item.map(|id| id.0));
+        let operations = column(|event| event.operation.map(|id| id.0));
+        self.execute(NOTE, &[&self.now().0, &kinds, &jobs, &items, &operations, &data]).await?;
         Ok(())
     }
 
@@ -279,15 +276,15 @@ impl<'c> Tx<'c> {
         if !self.is_open() {
             return Ok(());
         }
-        let tally = self.tally.take();
-        if !self.wrote.get() && tally.is_empty() {
+        let (tally, charges) = (self.tally.take(), self.charges.take());
+        if !self.wrote.get() && tally::is_empty(&tally, &charges) {
             return Ok(self.client.batch_execute("COMMIT").await?);
         }
         let Some(Session { pid, started, number }) = self.session.get() else {
             return Err(Fail::Broken("internal error: a transaction without a session".to_owned()));
         };
         let committed = self.prepare(COMMITTED).await?;
-        let counters = tally.prepare(self).await?;
+        let counters = tally::prepare(self, tally, charges).await?;
         let notify = self.woke.get() && self.core.access == Access::Operator;
         let end = if notify { "NOTIFY gristmill; COMMIT" } else { "COMMIT" };
         try_join!(

@@ -5,14 +5,14 @@
 use std::borrow::Cow;
 
 use futures_util::try_join;
-use gristmill_model::{Counters, OperationId, StageBit, StageId, StageKey, State, Timestamp};
+use gristmill_model::{Counters, DeadReason, StageKey, State, Timestamp};
 use tokio_postgres::Statement;
 
 use super::fail::Fail;
-use super::record::{Attempt, ItemState, Taken, reason};
+use super::record::Attempt;
 use super::tx::Tx;
 use crate::records::Completion;
-use crate::sqlite::claim_key;
+use crate::rules::Taken;
 
 const ATTEMPTS: &str = "INSERT INTO attempts (id, key, stage_id, prev, outcome, host_id, fence, queued_at, started_at,
         ended_at, version_id, memory_bytes_max, input_hash, spec, operation_id, error, log)
@@ -47,13 +47,6 @@ const WAITS: &str =
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
         $8::bigint[], $9::bigint[], $10::bigint[])
         AS u (k, stage, claim, due, attempts, lost, deferrals, attempt, first_due, operation)";
-/// A stage that is done once more goes on with the chain of its attempts.
-const ENQUEUE: &str = "INSERT INTO queue (key, stage_id, state, claim_key, due_at, last_attempt, operation_id)
-    SELECT k, stage, 1, claim, $6,
-        CASE WHEN again THEN (SELECT last_attempt FROM item_stages AS old WHERE old.key = k) END, operation
-    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bool[], $5::bigint[])
-        AS u (k, stage, claim, again, operation)";
-
 /// The statements of this file.
 pub(super) struct Statements {
     pub(super) attempts: Statement,
@@ -61,14 +54,13 @@ pub(super) struct Statements {
     pub(super) results: Statement,
     pub(super) deaths: Statement,
     pub(super) waits: Statement,
-    pub(super) enqueue: Statement,
 }
 
 impl Statements {
     pub(super) async fn prepare(tx: &Tx<'_>) -> Result<Self, Fail> {
-        let [attempts, costs, results, deaths, waits, enqueue] =
-            tx.prepare_all([ATTEMPTS, COSTS, RESULTS, DEATHS, WAITS, ENQUEUE]).await?;
-        Ok(Self { attempts, costs, results, deaths, waits, enqueue })
+        let [attempts, costs, results, deaths, waits] =
+            tx.prepare_all([ATTEMPTS, COSTS, RESULTS, DEATHS, WAITS]).await?;
+        Ok(Self { attempts, costs, results, deaths, waits })
     }
 }
 
@@ -206,7 +198,7 @@ pub(super) struct Outcomes<'a> {
 impl<'a> Outcomes<'a> {
     pub(super) fn push(
         &mut self,
-        state: State,
+        (state, reason): (State, Option<DeadReason>),
         completion: &'a Completion,
         counters: Counters,
         attempt: i64,
@@ -216,7 +208,7 @@ impl<'a> Outcomes<'a> {
         let error = completion.error.as_deref().map(text);
         if state == State::Dead {
             self.deaths.push(completion.key, counters, attempt);
-            self.reasons.push(reason(completion.disposition));
+            self.reasons.push(reason.map(DeadReason::code));
             self.death_errors.push(error);
             return;
         }
@@ -289,8 +281,20 @@ impl Waits {
         self.stages.push(taken.stage.0);
         self.claim_keys.push(claim_key);
         self.due_at.push(due_at);
-        self.first_due_at.push(taken.first_due_at.unwrap_or(taken.due_at));
+        self.first_due_at.push(taken.first_due_at);
         self.operations.push(taken.operation);
+    }
+
+    /// Leaves a stage out. Says whether it was there.
+    pub(super) fn remove(&mut self, key: StageKey) -> bool {
+        let Settled { keys, attempts, lost, deferrals, last } = &mut self.settled;
+        let Some(place) = keys.iter().position(|other| *other == key.0) else { return false };
+        let Self { stages, claim_keys, due_at, first_due_at, operations, .. } = self;
+        for column in [keys, attempts, lost, deferrals, last, stages, claim_keys, due_at, first_due_at] {
+            column.remove(place);
+        }
+        operations.remove(place);
+        true
     }
 
     pub(super) async fn write(&self, tx: &Tx<'_>, statement: &Statement) -> Result<(), Fail> {
@@ -302,47 +306,5 @@ impl Waits {
             tx.run(statement, columns).await?;
         }
         Ok(())
-    }
-}
-
-/// Stages that become ready.
-#[derive(Default)]
-pub(super) struct Enqueued {
-    keys: Vec<i64>,
-    stages: Vec<i64>,
-    claim_keys: Vec<i64>,
-    again: Vec<bool>,
-    operations: Vec<Option<i64>>,
-    at: Timestamp,
-}
-
-impl Enqueued {
-    /// Puts a stage into the queue, ready since now. `operation`: the one that wants it.
-    pub(super) fn push(&mut self, tx: &Tx<'_>, item: &ItemState, bit: StageBit, operation: Option<OperationId>) {
-        let stage = StageId::new(item.job, bit);
-        self.at = tx.now();
-        self.keys.push(StageKey::new(item.id, bit).0);
-        self.stages.push(stage.0);
-        let place = claim_key(self.at.0, item.priority);
-        self.claim_keys.push(place);
-        tx.core.marks.lower(stage, place);
-        let settled = item.masks.done | item.masks.skipped | item.masks.dead;
-        self.again.push(operation.is_some() || settled & bit.mask() != 0);
-        self.operations.push(operation.map(|id| id.0));
-        tx.count_stage(stage, State::Ready, 1);
-    }
-
-    pub(super) async fn write(&self, tx: &Tx<'_>, statement: &Statement) -> Result<(), Fail> {
-        if !self.keys.is_empty() {
-            let Self { keys, stages, claim_keys, again, operations, at } = self;
-            tx.run(statement, &[keys, stages, claim_keys, again, operations, &at.0]).await?;
-        }
-        Ok(())
-    }
-
-    /// As `write`, for what is not sent together with anything.
-    pub(super) async fn write_alone(&self, tx: &Tx<'_>) -> Result<(), Fail> {
-        let statement = tx.prepare(ENQUEUE).await?;
-        self.write(tx, &statement).await
     }
 }

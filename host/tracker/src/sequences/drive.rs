@@ -11,6 +11,7 @@ use gristmill_model::{
     OnUpdate, OperationId, Outcome, Rediscovery, RetryPolicy, StageId, Timestamp, VersionId,
 };
 
+use super::check::Seen;
 use super::operations::{End, Op};
 use super::{Fresh, Home};
 use crate::conformance::moving::copy;
@@ -39,6 +40,10 @@ pub(super) struct Side<'a> {
     /// Every lease that was ever claimed.
     leases: Vec<Lease>,
     pub(super) operations: Vec<OperationId>,
+    /// What was seen of the stages after the last operation.
+    pub(super) seen: Seen,
+    /// The highest fence that was ever given out.
+    last_fence: Fence,
 }
 
 /// The DAGs, as (name, needs, whether it cannot do without their outputs).
@@ -111,7 +116,8 @@ impl<'a> Side<'a> {
         let tracker = Some(home.open());
         let (hosts, leases, operations) = (Vec::new(), Vec::new(), Vec::new());
         let (now, jobs, versions) = (NOW, [None, None], HashMap::new());
-        let mut side = Self { fresh, home, tracker, now, hosts, jobs, versions, leases, operations };
+        let (seen, last_fence) = (Seen::new(), Fence(0));
+        let mut side = Self { fresh, home, tracker, now, hosts, jobs, versions, leases, operations, seen, last_fence };
         side.add_host().await;
         side
     }
@@ -307,6 +313,9 @@ impl<'a> Side<'a> {
     fn tell_round(&mut self, mut done: RoundDone) -> String {
         // Leases of one round may be numbered in any order.
         done.leases.sort_by_key(|lease| lease.claims.iter().map(|claim| claim.key).collect::<Vec<_>>());
+        let is_new = |lease: &Lease| lease.fence > self.last_fence;
+        assert!(done.leases.iter().all(is_new), "no fence comes back");
+        self.last_fence = done.leases.iter().map(|lease| lease.fence).max().unwrap_or(self.last_fence);
         let drained: Vec<u8> = done.drained.iter().map(|stage| stage.bit().0).collect();
         let mut lines = vec![format!("{} {} {} {drained:?}", done.applied, done.late, done.released)];
         for lease in &done.leases {

@@ -19,15 +19,14 @@ pub(super) fn claim(
     leases: &mut Vec<Lease>,
 ) -> Result<u32, Error> {
     let chunk = request.chunk.max(1);
-    let needs = session.dag(request.stage.job())?.needs(request.stage.bit());
+    let needs = session.job(request.stage.job())?.dag.needs(request.stage.bit());
     let mut claimed = 0;
     while claimed < request.limit {
         let wanted = chunk.min(request.limit - claimed);
         let mut rows = ready(session, request.stage, wanted)?;
         let got = rows.len() as u32;
         claimed += got;
-        session.tally.stage(request.stage, State::Ready, -i64::from(got));
-        session.tally.stage(request.stage, State::Leased, i64::from(got));
+        session.tally.moved(request.stage, State::Ready, State::Leased, got.into());
         let suspects: Vec<Row> = rows.extract_if(.., |row| row.counters.lost > 0).collect();
         for rows in std::iter::once(&rows[..]).chain(suspects.chunks(1)).filter(|rows| !rows.is_empty()) {
             leases.push(lease(session, round, request, rows, needs)?);
@@ -79,7 +78,7 @@ fn lease(
 
 fn load(session: &mut Session<'_>, row: &Row, needs: u64) -> Result<Claim, Error> {
     let item = row.key.item();
-    let mut claim = session.hot.item.query_row([item.0], |columns| {
+    let mut claim = session.hot.given.query_row([item.0], |columns| {
         Ok(Claim {
             key: row.key,
             counters: row.counters,

@@ -8,9 +8,10 @@ use rusqlite::{Connection, Row, ToSql};
 
 use crate::Error;
 use crate::records::{DeadFilter, DeadRow};
+use crate::sql::dead_columns;
 
 macro_rules! dead {
-    ($columns:literal, $items:literal, $named:literal, $order:literal) => {
+    ($columns:expr, $items:literal, $named:literal, $order:literal) => {
         concat!(
             "SELECT ",
             $columns,
@@ -32,15 +33,11 @@ macro_rules! dead {
 const COUNT: &str = dead!("count(*)", "items_dead", "?7 IS NULL", "");
 const COUNT_NAMED: &str = dead!("count(*)", "items_key", "items.key IN (SELECT value FROM json_each(?7))", "");
 /// In the order of the index, without a sort.
-pub(super) const DEAD: &str = dead!(
-    "settled.key, items.key, stages.name, reason, attempts, lost, deferrals, settled_at, error",
-    "items_dead",
-    "?7 IS NULL",
-    "ORDER BY items.id, settled.key LIMIT ?8"
-);
+pub(super) const DEAD: &str =
+    dead!(dead_columns!(), "items_dead", "?7 IS NULL", "ORDER BY items.id, settled.key LIMIT ?8");
 /// Of a few items that are named: those are sorted.
 const DEAD_NAMED: &str = dead!(
-    "settled.key, items.key, stages.name, reason, attempts, lost, deferrals, settled_at, error",
+    dead_columns!(),
     "items_key",
     "items.key IN (SELECT value FROM json_each(?7))",
     "ORDER BY settled.key LIMIT ?8"

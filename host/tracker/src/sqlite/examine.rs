@@ -6,14 +6,13 @@
 use std::collections::HashMap;
 use std::fmt::Display;
 
-use gristmill_model::{Digest, StageId, StageKey, State};
+use gristmill_model::{Digest, ItemStatus, StageId, StageKey, State};
 use rusqlite::{Connection, Row};
 
 use super::blobs::Blobs;
-use super::lists::STATUS_CASE;
-use super::session::status_code;
 use crate::Error;
 use crate::records::{DIFFERENCES_MAX, Difference, Examination};
+use crate::sql::STATUS_CASE;
 
 pub(super) fn examine(connection: &Connection, blobs: &Blobs) -> Result<Examination, Error> {
     // One look: what a host writes meanwhile is not seen.
@@ -119,8 +118,7 @@ impl Findings {
                 .query_map([job, all], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
                 .collect::<Result<_, _>>()?;
             for (code, stored, counted) in differences {
-                let status = gristmill_model::ItemStatus::ALL.into_iter().find(|status| status_code(*status) == code);
-                let status = status.map_or("of no known status", gristmill_model::ItemStatus::name);
+                let status = ItemStatus::from_code(code).map_or("of no known status", ItemStatus::name);
                 self.differs("item count", format!("job `{name}`, {status}"), &stored, &counted);
             }
         }

@@ -9,7 +9,6 @@ use rusqlite::Connection;
 
 use super::SqliteOptions;
 use super::open::open_for_writing;
-use super::session::status_code;
 use crate::Error;
 use crate::records::RegisteredJob;
 
@@ -49,7 +48,7 @@ impl History {
             )?;
             connection.execute("INSERT INTO version_counts VALUES (?1, ?2)", (stage.version.0, self.items))?;
         }
-        let done = status_code(ItemStatus::Done);
+        let done = ItemStatus::Done.code();
         connection.execute("INSERT INTO item_counts VALUES (?1, ?2, ?3)", (job.id.0, done, self.items))?;
         connection.execute_batch("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)")?;
         Ok(())

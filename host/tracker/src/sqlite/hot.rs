@@ -6,13 +6,14 @@
 use rusqlite::{Connection, Statement};
 
 use crate::Error;
+use crate::sql::item_columns;
 
 pub(super) const CLAIM: &str = "SELECT key, due_at, attempts, lost, deferrals, coalesce(first_due_at, due_at)
     FROM queue WHERE state = 1 AND stage_id = ?1 ORDER BY claim_key LIMIT ?2";
 pub(super) const HOLD: &str = "UPDATE queue SET state = 2, fence = ?2 WHERE key = ?1";
 pub(super) const LEASE: &str =
     "INSERT INTO leases (host_id, claimed_at, deadline, open, members) VALUES (?1, ?2, ?3, ?4, ?5)";
-pub(super) const ITEM: &str = "SELECT key, data, data_hash, discovered_at FROM items WHERE id = ?1";
+pub(super) const GIVEN: &str = "SELECT key, data, data_hash, discovered_at FROM items WHERE id = ?1";
 pub(super) const UPSTREAM: &str = "SELECT output, output_hash FROM item_stages WHERE key = ?1 AND state = 4";
 // Two statements, and not DELETE RETURNING: that opens a table of its own each time, a sixth of the writer.
 pub(super) const LEASED: &str =
@@ -35,15 +36,15 @@ pub(super) const SETTLED: &str =
         input_hash = iif(excluded.state = 6, input_hash, excluded.input_hash),
         output_hash = iif(excluded.state = 6, output_hash, excluded.output_hash),
         output = iif(excluded.state = 6, output, excluded.output), error = excluded.error";
-pub(super) const MASKS: &str = "SELECT job_id, done, skipped, dead, live, stale, priority, cancelled_at IS NOT NULL
-    FROM items WHERE id = ?1";
+pub(super) const ITEM: &str = concat!("SELECT ", item_columns!(), " FROM items WHERE id = ?1");
 pub(super) const SET_MASKS: &str =
     "UPDATE items SET done = ?2, skipped = ?3, dead = ?4, live = ?5, stale = ?6 WHERE id = ?1";
 pub(super) const ENQUEUE: &str =
     "INSERT INTO queue (key, stage_id, state, claim_key, due_at) VALUES (?1, ?2, 1, ?3, ?4)";
 /// For a stage that was settled before: the chain of its attempts goes on.
-pub(super) const ENQUEUE_AGAIN: &str = "INSERT INTO queue (key, stage_id, state, claim_key, due_at, last_attempt)
-    VALUES (?1, ?2, 1, ?3, ?4, (SELECT last_attempt FROM item_stages WHERE item_stages.key = ?1))";
+pub(super) const ENQUEUE_AGAIN: &str =
+    "INSERT INTO queue (key, stage_id, state, claim_key, due_at, last_attempt, operation_id)
+    VALUES (?1, ?2, 1, ?3, ?4, (SELECT last_attempt FROM item_stages WHERE item_stages.key = ?1), ?5)";
 pub(super) const KNOWN: &str =
     "SELECT id, data_hash, coalesce(seen_hash, data_hash) FROM items WHERE job_id = ?1 AND key = ?2";
 pub(super) const INSERT: &str =
@@ -59,13 +60,13 @@ pub(super) struct Hot<'c> {
     pub(super) claim: Statement<'c>,
     pub(super) hold: Statement<'c>,
     pub(super) lease: Statement<'c>,
-    pub(super) item: Statement<'c>,
+    pub(super) given: Statement<'c>,
     pub(super) upstream: Statement<'c>,
     pub(super) leased: Statement<'c>,
     pub(super) dequeue: Statement<'c>,
     pub(super) attempt: Statement<'c>,
     pub(super) settled: Statement<'c>,
-    pub(super) masks: Statement<'c>,
+    pub(super) item: Statement<'c>,
     pub(super) set_masks: Statement<'c>,
     pub(super) enqueue: Statement<'c>,
     pub(super) known: Statement<'c>,
@@ -81,13 +82,13 @@ impl<'c> Hot<'c> {
             claim: connection.prepare(CLAIM)?,
             hold: connection.prepare(HOLD)?,
             lease: connection.prepare(LEASE)?,
-            item: connection.prepare(ITEM)?,
+            given: connection.prepare(GIVEN)?,
             upstream: connection.prepare(UPSTREAM)?,
             leased: connection.prepare(LEASED)?,
             dequeue: connection.prepare(DEQUEUE)?,
             attempt: connection.prepare(ATTEMPT)?,
             settled: connection.prepare(SETTLED)?,
-            masks: connection.prepare(MASKS)?,
+            item: connection.prepare(ITEM)?,
             set_masks: connection.prepare(SET_MASKS)?,
             enqueue: connection.prepare(ENQUEUE)?,
             known: connection.prepare(KNOWN)?,

@@ -3,14 +3,16 @@
 //! Owns heartbeats, giving work back, taking it from vanished hosts, and promoting what waited. A lease that is taken
 //! away is charged; one that is given back is not.
 
-use gristmill_model::{DeadReason, Disposition, Fence, HostId, StageId, StageKey, State, Timestamp};
+use gristmill_model::{Fence, HostId, StageId, StageKey, State, Timestamp};
 use rusqlite::OptionalExtension;
 
-use super::round::{Attempt, end_lease, leave_queue, record, take};
-use super::session::{Noted, Session};
+use super::round::{Attempt, end_lease, record, take};
+use super::session::Session;
 use crate::Error;
-use crate::advance::vanished;
 use crate::records::{HostInfo, Lost, Reap, Release};
+use crate::rules::cancel::give_up;
+use crate::rules::events;
+use crate::rules::lose::lose;
 
 pub(super) fn register_host(session: &mut Session<'_>, host: &HostInfo) -> Result<HostId, Error> {
     session
@@ -20,8 +22,7 @@ pub(super) fn register_host(session: &mut Session<'_>, host: &HostInfo) -> Resul
         )?
         .execute((&host.name, host.pid, &host.app_version, host.now.0))?;
     let id = HostId(session.connection.last_insert_rowid());
-    let data = serde_json::json!({ "host": id.0, "name": host.name, "pid": host.pid, "version": host.app_version });
-    session.event(&Noted::new(host.now, "host.started", data))?;
+    session.note(host.now, &events::host_started(id, host))?;
     Ok(id)
 }
 
@@ -36,7 +37,7 @@ pub(super) fn heartbeat(session: &mut Session<'_>, host: HostId, now: Timestamp)
         .prepare_cached("UPDATE hosts SET heartbeat_at = ?2, ended_at = NULL WHERE id = ?1")?
         .execute((host.0, now.0))?;
     if buried == Some(true) {
-        session.event(&Noted::new(now, "host.back", serde_json::json!({ "host": host.0 })))?;
+        session.note(now, &events::host_back(host))?;
     }
     Ok(buried == Some(false))
 }
@@ -46,7 +47,7 @@ pub(super) fn retire_host(session: &mut Session<'_>, host: HostId, now: Timestam
         .connection
         .prepare_cached("UPDATE hosts SET heartbeat_at = ?2, ended_at = ?2 WHERE id = ?1 AND ended_at IS NULL")?
         .execute((host.0, now.0))?;
-    session.event(&Noted::new(now, "host.ended", serde_json::json!({ "host": host.0 })))
+    session.note(now, &events::host_ended(host))
 }
 
 /// Gives leased work back: ready again where it stood in line, and uncharged. Of a cancelled item it leaves the queue.
@@ -70,19 +71,15 @@ fn give_back(session: &mut Session<'_>, key: StageKey, fence: Fence) -> Result<b
         .query_row((key.0, fence.0), |row| row.get(0))
         .optional()?;
     let Some(stage) = stage.map(StageId) else { return Ok(false) };
-    session.tally.stage(stage, State::Leased, -1);
-    match session.masks(key.item().0)? {
-        Some(item) if item.cancelled => {
-            session.hot.dequeue.execute([key.0])?;
-            leave_queue(session, key, item)?;
-        }
-        _ => {
-            session
-                .connection
-                .prepare_cached("UPDATE queue SET state = 1, fence = NULL WHERE key = ?1")?
-                .execute([key.0])?;
-            session.tally.stage(stage, State::Ready, 1);
-        }
+    let item = session.item(key.item())?;
+    let job = session.job(stage.job())?;
+    if let Some(change) = item.and_then(|item| give_up(&job.dag, item, key.bit())) {
+        session.hot.dequeue.execute([key.0])?;
+        session.apply(&job, &change, Timestamp(0), None)?;
+    } else {
+        let back = "UPDATE queue SET state = 1, fence = NULL WHERE key = ?1";
+        session.connection.prepare_cached(back)?.execute([key.0])?;
+        session.tally.moved(stage, State::Leased, State::Ready, 1);
     }
     Ok(true)
 }
@@ -100,17 +97,10 @@ pub(super) fn reap(session: &mut Session<'_>, reap: &Reap) -> Result<Lost, Error
         lost.leases += 1;
         for key in &lease.members {
             let Some(taken) = take(session, *key, lease.fence)? else { continue };
-            let completion = vanished(*key, taken.stage, taken.counters, reap, reap.now);
-            let attempt = Attempt {
-                host: lease.host,
-                fence: lease.fence,
-                now: reap.now,
-                started_at: None,
-                completion: &completion,
-            };
+            let completion = lose(&taken, reap, reap.now);
+            let attempt = Attempt { host: lease.host, now: reap.now, started_at: None, completion: &completion };
             record(session, &attempt, &taken)?;
-            lost.attempts += 1;
-            lost.dead += u64::from(matches!(completion.disposition, Disposition::Dead(DeadReason::Poison)));
+            lost.count(&completion);
         }
         session.connection.prepare_cached("DELETE FROM leases WHERE fence = ?1")?.execute([lease.fence.0])?;
     }
@@ -148,7 +138,7 @@ fn bury_hosts(session: &mut Session<'_>, reap: &Reap) -> Result<(), Error> {
         .query_map((reap.host.0, reap.heartbeat_before.0, reap.now.0), |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     for host in gone {
-        session.event(&Noted::new(reap.now, "host.lost", serde_json::json!({ "host": host })))?;
+        session.note(reap.now, &events::host_lost(HostId(host)))?;
     }
     Ok(())
 }
@@ -165,7 +155,7 @@ pub(super) fn promote(session: &mut Session<'_>, now: Timestamp, limit: u32) -> 
         .query_map((now.0, limit), |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     for stage in &stages {
-        session.tally.moved(StageId(*stage), State::Waiting, State::Ready);
+        session.tally.moved(StageId(*stage), State::Waiting, State::Ready, 1);
     }
     Ok(stages.len() as u64)
 }

@@ -7,10 +7,10 @@ use gristmill_model::{Digest, ItemId, ItemStatus, JobId, Masks, StageId, Timesta
 use rusqlite::{Connection, OptionalExtension, Row, ToSql};
 
 use super::blobs::Blobs;
-use super::session::status_code;
 use super::stats::stages;
 use crate::Error;
 use crate::records::{ItemRow, ItemsFilter, KnownItem, ResultRow};
+use crate::sql::STATUS_CASE;
 
 pub(super) const ITEM_COLUMNS: &str =
     "id, key, done, skipped, dead, live, stale, cancelled_at IS NOT NULL, discovered_at, changed_at";
@@ -27,15 +27,6 @@ pub(super) fn read_item(row: &Row<'_>, all: u64) -> rusqlite::Result<ItemRow> {
         changed_at: Timestamp(row.get(9)?),
     })
 }
-
-/// The status of an item, as SQL. `?2` is the mask of all stages. It says the same as `ItemStatus::of`, and a test
-/// compares the two over all small masks.
-pub(crate) const STATUS_CASE: &str = "CASE
-    WHEN cancelled_at IS NOT NULL THEN 5
-    WHEN (done | skipped) & ~stale & ?2 = ?2 THEN 1
-    WHEN live & ?2 <> 0 THEN 2
-    WHEN dead & ?2 <> 0 THEN 3
-    ELSE 4 END";
 
 /// How many keys of a prefix are read and sorted, at most, for a page of them.
 const PREFIX_KEYS_MAX: u32 = 10_000;
@@ -59,7 +50,7 @@ pub(super) fn items(connection: &Connection, filter: &ItemsFilter) -> Result<Vec
             AND key >= ?5 AND (?6 IS NULL OR key < ?6) {hint}
          ORDER BY id LIMIT ?7"
     );
-    let status = filter.status.map(status_code);
+    let status = filter.status.map(ItemStatus::code);
     let parameters: [&dyn ToSql; 7] =
         [&filter.job.0, &(all as i64), &filter.after.0, &status, &filter.prefix, &end, &filter.limit];
     let rows =

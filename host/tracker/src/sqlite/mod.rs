@@ -11,7 +11,6 @@ mod claim;
 mod dead;
 mod detail;
 mod examine;
-mod expired;
 mod folder;
 mod history;
 mod history_rows;
@@ -23,6 +22,7 @@ mod lists;
 mod moving;
 mod open;
 mod operations;
+mod prune;
 mod reader;
 mod rebuild;
 mod reconcile;
@@ -45,10 +45,8 @@ pub use self::backup::{backup, restore};
 use self::blobs::Blobs;
 pub use self::blobs::Swept;
 pub use self::history_rows::History;
-pub(crate) use self::lists::STATUS_CASE;
 use self::open::HostLock;
 pub use self::reader::SqliteReader;
-pub(crate) use self::session::{claim_key, status_code};
 use self::writer::Writer;
 use crate::records::{
     AttemptRow, AttemptsFilter, Cancel, Cancelled, DeadFilter, DeadRow, EventRow, EventsFilter, Examination, Expired,
@@ -56,8 +54,9 @@ use crate::records::{
     NewEvent, OperationRow, OperationState, Outlook, Outputs, Prune, Reap, Redrive, RegisteredJob, Release, ResultRow,
     Round, RoundDone, Upsert, Upserted,
 };
+use crate::rules::events::Event;
 use crate::tables::{Row, Sequences, Table};
-use crate::{BoxFuture, Error, Reader, Tracker};
+use crate::{BoxFuture, Error, Operating, Reader, Rounds, Upkeep};
 
 /// How safe a commit is from a power cut. `kill -9` loses nothing with either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -215,7 +214,7 @@ impl Reader for SqliteTracker {
     }
 }
 
-impl Tracker for SqliteTracker {
+impl Rounds for SqliteTracker {
     fn register_host(&self, host: HostInfo) -> BoxFuture<'_, HostId> {
         Box::pin(self.writer.submit(move |session| leases::register_host(session, &host)))
     }
@@ -259,6 +258,25 @@ impl Tracker for SqliteTracker {
         Box::pin(self.writer.submit(move |session| leases::promote(session, now, limit)))
     }
 
+    fn changed_elsewhere(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let mut looks = tokio::time::interval(LOOK_EVERY);
+            looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                looks.tick().await;
+                self.expect_file()?;
+                match self.data_version().await {
+                    Ok(version) if self.seen_version.swap(version, Ordering::Relaxed) != version => return Ok(()),
+                    // Held by the one whose change is waited for: it is seen with the next look.
+                    Ok(_) | Err(Error::Busy) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        })
+    }
+}
+
+impl Operating for SqliteTracker {
     fn cancel(&self, cancel: Cancel) -> BoxFuture<'_, Cancelled> {
         Box::pin(self.writer.submit(move |session| cancel::cancel(session, &cancel)))
     }
@@ -282,11 +300,13 @@ impl Tracker for SqliteTracker {
     }
 
     fn record_event(&self, event: NewEvent) -> BoxFuture<'_, ()> {
-        Box::pin(self.writer.submit(move |session| operations::record_event(session, &event)))
+        Box::pin(self.writer.submit(move |session| session.note(event.now, &Event::from(&event))))
     }
+}
 
+impl Upkeep for SqliteTracker {
     fn prune(&self, prune: Prune) -> BoxFuture<'_, u64> {
-        Box::pin(self.writer.submit(move |session| expired::prune(session, &prune)))
+        Box::pin(self.writer.submit(move |session| prune::prune(session, &prune)))
     }
 
     fn rebuild(&self, now: Timestamp) -> BoxFuture<'_, ()> {
@@ -303,23 +323,6 @@ impl Tracker for SqliteTracker {
 
     fn set_sequences(&self, sequences: Sequences) -> BoxFuture<'_, ()> {
         Box::pin(self.writer.submit(move |session| moving::set_sequences(session, sequences)))
-    }
-
-    fn changed_elsewhere(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {
-            let mut looks = tokio::time::interval(LOOK_EVERY);
-            looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
-                looks.tick().await;
-                self.expect_file()?;
-                match self.data_version().await {
-                    Ok(version) if self.seen_version.swap(version, Ordering::Relaxed) != version => return Ok(()),
-                    // Held by the one whose change is waited for: it is seen with the next look.
-                    Ok(_) | Err(Error::Busy) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        })
     }
 }
 

@@ -3,19 +3,22 @@
 //! Owns their rows, and the redrive of dead stages. A step and how far it came are one transaction, so that a crash
 //! repeats nothing. Never decides when to go on: whoever runs the operation steps it.
 
-use gristmill_model::{ItemStatus, JobId, Masks, OperationId, StageId, StageKey, State, Timestamp};
+use gristmill_model::{JobId, OperationId, StageKey, State, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row};
-use serde_json::{Value, json};
 
 use super::dead::{count, dead};
-use super::session::{ItemMasks, Noted, Session, claim_key};
-use crate::records::{DeadFilter, DeadRow, NewEvent, OperationRow, OperationState, Redrive};
-use crate::{Error, filter, step};
+use super::session::Session;
+use crate::records::{DeadFilter, DeadRow, OperationRow, OperationState, Redrive};
+use crate::rules::{events, operation as rules, redrive};
+use crate::sql::operation_columns;
+use crate::{Error, filter};
 
-const KIND: &str = "redrive";
-
-const COLUMNS: &str =
-    "id, kind, job_id, state, planned, done, most, rate, next_at, actor, why, created_at, updated_at, filter, position";
+const LIST: &str = concat!(
+    "SELECT ",
+    operation_columns!(),
+    " FROM operations WHERE (?1 IS NULL OR job_id = ?1) ORDER BY id DESC LIMIT ?2"
+);
+const ONE: &str = concat!("SELECT ", operation_columns!(), " FROM operations WHERE id = ?1");
 
 /// An operation with what only the tracker needs of it.
 struct Operation {
@@ -46,21 +49,15 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Operation> {
 
 /// The newest first.
 pub(super) fn operations(connection: &Connection, job: Option<JobId>, limit: u32) -> Result<Vec<OperationRow>, Error> {
-    let sql = format!("SELECT {COLUMNS} FROM operations WHERE (?1 IS NULL OR job_id = ?1) ORDER BY id DESC LIMIT ?2");
     let rows = connection
-        .prepare_cached(&sql)?
+        .prepare_cached(LIST)?
         .query_map((job.map(|job| job.0), limit), |row| read(row).map(|operation| operation.row))?
         .collect::<Result<_, _>>()?;
     Ok(rows)
 }
 
 fn operation(session: &Session<'_>, id: OperationId) -> Result<Operation, Error> {
-    session
-        .connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM operations WHERE id = ?1"))?
-        .query_row([id.0], read)
-        .optional()?
-        .ok_or(Error::UnknownOperation(id.0))
+    session.connection.prepare_cached(ONE)?.query_row([id.0], read).optional()?.ok_or(Error::UnknownOperation(id.0))
 }
 
 fn update(session: &Session<'_>, operation: &Operation) -> Result<(), Error> {
@@ -75,12 +72,11 @@ fn update(session: &Session<'_>, operation: &Operation) -> Result<(), Error> {
 }
 
 pub(super) fn begin_redrive(session: &mut Session<'_>, redrive: &Redrive) -> Result<OperationRow, Error> {
-    let Redrive { filter: which, limit, rate, actor, why, now } = redrive;
-    session.dag(which.job)?;
-    // More than any column can count is as good as no limit.
-    let limit = (*limit).min(i64::MAX as u64);
-    let planned = count(session.connection, which)?.min(limit);
-    let filter = filter::to_json(which);
+    session.job(redrive.filter.job)?;
+    let mut row = rules::begin(redrive, count(session.connection, &redrive.filter)?, redrive.now);
+    let filter = filter::to_json(&redrive.filter);
+    let OperationRow { kind, job, planned, limit, rate, actor, why, .. } = &row;
+    let (planned, limit) = (*planned as i64, *limit as i64);
     session
         .connection
         .prepare_cached(
@@ -88,14 +84,10 @@ pub(super) fn begin_redrive(session: &mut Session<'_>, redrive: &Redrive) -> Res
                                      why, created_at, updated_at)
              VALUES (?1, ?2, ?3, 1, ?4, 0, ?5, ?6, 0, ?7, ?8, ?9, ?7, ?7)",
         )?
-        .execute((KIND, which.job.0, &filter, planned as i64, limit as i64, rate, now.0, actor, why))?;
-    let id = OperationId(session.connection.last_insert_rowid());
-    let filter: Value = serde_json::from_str(&filter).unwrap_or_default();
-    let data = json!({
-        "filter": filter, "planned": planned, "limit": limit, "rate": rate, "actor": actor, "why": why,
-    });
-    session.event(&Noted::new(*now, "operation.started", data).job(which.job).operation(id))?;
-    Ok(operation(session, id)?.row)
+        .execute((kind, job.0, &filter, planned, limit, rate, row.next_at.0, actor, why))?;
+    row.id = OperationId(session.connection.last_insert_rowid());
+    session.note(redrive.now, &events::operation_started(&row, redrive, &filter))?;
+    Ok(row)
 }
 
 pub(super) fn set_operation(
@@ -106,14 +98,9 @@ pub(super) fn set_operation(
     now: Timestamp,
 ) -> Result<OperationRow, Error> {
     let mut operation = operation(session, id)?;
-    let from = operation.row.state;
-    if !from.may_become(to) {
-        return Err(Error::OperationState { id: id.0, from, to });
-    }
-    operation.row.state = to;
-    operation.row.updated_at = now;
+    rules::set(&mut operation.row, to, now)?;
     update(session, &operation)?;
-    session.event(&Noted::new(now, step::event(to), json!({ "actor": actor })).job(operation.row.job).operation(id))?;
+    session.note(now, &events::operation_moved(&operation.row, actor))?;
     Ok(operation.row)
 }
 
@@ -125,7 +112,7 @@ pub(super) fn step(
     now: Timestamp,
 ) -> Result<OperationRow, Error> {
     let mut operation = operation(session, id)?;
-    let Some(share) = step::share(&operation.row, limit, now) else { return Ok(operation.row) };
+    let Some(share) = rules::share(&operation.row, limit, now) else { return Ok(operation.row) };
     let job = operation.row.job;
     let which = filter::from_json(job, &operation.filter)?;
     let mut taken = 0;
@@ -139,17 +126,15 @@ pub(super) fn step(
             break;
         }
     }
-    step::took(&mut operation.row, u64::from(taken), taken < share, now);
+    rules::took(&mut operation.row, u64::from(taken), taken < share, now);
     if operation.row.state == OperationState::Done {
-        let data = json!({ "done": operation.row.done });
-        session.event(&Noted::new(now, step::event(OperationState::Done), data).job(job).operation(id))?;
+        session.note(now, &events::operation_done(&operation.row))?;
     }
     update(session, &operation)?;
     Ok(operation.row)
 }
 
-/// Makes a dead stage what it was before it ran: ready, with nothing counted, and with an older result if there is one.
-/// Returns false for one of a cancelled item, which is left as it is.
+/// Redrives a dead stage. Returns false for one of a cancelled item, which is left as it is.
 fn redrive(
     session: &mut Session<'_>,
     id: OperationId,
@@ -158,71 +143,27 @@ fn redrive(
     now: Timestamp,
 ) -> Result<bool, Error> {
     let (key, bit) = (row.key, row.key.bit());
-    let Some(item) = session.masks(key.item().0)? else {
+    let Some(item) = session.item(key.item())? else {
         return Err(Error::Damaged(format!("item {} of a result is missing", key.item())));
     };
-    if item.cancelled {
-        return Ok(false);
-    }
-    let dag = session.dag(which.job)?;
-    let stage = StageId::new(which.job, bit);
-    let (last_attempt, has_result): (Option<i64>, bool) = session
+    let has_result: bool = session
         .connection
-        .prepare_cached("SELECT last_attempt, output IS NOT NULL FROM item_stages WHERE key = ?1")?
-        .query_row([key.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let mut masks = Masks { dead: item.masks.dead & !bit.mask(), ..item.masks };
-    let put_back = if has_result {
-        masks.done |= bit.mask();
-        masks.stale |= bit.mask();
-        "UPDATE item_stages SET state = 4, reason = NULL, error = NULL WHERE key = ?1"
-    } else {
-        "DELETE FROM item_stages WHERE key = ?1"
-    };
-    session.connection.prepare_cached(put_back)?.execute([key.0])?;
-    session.tally.stage(stage, State::Dead, -1);
-    if has_result {
-        session.tally.stage(stage, State::Done, 1);
+        .prepare_cached("SELECT output IS NOT NULL FROM item_stages WHERE key = ?1")?
+        .query_row([key.0], |row| row.get(0))?;
+    let job = session.job(which.job)?;
+    let Some(change) = redrive::redrive(&job.dag, item, bit, has_result) else { return Ok(false) };
+    // Before its outcome is forgotten: the queue goes on with the chain of its attempts.
+    session.apply(&job, &change, now, Some(id))?;
+    match change.after.settled_as(bit) {
+        Some(State::Done) => {
+            let put_back = "UPDATE item_stages SET state = 4, reason = NULL, error = NULL WHERE key = ?1";
+            session.connection.prepare_cached(put_back)?.execute([key.0])?;
+        }
+        None => {
+            session.connection.prepare_cached("DELETE FROM item_stages WHERE key = ?1")?.execute([key.0])?;
+        }
+        Some(_) => {}
     }
-    if dag.runnable_among(masks, bit.mask()) != 0 {
-        masks.live |= bit.mask();
-        enqueue(session, id, key, item, last_attempt, now)?;
-    }
-    session.set_masks(key.item(), masks)?;
-    let status = |masks| ItemStatus::of(masks, dag.all(), item.cancelled);
-    if session.is_counted(which.job, key.item())? {
-        session.tally.status(which.job, status(item.masks), status(masks));
-    }
-    let data = json!({ "item": row.item_key, "stage": row.stage });
-    let event = Noted::new(now, "stage.redriven", data).job(which.job).item(key.item()).operation(id);
-    session.event(&event)?;
+    session.note(now, &events::redriven(which.job, id, row))?;
     Ok(true)
-}
-
-fn enqueue(
-    session: &mut Session<'_>,
-    id: OperationId,
-    key: StageKey,
-    item: ItemMasks,
-    last_attempt: Option<i64>,
-    now: Timestamp,
-) -> Result<(), Error> {
-    let stage = StageId::new(item.job, key.bit());
-    session
-        .connection
-        .prepare_cached(
-            "INSERT INTO queue (key, stage_id, state, claim_key, due_at, last_attempt, operation_id)
-             VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6)",
-        )?
-        .execute((key.0, stage.0, claim_key(now.0, item.priority), now.0, last_attempt, id.0))?;
-    session.tally.stage(stage, State::Ready, 1);
-    Ok(())
-}
-
-/// Records an event of somebody else.
-pub(super) fn record_event(session: &Session<'_>, event: &NewEvent) -> Result<(), Error> {
-    session
-        .connection
-        .prepare_cached("INSERT INTO events (at, kind, job_id, data) VALUES (?1, ?2, ?3, ?4)")?
-        .execute((event.now.0, &event.kind, event.job.map(|job| job.0), &event.data))?;
-    Ok(())
 }

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 
 use super::blobs::Blobs;
 use super::open::open_for_reading;
-use super::{dead, detail, examine, expired, history, lists, moving, operations, stats};
+use super::{dead, detail, examine, history, lists, moving, operations, prune, stats};
 use crate::records::{
     AttemptRow, AttemptsFilter, DeadFilter, DeadRow, EventRow, EventsFilter, Examination, Expired, ExpiredPage,
     ItemDetail, ItemRow, ItemsFilter, JobRow, JobStats, KnownItem, OperationRow, Outlook, Outputs, ResultRow,
@@ -124,7 +124,7 @@ impl Reader for SqliteReader {
     }
 
     fn expired(&self, expired: Expired) -> BoxFuture<'_, ExpiredPage> {
-        Box::pin(async move { self.with(|connection| expired::expired(connection, &self.blobs, &expired)) })
+        Box::pin(async move { self.with(|connection| prune::expired(connection, &self.blobs, &expired)) })
     }
 
     fn examine(&self) -> BoxFuture<'_, Examination> {

@@ -4,10 +4,10 @@
 //! after an edit of the DAG. Never touches a result.
 
 use gristmill_model::Timestamp;
-use serde_json::json;
 
-use super::session::{Noted, Session};
+use super::session::Session;
 use crate::Error;
+use crate::rules::events;
 
 const REBUILD: &str = "
     DELETE FROM queue;
@@ -33,5 +33,6 @@ pub(super) fn rebuild(session: &mut Session<'_>, now: Timestamp) -> Result<(), E
     // What others of this batch counted is counted anew, and not once more.
     session.write_tally()?;
     session.connection.execute_batch(REBUILD)?;
-    session.event(&Noted::new(now, "queue.rebuilt", json!({})))
+    session.forget();
+    session.note(now, &events::rebuilt())
 }

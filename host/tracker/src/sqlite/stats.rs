@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use gristmill_model::{Digest, ItemStatus, JobId, StageId, State};
 use rusqlite::Connection;
 
-use super::session::status_code;
 use crate::Error;
 use crate::records::{JobRow, JobStats, StageStats};
 use crate::stages::Stage;
@@ -52,7 +51,7 @@ pub(super) fn stats(connection: &Connection, job: JobId) -> Result<JobStats, Err
         .query_map([job.0], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
     for status in ItemStatus::ALL {
-        let n = by_status.get(&status_code(status)).copied().unwrap_or(0);
+        let n = by_status.get(&status.code()).copied().unwrap_or(0);
         stats.items.insert(status, u64::try_from(n).unwrap_or(0));
     }
     for stage in stages(connection, job)? {

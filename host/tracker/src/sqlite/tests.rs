@@ -3,10 +3,9 @@
 use gristmill_model::{ItemStatus, Masks, Timestamp};
 use rusqlite::Connection;
 
-use super::session::status_code;
 use super::{SqliteOptions, SqliteReader, SqliteTracker};
 use crate::conformance::{NOW, block_on, conformance};
-use crate::{Error, Reader, Tracker};
+use crate::{Error, Reader, Rounds, Tracker};
 
 mod sqlite {
     use super::{NOW, SqliteOptions, SqliteTracker, Tracker};
@@ -82,7 +81,7 @@ fn the_status_is_the_same_in_rust_and_in_sql() {
     drop(open(&place).expect("a tracker"));
     let db = Connection::open_in_memory().expect("a database");
     db.execute_batch("CREATE TABLE items (done, skipped, dead, live, stale, cancelled_at)").expect("a table");
-    let sql = format!("SELECT {} FROM items WHERE ?1", super::lists::STATUS_CASE);
+    let sql = format!("SELECT {} FROM items WHERE ?1", crate::sql::STATUS_CASE);
     let mut seen = std::collections::HashSet::new();
     for packed in 0..1u64 << 11 {
         let field = |place: u32| packed >> (2 * place) & 3;
@@ -99,7 +98,7 @@ fn the_status_is_the_same_in_rust_and_in_sql() {
         for all in 1..4u64 {
             let status = ItemStatus::of(masks, all, cancelled);
             let code: i64 = db.query_row(&sql, (1, all as i64), |row| row.get(0)).expect("a status");
-            assert_eq!(code, status_code(status), "{masks:?} of {all} cancelled {cancelled}");
+            assert_eq!(code, status.code(), "{masks:?} of {all} cancelled {cancelled}");
             seen.insert(status);
         }
     }

@@ -9,7 +9,6 @@ use super::super::reader::status_case;
 use super::super::{Access, PostgresOptions};
 use super::{open, options};
 use crate::Error;
-use crate::sqlite::status_code;
 
 const PASSWORD: &str = "between-us";
 
@@ -129,7 +128,7 @@ fn the_status_is_the_same_in_rust_and_in_sql() {
         let masks = Masks { done: field(0), skipped: field(1), dead: field(2), live: field(3), stale: field(4) };
         for all in 1..4u64 {
             let status = ItemStatus::of(masks, all, packed >> 10 == 1);
-            assert_eq!(codes.next(), Some(status_code(status).to_string()), "{masks:?} of {all}");
+            assert_eq!(codes.next(), Some(status.code().to_string()), "{masks:?} of {all}");
             seen.insert(status);
         }
     }

@@ -10,7 +10,7 @@ use super::super::{PostgresOptions, Scratch};
 use super::{open, options};
 use crate::conformance::{Bench, block_on, item, stage};
 use crate::records::{ClaimRequest, Round, Settlement};
-use crate::{Ceiling, Error, Reader, Tracker};
+use crate::{Ceiling, Error, Reader, Rounds};
 
 /// Runs statements, from wherever.
 pub(super) fn execute(url: &str, sql: &str) {

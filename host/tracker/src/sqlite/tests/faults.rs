@@ -17,7 +17,7 @@ use rusqlite::types::Value;
 use super::super::blobs::{Blobs, INLINE_BYTES_MAX};
 use super::super::open::{MIGRATIONS, migrate};
 use super::super::session::Session;
-use super::super::{cancel, expired, items, jobs, leases, operations, rebuild, reconcile, round};
+use super::super::{cancel, items, jobs, leases, operations, prune, rebuild, reconcile, round};
 use crate::conformance::{NOW, item, registration, stage};
 use crate::records::{
     Cancel, ClaimRequest, Completion, DeadFilter, HostInfo, Output, Prune, Reap, Redrive, Release, Round, Settlement,
@@ -309,7 +309,7 @@ fn a_fault_in_a_deletion_leaves_nothing_of_it() {
         [(Expiring::Items, vec![1, 2]), (Expiring::Attempts, vec![1, 2]), (Expiring::Events, vec![1])]
     {
         let prune = Prune { job: JOB, what, before: Timestamp(NOW.0 + 1), numbers };
-        at_every_statement(&prepare, &|session| expired::prune(session, &prune).map(drop));
+        at_every_statement(&prepare, &|session| prune::prune(session, &prune).map(drop));
     }
 }
 

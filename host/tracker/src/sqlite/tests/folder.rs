@@ -10,7 +10,7 @@ use super::super::open::open_immutable;
 use super::{Place, open};
 use crate::conformance::{Bench, NOW, block_on};
 use crate::records::{Cancel, NewEvent, Output, Round, Settlement};
-use crate::{Error, SqliteOptions, SqliteReader, SqliteTracker, Tracker, backup, restore};
+use crate::{Error, Operating, SqliteOptions, SqliteReader, SqliteTracker, Upkeep, backup, restore};
 
 fn large(filling: &str) -> Output {
     let text = format!("\"{}\"", filling.repeat(INLINE_BYTES_MAX));

@@ -10,7 +10,7 @@ use super::super::open::{MIGRATIONS, migrate, schema};
 use super::{Place, open};
 use crate::conformance::{NOW, block_on};
 use crate::records::{AttemptsFilter, ClaimRequest, HostInfo, Reap, Round};
-use crate::{Error, Reader, SqliteOptions, SqliteReader, SqliteTracker, Tracker};
+use crate::{Error, Reader, Rounds, SqliteOptions, SqliteReader, SqliteTracker};
 
 const FIRST: &str = include_str!("../../../../../tests/fixtures/tracker-schema-1.sql");
 

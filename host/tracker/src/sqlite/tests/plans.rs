@@ -88,7 +88,7 @@ fn no_statement_of_the_loop_makes_a_table_of_its_own() {
         hot::DEQUEUE,
         hot::ATTEMPT,
         hot::SETTLED,
-        hot::MASKS,
+        hot::ITEM,
         hot::SET_MASKS,
         hot::ENQUEUE,
         hot::INSERT,

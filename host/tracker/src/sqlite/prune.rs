@@ -4,16 +4,16 @@
 //! with a deleted row. Never decides how long data is kept. The newest attempt, event and item stay, however old: their
 //! number would be given out again.
 
-use gristmill_model::{Digest, Expiring, ItemId, ItemStatus, Masks, StageBit, StageId, StageKey, State};
+use gristmill_model::{Digest, Expiring, ItemId, StageBit, StageKey, Timestamp};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde_json::{Map, Value};
 
 use super::blobs::Blobs;
-use super::session::{ItemMasks, Session};
+use super::session::Session;
 use crate::Error;
-use crate::advance::without;
 use crate::records::{Expired, ExpiredPage, Prune};
+use crate::rules::prune as rules;
 
 /// The columns that come before those of the row: its number, its time, and whether it may go once it is old.
 const JUDGED: usize = 3;
@@ -182,8 +182,8 @@ pub(super) fn prune(session: &mut Session<'_>, prune: &Prune) -> Result<u64, Err
             }
             Expiring::Costs => delete(session, "DELETE FROM costs WHERE id = ?1", *number)?,
             Expiring::Events => delete(session, "DELETE FROM events WHERE id = ?1", *number)?,
-            Expiring::Items => delete_item(session, prune, ItemId(*number))?,
-            Expiring::Results => delete_result(session, StageKey(*number))?,
+            Expiring::Items => delete_item(session, ItemId(*number))?,
+            Expiring::Results => delete_result(session, StageKey(*number), prune.before)?,
         }
     }
     Ok(gone)
@@ -194,46 +194,35 @@ fn delete(session: &Session<'_>, sql: &str, number: i64) -> Result<(), Error> {
     Ok(())
 }
 
-fn delete_item(session: &mut Session<'_>, prune: &Prune, id: ItemId) -> Result<(), Error> {
-    let Some(item) = session.masks(id.0)? else { return Ok(()) };
+fn delete_item(session: &mut Session<'_>, id: ItemId) -> Result<(), Error> {
+    let Some(item) = session.item(id)? else { return Ok(()) };
     let (first, last) = keys_of(id);
     let keys: Vec<i64> = session
         .connection
         .prepare_cached("SELECT key FROM item_stages WHERE key BETWEEN ?1 AND ?2")?
         .query_map([first, last], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
-    for key in keys {
-        uncount(session, StageKey(key), item)?;
-        delete(session, "DELETE FROM item_stages WHERE key = ?1", key)?;
-    }
+    keys.into_iter().try_for_each(|key| forget(session, key))?;
     delete(session, "DELETE FROM sightings WHERE item_id = ?1", id.0)?;
     delete(session, "DELETE FROM items WHERE id = ?1", id.0)?;
-    if session.is_counted(prune.job, id)? {
-        let all = session.dag(prune.job)?.all();
-        session.tally.item(prune.job, ItemStatus::of(item.masks, all, item.cancelled), -1);
-    }
+    let job = session.job(item.job)?;
+    session.count(&job, &rules::delete(item));
     Ok(())
 }
 
-fn delete_result(session: &mut Session<'_>, key: StageKey) -> Result<(), Error> {
-    let Some(item) = session.masks(key.item().0)? else { return Ok(()) };
-    uncount(session, key, item)?;
-    delete(session, "DELETE FROM item_stages WHERE key = ?1", key.0)?;
-    // It is of a stage that is no longer in the job's file: the item's status does not turn on it.
-    let Masks { done, skipped, dead, stale, .. } = without(item.masks, key.bit().mask());
-    session.set_masks(key.item(), Masks { done, skipped, dead, stale, live: item.masks.live })
+fn delete_result(session: &mut Session<'_>, key: StageKey, now: Timestamp) -> Result<(), Error> {
+    let Some(item) = session.item(key.item())? else { return Ok(()) };
+    forget(session, key.0)?;
+    let job = session.job(item.job)?;
+    session.apply(&job, &rules::forget(item, key.bit()), now, None)
 }
 
-fn uncount(session: &mut Session<'_>, key: StageKey, item: ItemMasks) -> Result<(), Error> {
-    let (state, version): (i64, Option<i64>) = session
+/// Deletes an outcome, and counts the version of its output no more.
+fn forget(session: &mut Session<'_>, key: i64) -> Result<(), Error> {
+    let version: Option<i64> = session
         .connection
-        .prepare_cached("SELECT state, iif(output IS NULL, NULL, version_id) FROM item_stages WHERE key = ?1")?
-        .query_row([key.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    if let Some(state) = State::from_code(state) {
-        session.tally.stage(StageId::new(item.job, key.bit()), state, -1);
-    }
-    if let Some(version) = version {
-        session.tally.version(version, -1);
-    }
+        .prepare_cached("DELETE FROM item_stages WHERE key = ?1 RETURNING iif(output IS NULL, NULL, version_id)")?
+        .query_row([key], |row| row.get(0))?;
+    version.inspect(|version| session.tally.version(*version, -1));
     Ok(())
 }

@@ -1,0 +1,85 @@
+//! An item is found, for the first time or again.
+//!
+//! Owns what a new item begins with, which data stands after a sighting, and what new data makes of results. How fields
+//! are merged is the model's; how a component merges is its own.
+
+use std::borrow::Cow;
+
+use gristmill_model::{Bits, Dag, Digest, ItemId, JobId, Masks, Merge};
+
+use super::change::Census;
+use super::{Change, Item};
+use crate::Error;
+use crate::records::NewItem;
+
+/// A new item, before it has a number: the stages that need nothing are ready. Its row is inserted with these masks.
+pub(crate) fn discover(dag: &Dag, job: JobId) -> Change {
+    let none = Item { id: ItemId(0), job, masks: Masks::default(), priority: 0, cancelled: false };
+    let mut change = Change::of(none);
+    change.census = Census::New;
+    change.follow(dag, dag.all());
+    change
+}
+
+impl Change {
+    /// The same for an item of this number and priority.
+    pub(crate) const fn numbered(mut self, id: ItemId, priority: i64) -> Self {
+        (self.after.id, self.after.priority) = (id, priority);
+        self.before = Item { masks: self.before.masks, ..self.after };
+        self
+    }
+}
+
+/// What is known of an item that is found with other data than the last time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known<'a> {
+    /// The hash of its data.
+    pub(crate) data_hash: Digest,
+    /// Its data, and whether this very sighting was merged before: where `asks` says so.
+    pub(crate) data: Option<(&'a str, bool)>,
+}
+
+/// Whether `merge` asks for the known data.
+pub(crate) const fn asks(merge: &Merge) -> bool {
+    matches!(merge, Merge::Fields(_))
+}
+
+/// The data that stands after a sighting, with its hash; none: it is what it was.
+///
+/// # Errors
+/// `Overtaken` if a component merged with other data than is known now.
+pub(crate) fn merge<'a>(
+    merge: &Merge,
+    found: &'a NewItem,
+    known: Known<'_>,
+) -> Result<Option<(Cow<'a, str>, Digest)>, Error> {
+    let (data, hash) = match merge {
+        Merge::Replace => (Cow::Borrowed(found.data.as_str()), found.data_hash),
+        Merge::Fields(policy) => {
+            let merged = known.data.and_then(|(data, again)| policy.merge(data, &found.data, again));
+            let Some(data) = merged else { return Ok(None) };
+            let hash = Digest::of(data.as_bytes());
+            (Cow::Owned(data), hash)
+        }
+        Merge::Handler => match &found.merged {
+            Some(merged) if merged.replaces == known.data_hash => {
+                (Cow::Borrowed(merged.data.as_str()), Digest::of(merged.data.as_bytes()))
+            }
+            _ => return Err(Error::Overtaken(found.key.clone())),
+        },
+    };
+    Ok(Some((data, hash)).filter(|_| hash != known.data_hash))
+}
+
+/// Has the stages run again that need nothing but the item's data, if they have a result; those of a cancelled item
+/// once it is taken up again.
+pub(crate) fn reprocess(dag: &Dag, item: Item) -> Change {
+    let roots = Bits(dag.all()).filter(|bit| dag.needs(*bit) == 0).fold(0, |roots, bit| roots | bit.mask());
+    let mut change = Change::of(item);
+    let again = roots & (item.masks.done | item.masks.skipped) & !item.masks.live;
+    change.after.masks.stale |= again;
+    if !item.cancelled {
+        change.enter(again);
+    }
+    change
+}

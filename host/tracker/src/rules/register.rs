@@ -1,0 +1,71 @@
+//! A job is registered.
+//!
+//! Owns which bit a stage has, which outlives every edit of a job's file, and whether an edit is one that items must be
+//! brought in line with. Never touches an item.
+
+use std::collections::HashMap;
+
+use gristmill_model::{Dag, STAGES_MAX, StageBit};
+
+use crate::Error;
+use crate::records::{JobRegistration, StageRegistration};
+
+/// A stage keeps the bit it once had, also when it was out of the file for a while; a new one gets the lowest bit that
+/// no stage of the job ever had. `known`: the bits of all stages that the job ever had, by name.
+///
+/// # Errors
+/// `TooManyStages` if no bit is left.
+pub(crate) fn assign_bits(known: &HashMap<String, StageBit>, job: &JobRegistration) -> Result<Vec<StageBit>, Error> {
+    let taken = known.values().fold(0, |mask, bit| mask | bit.mask());
+    let mut free = (0..STAGES_MAX as u8).map(StageBit).filter(|bit| taken & bit.mask() == 0);
+    let bit_of = |stage: &StageRegistration| known.get(&stage.name).copied().or_else(|| free.next());
+    job.stages.iter().map(bit_of).collect::<Option<_>>().ok_or_else(|| Error::TooManyStages(job.name.clone()))
+}
+
+/// A stage as it is declared, by bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Declared {
+    pub(crate) bit: StageBit,
+    /// The stages it needs.
+    pub(crate) needs: u64,
+    /// Of those, the ones whose output it cannot do without.
+    pub(crate) outputs: u64,
+}
+
+/// The stages of a job by their bits, in the order of the file, and the DAG that they make. Every other stage that the
+/// job ever had is retired.
+pub(crate) fn declare(job: &JobRegistration, bits: &[StageBit]) -> (Vec<Declared>, Dag) {
+    let mut dag = Dag::default();
+    let declare = |(stage, bit): (&StageRegistration, &StageBit)| {
+        let mask = |output_only: bool| {
+            let needs = stage.needs.iter().filter(|need| need.output || !output_only);
+            needs.fold(0, |mask, need| mask | bits[need.stage].mask())
+        };
+        let declared = Declared { bit: *bit, needs: mask(false), outputs: mask(true) };
+        dag.add(declared.bit, declared.needs, declared.outputs);
+        declared
+    };
+    (job.stages.iter().zip(bits).map(declare).collect(), dag)
+}
+
+/// What a registration does to the DAG of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Edit {
+    /// Nothing.
+    None,
+    /// It is the job's first one.
+    First,
+    /// It is another one: every item is to be reconciled, from the first one on, and counted anew.
+    Another,
+}
+
+/// Compares the DAG that is known with the one that is declared.
+pub(crate) fn edit(known: &Dag, declared: &Dag) -> Edit {
+    if known == declared {
+        Edit::None
+    } else if known.all() == 0 {
+        Edit::First
+    } else {
+        Edit::Another
+    }
+}

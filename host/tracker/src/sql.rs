@@ -1,0 +1,37 @@
+//! Texts of SQL that both backends say alike.
+//!
+//! Owns columns in the order in which they are read, and what must be computed in SQL and in Rust alike. Never a whole
+//! statement: those stand beside their row mapping, in their backend.
+
+/// The columns of an item that rules are given, of the table `items`.
+macro_rules! item_columns {
+    () => {
+        "id, job_id, done, skipped, dead, live, stale, priority, cancelled_at IS NOT NULL"
+    };
+}
+pub(crate) use item_columns;
+
+/// The columns of an operation.
+macro_rules! operation_columns {
+    () => {
+        "id, kind, job_id, state, planned, done, most, rate, next_at, actor, why, created_at, updated_at, filter, position"
+    };
+}
+pub(crate) use operation_columns;
+
+/// The columns of a dead stage, of `item_stages AS settled` and what it is joined with.
+macro_rules! dead_columns {
+    () => {
+        "settled.key, items.key, stages.name, reason, attempts, lost, deferrals, settled_at, error"
+    };
+}
+pub(crate) use dead_columns;
+
+/// The status of an item, as SQL. `?2` is the mask of all stages. It says the same as `ItemStatus::of`, and a test
+/// compares the two over all small masks.
+pub(crate) const STATUS_CASE: &str = "CASE
+    WHEN cancelled_at IS NOT NULL THEN 5
+    WHEN (done | skipped) & ~stale & ?2 = ?2 THEN 1
+    WHEN live & ?2 <> 0 THEN 2
+    WHEN dead & ?2 <> 0 THEN 3
+    ELSE 4 END";

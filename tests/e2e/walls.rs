@@ -197,7 +197,7 @@ fn a_trigger_in_a_backup_changes_nothing_behind_ones_back() {
 #[test]
 fn a_text_that_was_changed_behind_ones_back_is_found() {
     for (change, what) in [
-        ("UPDATE items SET data = '\"evil\"' WHERE id = 1", "data of an item"),
+        ("UPDATE item_data SET data = '\"evil\"' WHERE id = 1", "data of an item"),
         ("UPDATE item_stages SET output = '\"evil\"' WHERE key = (SELECT min(key) FROM item_stages)", "output"),
     ] {
         let job = done();

@@ -11,6 +11,7 @@ pub(crate) mod examine;
 pub(crate) mod items;
 pub(crate) mod life;
 pub(crate) mod moving;
+pub(crate) mod older;
 pub(crate) mod queue;
 
 use std::time::Duration;

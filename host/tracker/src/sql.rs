@@ -3,13 +3,21 @@
 //! Owns columns in the order in which they are read, and what must be computed in SQL and in Rust alike. Never a whole
 //! statement: those stand beside their row mapping, in their backend.
 
-/// The columns of an item that rules are given, of the table `items`.
+/// The columns of an item that rules are given, of the narrow table `items`.
 macro_rules! item_columns {
     () => {
-        "id, job_id, done, skipped, dead, live, stale, priority, cancelled_at IS NOT NULL"
+        "items.id, items.job_id, done, skipped, dead, live, stale, priority, cancelled_at IS NOT NULL"
     };
 }
 pub(crate) use item_columns;
+
+/// The columns of an item that people are shown, of `items` and `item_data`.
+macro_rules! item_row_columns {
+    () => {
+        "items.id, item_data.key, done, skipped, dead, live, stale, cancelled_at IS NOT NULL, discovered_at, changed_at"
+    };
+}
+pub(crate) use item_row_columns;
 
 /// The columns of an operation.
 macro_rules! operation_columns {
@@ -19,10 +27,10 @@ macro_rules! operation_columns {
 }
 pub(crate) use operation_columns;
 
-/// The columns of a dead stage, of `item_stages AS settled` and what it is joined with.
+/// The columns of a dead stage, of `item_stages AS settled`, `item_data` and `stages`.
 macro_rules! dead_columns {
     () => {
-        "settled.key, items.key, stages.name, reason, attempts, lost, deferrals, settled_at, error"
+        "settled.key, item_data.key, stages.name, reason, attempts, lost, deferrals, settled_at, error"
     };
 }
 pub(crate) use dead_columns;

@@ -241,6 +241,7 @@ impl World {
             "hosts" => rows(&self.hosts),
             "cursors" => rows(&self.cursors),
             "items" => self.items.iter().map(|(id, item)| self.item_cells(*id, item)).collect(),
+            "item_data" => self.items.iter().map(|(id, item)| data_cells(*id, item)).collect(),
             "sightings" => {
                 let all = self.items.iter().flat_map(|(id, item)| item.sightings.iter().map(move |row| (*id, row)));
                 all.map(|(id, sighting)| [row(&id), row(sighting)].concat()).collect()
@@ -285,10 +286,7 @@ impl World {
     }
 
     fn item_cells(&self, id: i64, item: &Item) -> Row {
-        let mut row = row(&((id, item.job, self.masks(id)), (item.priority, item.cancelled_at)));
-        let Item { discovered_at, changed_at, key, data, data_hash, seen_hash, .. } = item.clone();
-        ((discovered_at, changed_at, key), (data_hash, seen_hash, data)).put(&mut row);
-        row
+        row(&((id, item.job, self.masks(id)), (item.priority, item.cancelled_at)))
     }
 
     pub(super) fn import(&mut self, table: &'static Table, rows: Vec<Row>) {
@@ -303,6 +301,7 @@ impl World {
             "hosts" => fill(&mut self.hosts, rows),
             "cursors" => fill(&mut self.cursors, rows),
             "items" => rows.for_each(|mut cells| self.import_item(&mut cells)),
+            "item_data" => rows.for_each(|mut cells| self.import_data(&mut cells)),
             "sightings" => {
                 for mut cells in rows {
                     let item = self.items.get_mut(&i64::take(&mut cells)).expect("the item comes first");
@@ -331,15 +330,30 @@ impl World {
 
     fn import_item(&mut self, cells: &mut Cells) {
         let ((id, job, masks), (priority, cancelled_at)): ((i64, _, Masks), _) = Value::take(cells);
-        let ((discovered_at, changed_at, key), (data_hash, seen_hash, data)) = Value::take(cells);
-        let seen_hash: Option<Digest> = seen_hash;
-        let seen_hash = seen_hash.unwrap_or(data_hash);
+        // What discovery found comes with the next table.
+        let (key, data, sightings) = (String::new(), String::new(), Vec::new());
+        let (data_hash, seen_hash) = (Digest([0; 32]), Digest([0; 32]));
+        let (discovered_at, changed_at) = (Timestamp(0), Timestamp(0));
         self.stale.extend(Bits(masks.stale).map(|bit| StageKey::new(ItemId(id), bit).0));
-        let sightings = Vec::new();
         #[rustfmt::skip]
         let item = Item {
             job, key, data, data_hash, seen_hash, priority, cancelled_at, discovered_at, changed_at, sightings,
         };
         self.items.insert(id, item);
     }
+
+    fn import_data(&mut self, cells: &mut Cells) {
+        let (id, job): (i64, i64) = Value::take(cells);
+        let item = self.items.get_mut(&id).expect("the item comes first");
+        assert_eq!(item.job, job, "both rows name the same job");
+        (item.discovered_at, item.changed_at, item.key) = Value::take(cells);
+        let seen_hash: Option<Digest>;
+        (item.data_hash, seen_hash, item.data) = Value::take(cells);
+        item.seen_hash = seen_hash.unwrap_or(item.data_hash);
+    }
+}
+
+fn data_cells(id: i64, item: &Item) -> Row {
+    let Item { job, discovered_at, changed_at, key, data, data_hash, seen_hash, .. } = item.clone();
+    row(&((id, job), (discovered_at, changed_at, key), (data_hash, seen_hash, data)))
 }

@@ -13,8 +13,12 @@ use crate::records::{Cancel, Cancelled};
 use crate::rules::{self, Item, Rows, events};
 use crate::sql::item_columns;
 
-const FIND: &str =
-    concat!("SELECT ", item_columns!(), ", key FROM items WHERE job_id = $1 AND key = ANY ($2) ORDER BY id FOR UPDATE");
+const FIND: &str = concat!(
+    "SELECT ",
+    item_columns!(),
+    ", key FROM item_data JOIN items ON items.id = item_data.id
+    WHERE item_data.job_id = $1 AND key = ANY ($2) ORDER BY items.id FOR UPDATE OF items"
+);
 /// What is leased is let finish.
 const LEAVE: &str = "DELETE FROM queue WHERE key = ANY ($1) AND state <> 2 RETURNING key, state";
 const MARK: &str = "UPDATE items SET cancelled_at = $2 WHERE id = ANY ($1)";

@@ -48,10 +48,10 @@ pub(super) const CLAIM: &str = "
     ), members AS MATERIALIZED (
         SELECT fence, unnest(members) AS member FROM leased
     )
-    UPDATE queue SET state = 2, fence = members.fence FROM members JOIN items ON items.id = member >> 6
+    UPDATE queue SET state = 2, fence = members.fence FROM members JOIN item_data ON item_data.id = member >> 6
     WHERE queue.key = member
     RETURNING queue.key, queue.claim_key, due_at, coalesce(first_due_at, due_at), attempts, lost, deferrals, queue.fence,
-        items.key, data, data_hash, discovered_at,
+        item_data.key, data, data_hash, discovered_at,
         CASE WHEN cardinality($8::bigint[]) > 0 THEN ARRAY (
             SELECT upstream.key & 63 FROM unnest($8::bigint[]) AS bit
             JOIN item_stages AS upstream ON upstream.key = (queue.key & ~63::bigint) | bit

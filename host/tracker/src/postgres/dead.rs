@@ -17,7 +17,7 @@ macro_rules! dead {
         concat!(
             "SELECT ",
             $columns,
-            " FROM items
+            " FROM items JOIN item_data ON item_data.id = items.id
               JOIN item_stages AS settled ON settled.key BETWEEN items.id << 6 AND items.id << 6 | 63
               JOIN stages ON stages.id = ($1::bigint << 6) | (settled.key & 63)
              WHERE items.job_id = $1 AND items.dead <> 0 AND items.id >= $2::bigint >> 6 AND settled.key > $2
@@ -25,7 +25,7 @@ macro_rules! dead {
                 AND ($3::bigint IS NULL OR stages.id = $3) AND ($4::bigint IS NULL OR settled.reason = $4)
                 AND ($5::text IS NULL OR strpos(settled.error, $5) > 0)
                 AND ($6::bigint IS NULL OR settled.settled_at < $6)
-                AND ($7::text[] IS NULL OR items.key = ANY ($7)) AND ($8 OR items.cancelled_at IS NULL) ",
+                AND ($7::text[] IS NULL OR item_data.key = ANY ($7)) AND ($8 OR items.cancelled_at IS NULL) ",
             $order
         )
     };

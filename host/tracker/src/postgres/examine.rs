@@ -42,10 +42,10 @@ const MASKS: &str = differences!(
         format('done %s, skipped %s, dead %s, live %s', done, skipped, dead, live) AS found,
         format('done %s, skipped %s, dead %s, live %s', is_done, is_skipped, is_dead, is_live) AS expected
      FROM (
-        SELECT items.key, done, skipped, dead, live,
+        SELECT item_data.key, done, skipped, dead, live,
             coalesce(settled.done_bits, 0) AS is_done, coalesce(settled.skipped_bits, 0) AS is_skipped,
             coalesce(settled.dead_bits, 0) AS is_dead, coalesce(queued.bits, 0) AS is_live
-        FROM items
+        FROM items JOIN item_data ON item_data.id = items.id
         LEFT JOIN (
             SELECT key >> 6 AS item, bit_or(1::bigint << (key & 63)::int) FILTER (WHERE state = 4) AS done_bits,
                 bit_or(1::bigint << (key & 63)::int) FILTER (WHERE state = 5) AS skipped_bits,
@@ -69,6 +69,14 @@ const SIGHTING_WITHOUT_ITEM: &str = differences!(
     "SELECT 'item ' || item_id AS place, 'a row' AS found, 'none' AS expected FROM sightings
      WHERE NOT EXISTS (SELECT FROM items WHERE items.id = item_id)"
 );
+const DATA_WITHOUT_ITEM: &str = differences!(
+    "SELECT 'item ' || id AS place, 'a row' AS found, 'none' AS expected FROM item_data
+     WHERE NOT EXISTS (SELECT FROM items WHERE items.id = item_data.id)"
+);
+const ITEM_WITHOUT_DATA: &str = differences!(
+    "SELECT 'item ' || id AS place, 'none' AS found, 'a row' AS expected FROM items
+     WHERE NOT EXISTS (SELECT FROM item_data WHERE item_data.id = items.id)"
+);
 const LEASED_WITHOUT_LEASE: &str = differences!(
     "SELECT 'key ' || key AS place, 'fence ' || fence AS found, 'a lease with it' AS expected FROM queue
      WHERE state = 2 AND NOT EXISTS (SELECT FROM leases WHERE leases.fence = queue.fence)"
@@ -91,7 +99,8 @@ const RESULT_WITHOUT_ATTEMPT: &str = differences!(
 
 /// How many texts are held at once: each may be as large as an output may be.
 const TEXTS_MAX: i64 = 64;
-const DATA: &str = "SELECT id, 'item `' || key || '`', data, data_hash FROM items WHERE id > $1 ORDER BY id LIMIT $2";
+const DATA: &str =
+    "SELECT id, 'item `' || key || '`', data, data_hash FROM item_data WHERE id > $1 ORDER BY id LIMIT $2";
 const OUTPUTS: &str =
     "SELECT key, 'item ' || (key >> 6) || ', stage ' || (key & 63), output, output_hash FROM item_stages
     WHERE key > $1 AND output IS NOT NULL AND output_hash IS NOT NULL ORDER BY key LIMIT $2";
@@ -130,6 +139,8 @@ pub(super) async fn examine(tx: &Tx<'_>) -> Result<Examination, Fail> {
         ("queue row without item", QUEUE_WITHOUT_ITEM),
         ("result without item", RESULT_WITHOUT_ITEM),
         ("sighting without item", SIGHTING_WITHOUT_ITEM),
+        ("data without item", DATA_WITHOUT_ITEM),
+        ("item without data", ITEM_WITHOUT_DATA),
         ("leased row without lease", LEASED_WITHOUT_LEASE),
         ("lease", LEASES),
         ("result without attempt", RESULT_WITHOUT_ATTEMPT),

@@ -13,16 +13,22 @@ use tokio_postgres::Row;
 
 use super::fail::Fail;
 use super::items::digest;
-use super::reader::{ITEM_COLUMNS, read_item, stages};
+use super::reader::{read_item, stages};
 use super::tx::Tx;
 use crate::records::{
     AttemptRow, AttemptsFilter, EventRow, EventsFilter, ItemDetail, ItemRow, ItemStageDetail, Sighting,
 };
+use crate::sql::item_row_columns;
 use crate::stages::Stage;
 
 /// How far a chain is followed: more than any retry policy allows.
 const CHAIN_MAX: i64 = 10_000;
 
+const ITEM: &str = concat!(
+    "SELECT ",
+    item_row_columns!(),
+    ", data, priority FROM item_data JOIN items ON items.id = item_data.id WHERE item_data.job_id = $1 AND key = $2"
+);
 const SETTLED: &str = "SELECT state, reason, attempts, lost, deferrals, settled_at, last_attempt, version_id, digest,
         CASE WHEN octet_length(output) <= $2::bigint OR key = $3::bigint THEN output END, error, key, octet_length(output)::bigint
     FROM item_stages LEFT JOIN versions ON versions.id = version_id WHERE key = ANY ($1)";
@@ -35,11 +41,11 @@ macro_rules! attempts {
     ($before:literal, $from:literal, $rest:literal) => {
         concat!(
             $before,
-            " SELECT attempts.id, items.key, stages.name, outcome, host_id, queued_at, started_at, ended_at,
+            " SELECT attempts.id, item_data.key, stages.name, outcome, host_id, queued_at, started_at, ended_at,
                 digest, memory_bytes_max, error, log, attempts.key, fence
               FROM ",
             $from,
-            " JOIN items ON items.id = attempts.key >> 6 JOIN stages ON stages.id = attempts.stage_id
+            " JOIN item_data ON item_data.id = attempts.key >> 6 JOIN stages ON stages.id = attempts.stage_id
               LEFT JOIN versions ON versions.id = attempts.version_id ",
             $rest
         )
@@ -80,8 +86,7 @@ pub(super) async fn item(
 ) -> Result<Option<ItemDetail>, Fail> {
     let stages = stages(tx, job).await?;
     let all = stages.iter().fold(0, |mask, stage| mask | stage.id.bit().mask());
-    let sql = format!("SELECT {ITEM_COLUMNS}, data, priority FROM items WHERE job_id = $1 AND key = $2");
-    let Some(found) = tx.query_opt(&sql, &[&job.0, &key]).await? else { return Ok(None) };
+    let Some(found) = tx.query_opt(ITEM, &[&job.0, &key]).await? else { return Ok(None) };
     let row = read_item(&found, all);
     let keys: Vec<i64> = stages.iter().map(|stage| StageKey::new(row.id, stage.id.bit()).0).collect();
     let named = stages.iter().position(|known| Some(known.name.as_str()) == stage).map(|place| keys[place]);

@@ -16,24 +16,29 @@ use crate::records::{NewItem, Source, Upsert, Upserted};
 use crate::rules::{Change, Item, discover};
 use crate::sql::item_columns;
 
-const SEEN: &str = "SELECT key, coalesce(seen_hash, data_hash) FROM items WHERE job_id = $1 AND key = ANY ($2)";
+const SEEN: &str = "SELECT key, coalesce(seen_hash, data_hash) FROM item_data WHERE job_id = $1 AND key = ANY ($2)";
+/// Both rows: what another host made of one of them meanwhile is then read as well.
 const LOCK: &str = concat!(
     "SELECT ",
     item_columns!(),
     ", key, data, data_hash, coalesce(seen_hash, data_hash)
-    FROM items WHERE job_id = $1 AND key = ANY ($2) ORDER BY id FOR UPDATE"
+    FROM item_data JOIN items ON items.id = item_data.id
+    WHERE item_data.job_id = $1 AND key = ANY ($2) ORDER BY items.id FOR UPDATE"
 );
 const SIGHTINGS: &str = "SELECT item_id, data_hash, at FROM sightings WHERE item_id = ANY ($1)";
-const INSERT: &str =
-    "INSERT INTO items (job_id, live, priority, discovered_at, changed_at, key, data_hash, seen_hash, data)
-    SELECT $1, $2, priority, $3, $3, k, hash, seen, data
-    FROM unnest($4::bigint[], $5::text[], $6::bytea[], $7::bytea[], $8::text[])
-        WITH ORDINALITY AS u (priority, k, hash, seen, data, place) ORDER BY place
+const INSERT: &str = "INSERT INTO item_data (job_id, discovered_at, changed_at, key, data_hash, seen_hash, data)
+    SELECT $1, $2, $2, k, hash, seen, data FROM unnest($3::text[], $4::bytea[], $5::bytea[], $6::text[])
+        WITH ORDINALITY AS u (k, hash, seen, data, place) ORDER BY place
     ON CONFLICT (job_id, key) DO NOTHING RETURNING id, key";
-const UPDATE: &str = "UPDATE items SET priority = u.priority, data_hash = hash, seen_hash = seen, data = u.data,
-        changed_at = CASE WHEN is_new THEN $7 ELSE changed_at END
-    FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[], $5::text[], $6::bool[])
-        AS u (item, priority, hash, seen, data, is_new) WHERE id = item";
+/// A statement of its own: a join of what was inserted with what was to be takes the square of their number.
+const INSERT_ITEMS: &str = "INSERT INTO items (id, job_id, live, priority)
+    SELECT item, $1, $2, priority FROM unnest($3::bigint[], $4::bigint[]) AS u (item, priority)";
+const UPDATE: &str = "UPDATE item_data SET data_hash = hash, seen_hash = seen, data = u.data,
+        changed_at = CASE WHEN is_new THEN $6 ELSE changed_at END
+    FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::text[], $5::bool[])
+        AS u (item, hash, seen, data, is_new) WHERE id = item";
+const PRIORITIZE: &str = "UPDATE items SET priority = u.priority
+    FROM unnest($1::bigint[], $2::bigint[]) AS u (item, priority) WHERE id = item AND items.priority <> u.priority";
 const SEE: &str = "INSERT INTO sightings (item_id, data_hash, at, source, cursor)
     SELECT item, hash, $3, $4, $5 FROM unnest($1::bigint[], $2::bytea[]) AS u (item, hash)
     ON CONFLICT (item_id, data_hash) DO UPDATE SET at = excluded.at, source = excluded.source, cursor = excluded.cursor";
@@ -242,22 +247,26 @@ async fn write(tx: &Tx<'_>, batch: &Upsert, dag: &Dag, items: Vec<Known>) -> Res
     Ok(())
 }
 
-/// Inserts new items, and gives each its number.
+/// Inserts both rows of new items, and gives each its number.
 async fn insert(tx: &Tx<'_>, batch: &Upsert, new: &mut [Known]) -> Result<(), Fail> {
     let Some(first) = new.first() else { return Ok(()) };
     let live = first.item.masks.live as i64;
     let Columns { priorities, hashes, seen, data } = Columns::of(new);
     let keys: Vec<&str> = new.iter().map(|item| item.key.as_str()).collect();
-    let parameters: super::tx::Parameters<'_> =
-        &[&batch.job.0, &live, &tx.now().0, &priorities, &keys, &hashes, &seen, &data];
+    let parameters: super::tx::Parameters<'_> = &[&batch.job.0, &tx.now().0, &keys, &hashes, &seen, &data];
     let rows = tx.query_writing(INSERT, parameters).await?;
     if rows.len() < new.len() {
         return Err(Fail::Again("another host found the same item at the same time".to_owned()));
     }
     let ids: HashMap<String, i64> = rows.iter().map(|row| (row.get(1), row.get(0))).collect();
-    for item in new {
-        let id = ids.get(&item.key).copied().map(ItemId);
-        item.item.id = id.ok_or_else(|| Error::Damaged("an item was not inserted".to_owned()))?;
+    let mut numbers = Vec::with_capacity(new.len());
+    for item in &*new {
+        let id = ids.get(&item.key).copied();
+        numbers.push(id.ok_or_else(|| Error::Damaged("an item was not inserted".to_owned()))?);
+    }
+    tx.execute(INSERT_ITEMS, &[&batch.job.0, &live, &numbers, &priorities]).await?;
+    for (item, id) in new.iter_mut().zip(numbers) {
+        item.item.id = ItemId(id);
         for change in &mut item.changes {
             *change = change.numbered(item.item.id, change.after.priority);
         }
@@ -273,7 +282,8 @@ async fn update(tx: &Tx<'_>, known: &[Known]) -> Result<(), Fail> {
     let Columns { priorities, hashes, seen, data } = Columns::of(known);
     let ids: Vec<i64> = known.iter().map(|item| item.item.id.0).collect();
     let new: Vec<bool> = known.iter().map(|item| item.has_new_data).collect();
-    tx.execute(UPDATE, &[&ids, &priorities, &hashes, &seen, &data, &new, &tx.now().0]).await?;
+    tx.execute(UPDATE, &[&ids, &hashes, &seen, &data, &new, &tx.now().0]).await?;
+    tx.execute(PRIORITIZE, &[&ids, &priorities]).await?;
     Ok(())
 }
 

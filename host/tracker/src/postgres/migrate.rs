@@ -13,7 +13,10 @@ use super::fail::Fail;
 use crate::Error;
 
 /// Forward only, numbered from 1, each in one transaction. What has landed is never edited.
-const MIGRATIONS: [(&str, &str); 1] = [("first", include_str!("../../migrations/postgres/0001_first.sql"))];
+const MIGRATIONS: [(&str, &str); 2] = [
+    ("first", include_str!("../../migrations/postgres/0001_first.sql")),
+    ("apart", include_str!("../../migrations/postgres/0002_apart.sql")),
+];
 
 /// "gristmil" as a number: the lock of whoever migrates.
 const LOCK: i64 = 0x6772_6973_746d_696c;

@@ -25,12 +25,12 @@ const COSTS: &str = "SELECT costs.id, stage_id >> 6 = $1 AND ended_at < $2, ende
     FROM costs JOIN attempts ON attempts.id = attempt_id WHERE costs.id > $3 ORDER BY costs.id LIMIT $4";
 const EVENTS: &str = "SELECT id, coalesce(job_id, $1) = $1 AND at < $2, at >= $2 OR id = (SELECT max(id) FROM events)
     FROM events WHERE id > $3 ORDER BY id LIMIT $4";
-const ITEMS: &str = "SELECT id, job_id = $1 AND live = 0
+const ITEMS: &str = "SELECT items.id, items.job_id = $1 AND live = 0
         AND (cancelled_at IS NOT NULL OR (done | skipped) & ~stale & $5::bigint = $5)
         AND coalesce(cancelled_at, (SELECT max(settled_at) FROM item_stages
             WHERE item_stages.key BETWEEN items.id << 6 AND items.id << 6 | 63), discovered_at) < $2
-        AND id < (SELECT max(id) FROM items), false
-    FROM items WHERE id > $3 ORDER BY id LIMIT $4";
+        AND items.id < (SELECT max(id) FROM items), false
+    FROM items JOIN item_data ON item_data.id = items.id WHERE items.id > $3 ORDER BY items.id LIMIT $4";
 const RESULTS: &str = "SELECT settled.key, job_id = $1 AND settled_at < $2
         AND EXISTS (SELECT FROM stages WHERE stages.id = (items.job_id << 6) | (settled.key & 63) AND retired_at IS NOT NULL),
         false
@@ -97,6 +97,7 @@ async fn contents(tx: &Tx<'_>, what: Expiring, numbers: &[i64]) -> Result<Vec<St
     }
     let mut results = self::objects(tx, table("item_stages"), "key >> 6", numbers).await?;
     let mut sightings = self::objects(tx, table("sightings"), "item_id", numbers).await?;
+    let mut data = self::objects(tx, table("item_data"), "", numbers).await?;
     let mut rows = Vec::with_capacity(numbers.len());
     for (number, objects) in objects {
         let list = |of: &mut BTreeMap<i64, Vec<Map<String, Value>>>| {
@@ -104,6 +105,7 @@ async fn contents(tx: &Tx<'_>, what: Expiring, numbers: &[i64]) -> Result<Vec<St
         };
         let (results, sightings) = (list(&mut results), list(&mut sightings));
         for mut object in objects {
+            object.extend(data.remove(&number).into_iter().flatten().flatten());
             object.insert("stages".to_owned(), results.clone());
             object.insert("sightings".to_owned(), sightings.clone());
             rows.push(Value::Object(object).to_string());
@@ -182,11 +184,12 @@ fn forget_versions(tx: &Tx<'_>, gone: &[Row]) {
 }
 
 async fn prune_items(tx: &Tx<'_>, prune: &Prune) -> Result<u64, Fail> {
-    const STILL: &str = "SELECT id FROM items WHERE id = ANY ($1) AND job_id = $2 AND live = 0
+    const STILL: &str = "SELECT items.id FROM items JOIN item_data ON item_data.id = items.id
+        WHERE items.id = ANY ($1) AND items.job_id = $2 AND live = 0
         AND (cancelled_at IS NOT NULL OR (done | skipped) & ~stale & $4::bigint = $4)
         AND coalesce(cancelled_at, (SELECT max(settled_at) FROM item_stages
             WHERE item_stages.key BETWEEN items.id << 6 AND items.id << 6 | 63), discovered_at) < $3
-        AND id < (SELECT max(id) FROM items)";
+        AND items.id < (SELECT max(id) FROM items)";
     const FORGET: &str = "DELETE FROM item_stages USING unnest($1::bigint[]) AS u (n)
         WHERE item_stages.key BETWEEN n << 6 AND n << 6 | 63
         RETURNING item_stages.key, CASE WHEN output IS NOT NULL THEN version_id END";
@@ -203,6 +206,7 @@ async fn prune_items(tx: &Tx<'_>, prune: &Prune) -> Result<u64, Fail> {
         tx.count(&dag, &rules::delete(*item));
     }
     tx.execute("DELETE FROM sightings WHERE item_id = ANY ($1)", &[&gone]).await?;
+    tx.execute("DELETE FROM item_data WHERE id = ANY ($1)", &[&gone]).await?;
     tx.execute("DELETE FROM items WHERE id = ANY ($1)", &[&gone]).await?;
     Ok(gone.len() as u64)
 }

@@ -12,7 +12,7 @@ use super::fail::Fail;
 use super::items::digest;
 use super::tx::Tx;
 use crate::records::{ItemRow, ItemsFilter, JobRow, JobStats, KnownItem, Outlook, ResultRow, StageStats};
-use crate::sql::STATUS_CASE;
+use crate::sql::{STATUS_CASE, item_row_columns};
 use crate::stages::Stage;
 
 pub(super) async fn jobs(tx: &Tx<'_>) -> Result<Vec<JobRow>, Fail> {
@@ -83,9 +83,7 @@ pub(super) async fn stats(tx: &Tx<'_>, job: JobId) -> Result<JobStats, Fail> {
     Ok(stats)
 }
 
-pub(super) const ITEM_COLUMNS: &str =
-    "id, key, done, skipped, dead, live, stale, cancelled_at IS NOT NULL, discovered_at, changed_at";
-
+/// Reads `item_row_columns`.
 pub(super) fn read_item(row: &Row, all: u64) -> ItemRow {
     let mask = |column: usize| row.get::<_, i64>(column) as u64;
     let masks = Masks { done: mask(2), skipped: mask(3), dead: mask(4), live: mask(5), stale: mask(6) };
@@ -110,9 +108,10 @@ pub(super) async fn items(tx: &Tx<'_>, filter: &ItemsFilter) -> Result<Vec<ItemR
     let hint = if filter.status == Some(ItemStatus::Failed) { "AND dead <> 0" } else { "" };
     let case = status_case();
     let sql = format!(
-        "SELECT {ITEM_COLUMNS} FROM items
-         WHERE job_id = $1 AND id > $3 AND ($4::bigint IS NULL OR {case} = $4) AND starts_with(key, $5) {hint}
-         ORDER BY id LIMIT $6"
+        "SELECT {} FROM items JOIN item_data ON item_data.id = items.id
+         WHERE items.job_id = $1 AND items.id > $3 AND ($4::bigint IS NULL OR {case} = $4) AND starts_with(key, $5) {hint}
+         ORDER BY items.id LIMIT $6",
+        item_row_columns!()
     );
     let status = filter.status.map(ItemStatus::code);
     let parameters: super::tx::Parameters<'_> =
@@ -121,9 +120,10 @@ pub(super) async fn items(tx: &Tx<'_>, filter: &ItemsFilter) -> Result<Vec<ItemR
 }
 
 pub(super) async fn results(tx: &Tx<'_>, stage: StageId, after: ItemId, limit: u32) -> Result<Vec<ResultRow>, Fail> {
-    const RESULTS: &str = "SELECT items.id, items.key, output FROM items
+    const RESULTS: &str = "SELECT items.id, item_data.key, output FROM items
         JOIN item_stages ON item_stages.key = (items.id << 6) | ($1::bigint & 63)
-        WHERE job_id = $1::bigint >> 6 AND items.id > $2 AND state = 4 ORDER BY items.id LIMIT $3";
+        JOIN item_data ON item_data.id = items.id
+        WHERE items.job_id = $1::bigint >> 6 AND items.id > $2 AND state = 4 ORDER BY items.id LIMIT $3";
     let rows = tx.query(RESULTS, &[&stage.0, &after.0, &i64::from(limit)]).await?;
     Ok(rows
         .iter()
@@ -134,7 +134,7 @@ pub(super) async fn results(tx: &Tx<'_>, stage: StageId, after: ItemId, limit: u
 /// What is known of some keys, in their order.
 pub(super) async fn known(tx: &Tx<'_>, job: JobId, keys: &[String]) -> Result<Vec<KnownItem>, Fail> {
     const KNOWN: &str = "SELECT key, data, data_hash, coalesce(seen_hash, data_hash)
-        FROM unnest($2::text[]) WITH ORDINALITY AS u (k, place) JOIN items ON job_id = $1 AND key = k ORDER BY place";
+        FROM unnest($2::text[]) WITH ORDINALITY AS u (k, place) JOIN item_data ON job_id = $1 AND key = k ORDER BY place";
     let rows = tx.query(KNOWN, &[&job.0, &keys]).await?;
     rows.iter()
         .map(|row| {

@@ -30,6 +30,7 @@ conformance!(postgres);
 mod errors;
 mod faults;
 mod hosts;
+mod migrations;
 mod plans;
 mod proxy;
 

@@ -10,7 +10,11 @@ use crate::records::{Cancel, Cancelled};
 use crate::rules::{self, events};
 use crate::sql::item_columns;
 
-const FIND: &str = concat!("SELECT ", item_columns!(), " FROM items WHERE job_id = ?1 AND key = ?2");
+const FIND: &str = concat!(
+    "SELECT ",
+    item_columns!(),
+    " FROM item_data CROSS JOIN items ON items.id = item_data.id WHERE item_data.job_id = ?1 AND item_data.key = ?2"
+);
 
 pub(super) fn cancel(session: &mut Session<'_>, cancel: &Cancel) -> Result<Cancelled, Error> {
     let job = session.job(cancel.job)?;

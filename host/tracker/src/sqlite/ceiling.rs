@@ -43,13 +43,15 @@ impl Ceiling {
 
     fn discover(&self, connection: &Connection, now: Timestamp) -> Result<(), Error> {
         connection.execute_batch("BEGIN IMMEDIATE")?;
-        let mut insert = connection.prepare(
-            "INSERT INTO items (id, job_id, live, discovered_at, changed_at, key, data_hash, data)
-             VALUES (?1, ?2, 1, ?3, ?3, ?4, ?5, '{}')",
+        let mut insert = connection.prepare("INSERT INTO items (id, job_id, live) VALUES (?1, ?2, 1)")?;
+        let mut insert_data = connection.prepare(
+            "INSERT INTO item_data (id, job_id, discovered_at, changed_at, key, data_hash, data)
+             VALUES (?1, ?2, ?3, ?3, ?4, ?5, '{}')",
         )?;
         let mut enqueue = connection.prepare(Writes::ENQUEUE)?;
         for item in 1..=i64::from(self.items) {
-            insert.execute((item, JOB, now.0, format!("item-{item:06}"), [0u8; 32]))?;
+            insert.execute((item, JOB))?;
+            insert_data.execute((item, JOB, now.0, format!("item-{item:06}"), [0u8; 32]))?;
             let key = StageKey::new(ItemId(item), StageBit(0));
             enqueue.execute((key.0, stage(StageBit(0)).0, now.0))?;
         }

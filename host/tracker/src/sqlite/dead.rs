@@ -11,15 +11,16 @@ use crate::records::{DeadFilter, DeadRow};
 use crate::sql::dead_columns;
 
 macro_rules! dead {
-    ($columns:expr, $items:literal, $named:literal, $order:literal) => {
+    ($columns:expr, $items:expr, $data:literal, $named:expr, $order:literal) => {
         concat!(
             "SELECT ",
             $columns,
-            " FROM items INDEXED BY ",
+            " FROM ",
             $items,
             " CROSS JOIN item_stages AS settled ON settled.key BETWEEN items.id << 6 AND items.id << 6 | 63
-              CROSS JOIN stages ON stages.id = ?1 << 6 | (settled.key & 63)
-             WHERE items.job_id = ?1 AND items.dead <> 0 AND items.id >= ?2 >> 6 AND settled.key > ?2
+              CROSS JOIN stages ON stages.id = ?1 << 6 | (settled.key & 63) ",
+            $data,
+            " WHERE items.job_id = ?1 AND items.dead <> 0 AND items.id >= ?2 >> 6 AND settled.key > ?2
                 AND settled.state = 6 AND (?3 IS NULL OR stages.id = ?3) AND (?4 IS NULL OR settled.reason = ?4)
                 AND (?5 IS NULL OR instr(settled.error, ?5) > 0) AND (?6 IS NULL OR settled.settled_at < ?6)
                 AND ",
@@ -30,18 +31,36 @@ macro_rules! dead {
     };
 }
 
-const COUNT: &str = dead!("count(*)", "items_dead", "?7 IS NULL", "");
-const COUNT_NAMED: &str = dead!("count(*)", "items_key", "items.key IN (SELECT value FROM json_each(?7))", "");
+/// By the small index. Whoever counts needs no key.
+macro_rules! all {
+    () => {
+        "items INDEXED BY items_dead"
+    };
+}
+/// By their keys.
+macro_rules! named {
+    () => {
+        "item_data INDEXED BY item_data_key CROSS JOIN items ON items.id = item_data.id"
+    };
+}
+macro_rules! by_key {
+    () => {
+        "item_data.job_id = ?1 AND item_data.key IN (SELECT value FROM json_each(?7))"
+    };
+}
+
+const COUNT: &str = dead!("count(*)", all!(), "", "?7 IS NULL", "");
+const COUNT_NAMED: &str = dead!("count(*)", named!(), "", by_key!(), "");
 /// In the order of the index, without a sort.
-pub(super) const DEAD: &str =
-    dead!(dead_columns!(), "items_dead", "?7 IS NULL", "ORDER BY items.id, settled.key LIMIT ?8");
-/// Of a few items that are named: those are sorted.
-const DEAD_NAMED: &str = dead!(
+pub(super) const DEAD: &str = dead!(
     dead_columns!(),
-    "items_key",
-    "items.key IN (SELECT value FROM json_each(?7))",
-    "ORDER BY settled.key LIMIT ?8"
+    all!(),
+    "CROSS JOIN item_data ON item_data.id = items.id",
+    "?7 IS NULL",
+    "ORDER BY items.id, settled.key LIMIT ?8"
 );
+/// Of a few items that are named: those are sorted.
+const DEAD_NAMED: &str = dead!(dead_columns!(), named!(), "", by_key!(), "ORDER BY settled.key LIMIT ?8");
 
 fn read(row: &Row<'_>) -> rusqlite::Result<DeadRow> {
     Ok(DeadRow {

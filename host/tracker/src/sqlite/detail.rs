@@ -7,11 +7,19 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::blobs::Blobs;
 use super::history::chain;
-use super::lists::{ITEM_COLUMNS, read_item};
+use super::lists::read_item;
 use super::stats::stages;
 use crate::Error;
 use crate::records::{ItemDetail, ItemRow, ItemStageDetail, Outputs, Sighting};
+use crate::sql::item_row_columns;
 use crate::stages::Stage;
+
+const ITEM: &str = concat!(
+    "SELECT ",
+    item_row_columns!(),
+    ", data, priority FROM item_data CROSS JOIN items ON items.id = item_data.id
+     WHERE item_data.job_id = ?1 AND item_data.key = ?2"
+);
 
 /// Where large outputs are, and which outputs are wanted.
 type Wanted<'a> = (&'a Blobs, Outputs<'a>);
@@ -25,7 +33,7 @@ pub(super) fn item(
     let stages = stages(connection, job)?;
     let all = stages.iter().fold(0, |mask, stage| mask | stage.id.bit().mask());
     let found = connection
-        .prepare_cached(&format!("SELECT {ITEM_COLUMNS}, data, priority FROM items WHERE job_id = ?1 AND key = ?2"))?
+        .prepare_cached(ITEM)?
         .query_row((job.0, key), |row| Ok((read_item(row, all)?, row.get(10)?, row.get(11)?)))
         .optional()?;
     let Some((row, data, priority)) = found else { return Ok(None) };

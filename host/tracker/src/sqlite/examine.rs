@@ -51,8 +51,8 @@ struct Findings {
 }
 
 /// An item or a stage of it, as people know it.
-const PLACE: &str = "coalesce((SELECT 'item `' || items.key || '` of job `' || name || '`' FROM items
-    JOIN jobs ON jobs.id = job_id WHERE items.id = place), 'item ' || place)";
+const PLACE: &str = "coalesce((SELECT 'item `' || item_data.key || '` of job `' || name || '`' FROM item_data
+    JOIN jobs ON jobs.id = job_id WHERE item_data.id = place), 'item ' || place)";
 
 impl Findings {
     fn differs(&mut self, kind: &'static str, place: String, found: &dyn Display, expected: &dyn Display) {
@@ -173,14 +173,20 @@ impl Findings {
             ("queue row without item", "queue", "queue.key >> 6"),
             ("result without item", "item_stages", "item_stages.key >> 6"),
             ("sighting without item", "sightings", "item_id"),
+            ("data without item", "item_data", "item_data.id"),
         ] {
-            let sql = format!("SELECT {item} FROM {table} WHERE NOT EXISTS (SELECT 1 FROM items WHERE id = {item})");
+            let sql =
+                format!("SELECT {item} FROM {table} WHERE NOT EXISTS (SELECT 1 FROM items WHERE items.id = {item})");
             self.each(connection, &sql, |findings, row| {
                 findings.differs(kind, format!("item {}", row.get::<_, i64>(0)?), &"a row", &"none");
                 Ok(())
             })?;
         }
-        Ok(())
+        let sql = "SELECT id FROM items WHERE NOT EXISTS (SELECT 1 FROM item_data WHERE item_data.id = items.id)";
+        self.each(connection, sql, |findings, row| {
+            findings.differs("item without data", format!("item {}", row.get::<_, i64>(0)?), &"none", &"a row");
+            Ok(())
+        })
     }
 
     fn leases(&mut self, connection: &Connection) -> Result<(), Error> {
@@ -229,7 +235,7 @@ impl Findings {
 
     /// Whoever changes a text behind our back leaves its hash as it was.
     fn texts(&mut self, connection: &Connection) -> Result<(), Error> {
-        self.each(connection, "SELECT data, data_hash, key FROM items", |findings, row| {
+        self.each(connection, "SELECT data, data_hash, key FROM item_data", |findings, row| {
             let place = |row: &Row<'_>| Ok(format!("item `{}`", row.get::<_, String>(2)?));
             findings.text("data of an item", row, place)
         })?;

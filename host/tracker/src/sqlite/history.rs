@@ -11,9 +11,10 @@ use crate::records::{AttemptRow, AttemptsFilter, EventRow, EventsFilter};
 /// How far a chain is followed: more than any retry policy allows.
 const CHAIN_MAX: u32 = 10_000;
 
-const COLUMNS: &str = "attempts.id, items.key, stages.name, outcome, host_id, queued_at, started_at, ended_at, digest,
+const COLUMNS: &str =
+    "attempts.id, item_data.key, stages.name, outcome, host_id, queued_at, started_at, ended_at, digest,
     memory_bytes_max, error, log, fence";
-const JOINS: &str = "JOIN items ON items.id = attempts.key >> 6 JOIN stages ON stages.id = attempts.stage_id
+const JOINS: &str = "JOIN item_data ON item_data.id = attempts.key >> 6 JOIN stages ON stages.id = attempts.stage_id
     LEFT JOIN versions ON versions.id = attempts.version_id";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<AttemptRow> {

@@ -65,10 +65,16 @@ impl History {
         connection
             .prepare_cached(
                 "WITH RECURSIVE n (i) AS (SELECT ?1 UNION ALL SELECT i + 1 FROM n WHERE i < ?2)
-                 INSERT INTO items (id, job_id, done, discovered_at, changed_at, key, data_hash, data)
-                 SELECT i, ?3, ?4, ?5, ?5, printf('past-%010d', i), zeroblob(32), '1' FROM n",
+                 INSERT INTO items (id, job_id, done) SELECT i, ?3, ?4 FROM n",
             )?
-            .execute((first, last, job.id.0, job.dag.all() as i64, now.0))?;
+            .execute((first, last, job.id.0, job.dag.all() as i64))?;
+        connection
+            .prepare_cached(
+                "WITH RECURSIVE n (i) AS (SELECT ?1 UNION ALL SELECT i + 1 FROM n WHERE i < ?2)
+                 INSERT INTO item_data (id, job_id, discovered_at, changed_at, key, data_hash, data)
+                 SELECT i, ?3, ?4, ?4, printf('past-%010d', i), zeroblob(32), '1' FROM n",
+            )?
+            .execute((first, last, job.id.0, now.0))?;
         for (place, stage) in job.stages.iter().enumerate() {
             // Attempts are numbered item by item.
             let (bit, stages) = (i64::from(stage.id.bit().0), job.stages.len() as i64);

@@ -13,7 +13,7 @@ pub(super) const CLAIM: &str = "SELECT key, due_at, attempts, lost, deferrals, c
 pub(super) const HOLD: &str = "UPDATE queue SET state = 2, fence = ?2 WHERE key = ?1";
 pub(super) const LEASE: &str =
     "INSERT INTO leases (host_id, claimed_at, deadline, open, members) VALUES (?1, ?2, ?3, ?4, ?5)";
-pub(super) const GIVEN: &str = "SELECT key, data, data_hash, discovered_at FROM items WHERE id = ?1";
+pub(super) const GIVEN: &str = "SELECT key, data, data_hash, discovered_at FROM item_data WHERE id = ?1";
 pub(super) const UPSTREAM: &str = "SELECT output, output_hash FROM item_stages WHERE key = ?1 AND state = 4";
 // Two statements, and not DELETE RETURNING: that opens a table of its own each time, a sixth of the writer.
 pub(super) const LEASED: &str =
@@ -46,10 +46,11 @@ pub(super) const ENQUEUE_AGAIN: &str =
     "INSERT INTO queue (key, stage_id, state, claim_key, due_at, last_attempt, operation_id)
     VALUES (?1, ?2, 1, ?3, ?4, (SELECT last_attempt FROM item_stages WHERE item_stages.key = ?1), ?5)";
 pub(super) const KNOWN: &str =
-    "SELECT id, data_hash, coalesce(seen_hash, data_hash) FROM items WHERE job_id = ?1 AND key = ?2";
-pub(super) const INSERT: &str =
-    "INSERT INTO items (job_id, live, priority, discovered_at, changed_at, key, data_hash, data)
-     VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6, ?7)";
+    "SELECT id, data_hash, coalesce(seen_hash, data_hash) FROM item_data WHERE job_id = ?1 AND key = ?2";
+pub(super) const INSERT: &str = "INSERT INTO items (job_id, live, priority) VALUES (?1, ?2, ?3)";
+pub(super) const INSERT_DATA: &str =
+    "INSERT INTO item_data (id, job_id, discovered_at, changed_at, key, data_hash, data)
+     VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6)";
 pub(super) const SIGHT: &str = "INSERT INTO sightings (item_id, data_hash, at, source, cursor) VALUES (?1, ?2, ?3, ?4, ?5)
     ON CONFLICT (item_id, data_hash) DO UPDATE SET at = excluded.at, source = excluded.source, cursor = excluded.cursor";
 pub(super) const END_LEASE: &str = "DELETE FROM leases WHERE fence = ?1 AND open <= ?2";
@@ -71,6 +72,7 @@ pub(super) struct Hot<'c> {
     pub(super) enqueue: Statement<'c>,
     pub(super) known: Statement<'c>,
     pub(super) insert: Statement<'c>,
+    pub(super) insert_data: Statement<'c>,
     pub(super) sight: Statement<'c>,
     pub(super) end_lease: Statement<'c>,
     pub(super) shrink_lease: Statement<'c>,
@@ -93,6 +95,7 @@ impl<'c> Hot<'c> {
             enqueue: connection.prepare(ENQUEUE)?,
             known: connection.prepare(KNOWN)?,
             insert: connection.prepare(INSERT)?,
+            insert_data: connection.prepare(INSERT_DATA)?,
             sight: connection.prepare(SIGHT)?,
             end_lease: connection.prepare(END_LEASE)?,
             shrink_lease: connection.prepare(SHRINK_LEASE)?,

@@ -49,8 +49,9 @@ pub(super) fn upsert(session: &mut Session<'_>, batch: &Upsert) -> Result<Upsert
 fn insert(session: &mut Session<'_>, batch: &Upsert, item: &NewItem, new: Change, job: &Job) -> Result<(), Error> {
     let priority = i64::from(item.priority);
     let (key, hash, live) = (&item.key, &item.data_hash.0[..], new.after.masks.live as i64);
-    session.hot.insert.execute((batch.job.0, live, priority, batch.now.0, key, hash, &item.data))?;
+    session.hot.insert.execute((batch.job.0, live, priority))?;
     let id = ItemId(session.connection.last_insert_rowid());
+    session.hot.insert_data.execute((id.0, batch.job.0, batch.now.0, key, hash, &item.data))?;
     if batch.rediscovery.sightings_max > 0 {
         sight(session, batch, item, id)?;
     }
@@ -83,19 +84,23 @@ fn see_again(
     let data = data.as_ref().map(|(data, again)| (data.as_str(), *again));
     let merged = discover::merge(merge, item, discover::Known { data_hash: known.data_hash, data })?;
     remember(session, batch, item, known.id)?;
+    session
+        .connection
+        .prepare_cached("UPDATE items SET priority = ?2 WHERE id = ?1")?
+        .execute((known.id.0, item.priority))?;
     let Some((data, hash)) = merged else {
         session
             .connection
-            .prepare_cached("UPDATE items SET seen_hash = ?2, priority = ?3 WHERE id = ?1")?
-            .execute((known.id.0, &item.data_hash.0[..], item.priority))?;
+            .prepare_cached("UPDATE item_data SET seen_hash = ?2 WHERE id = ?1")?
+            .execute((known.id.0, &item.data_hash.0[..]))?;
         return Ok(false);
     };
     session
         .connection
         .prepare_cached(
-            "UPDATE items SET data = ?2, data_hash = ?3, seen_hash = ?4, priority = ?5, changed_at = ?6 WHERE id = ?1",
+            "UPDATE item_data SET data = ?2, data_hash = ?3, seen_hash = ?4, changed_at = ?5 WHERE id = ?1",
         )?
-        .execute((known.id.0, data, &hash.0[..], &item.data_hash.0[..], item.priority, batch.now.0))?;
+        .execute((known.id.0, data, &hash.0[..], &item.data_hash.0[..], batch.now.0))?;
     if batch.rediscovery.on_update == OnUpdate::Reprocess
         && let Some(item) = session.item(known.id)?
     {
@@ -110,7 +115,7 @@ fn known_data(session: &Session<'_>, item: &NewItem, known: &Known) -> Result<(S
         .connection
         .prepare_cached(
             "SELECT data, EXISTS (SELECT 1 FROM sightings WHERE item_id = ?1 AND data_hash = ?2)
-             FROM items WHERE id = ?1",
+             FROM item_data WHERE id = ?1",
         )?
         .query_row((known.id.0, &item.data_hash.0[..]), |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(data)

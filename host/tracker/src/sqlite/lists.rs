@@ -10,11 +10,9 @@ use super::blobs::Blobs;
 use super::stats::stages;
 use crate::Error;
 use crate::records::{ItemRow, ItemsFilter, KnownItem, ResultRow};
-use crate::sql::STATUS_CASE;
+use crate::sql::{STATUS_CASE, item_row_columns};
 
-pub(super) const ITEM_COLUMNS: &str =
-    "id, key, done, skipped, dead, live, stale, cancelled_at IS NOT NULL, discovered_at, changed_at";
-
+/// Reads `item_row_columns`.
 pub(super) fn read_item(row: &Row<'_>, all: u64) -> rusqlite::Result<ItemRow> {
     let mask = |column| row.get::<_, i64>(column).map(|bits| bits as u64);
     let masks = Masks { done: mask(2)?, skipped: mask(3)?, dead: mask(4)?, live: mask(5)?, stale: mask(6)? };
@@ -38,17 +36,18 @@ pub(super) fn items(connection: &Connection, filter: &ItemsFilter) -> Result<Vec
     let all = stages(connection, filter.job)?.iter().fold(0, |mask, stage| mask | stage.id.bit().mask());
     let end = prefix_end(&filter.prefix);
     let (from, hint) = if filter.status == Some(ItemStatus::Failed) {
-        ("items INDEXED BY items_dead", "AND dead <> 0")
+        ("items INDEXED BY items_dead CROSS JOIN item_data", "AND dead <> 0")
     } else if !filter.prefix.is_empty() && is_rare(connection, filter, end.as_deref())? {
-        ("items INDEXED BY items_key", "")
+        ("item_data INDEXED BY item_data_key CROSS JOIN items", "")
     } else {
-        ("items NOT INDEXED", "")
+        ("items NOT INDEXED CROSS JOIN item_data", "")
     };
     let sql = format!(
-        "SELECT {ITEM_COLUMNS} FROM {from}
-         WHERE job_id = ?1 AND id > ?3 AND (?4 IS NULL OR {STATUS_CASE} = ?4)
+        "SELECT {} FROM {from} ON item_data.id = items.id
+         WHERE items.job_id = ?1 AND item_data.job_id = ?1 AND items.id > ?3 AND (?4 IS NULL OR {STATUS_CASE} = ?4)
             AND key >= ?5 AND (?6 IS NULL OR key < ?6) {hint}
-         ORDER BY id LIMIT ?7"
+         ORDER BY items.id LIMIT ?7",
+        item_row_columns!()
     );
     let status = filter.status.map(ItemStatus::code);
     let parameters: [&dyn ToSql; 7] =
@@ -61,7 +60,7 @@ pub(super) fn items(connection: &Connection, filter: &ItemsFilter) -> Result<Vec
 fn is_rare(connection: &Connection, filter: &ItemsFilter, end: Option<&str>) -> Result<bool, Error> {
     let found: u32 = connection
         .prepare_cached(
-            "SELECT count(*) FROM (SELECT 1 FROM items INDEXED BY items_key
+            "SELECT count(*) FROM (SELECT 1 FROM item_data INDEXED BY item_data_key
                 WHERE job_id = ?1 AND key >= ?2 AND (?3 IS NULL OR key < ?3) LIMIT ?4)",
         )?
         .query_row((filter.job.0, &filter.prefix, end, PREFIX_KEYS_MAX + 1), |row| row.get(0))?;
@@ -85,7 +84,7 @@ fn prefix_end(prefix: &str) -> Option<String> {
 /// What is known of some keys.
 pub(super) fn known(connection: &Connection, job: JobId, keys: &[String]) -> Result<Vec<KnownItem>, Error> {
     let mut statement = connection.prepare_cached(
-        "SELECT key, data, data_hash, coalesce(seen_hash, data_hash) FROM items WHERE job_id = ?1 AND key = ?2",
+        "SELECT key, data, data_hash, coalesce(seen_hash, data_hash) FROM item_data WHERE job_id = ?1 AND key = ?2",
     )?;
     let mut known = Vec::new();
     for key in keys {
@@ -138,9 +137,10 @@ pub(super) fn results(
 ) -> Result<Vec<ResultRow>, Error> {
     let mut rows: Vec<(ResultRow, Option<[u8; 32]>)> = connection
         .prepare_cached(
-            "SELECT items.id, items.key, output, output_hash FROM items NOT INDEXED
+            "SELECT items.id, item_data.key, output, output_hash FROM items NOT INDEXED
              CROSS JOIN item_stages ON item_stages.key = items.id << 6 | ?2
-             WHERE job_id = ?1 AND items.id > ?3 AND state = 4 ORDER BY items.id LIMIT ?4",
+             CROSS JOIN item_data ON item_data.id = items.id
+             WHERE items.job_id = ?1 AND items.id > ?3 AND state = 4 ORDER BY items.id LIMIT ?4",
         )?
         .query_map((stage.job().0, stage.bit().0, after.0, limit), |row| {
             Ok((ResultRow { item: ItemId(row.get(0)?), item_key: row.get(1)?, output: row.get(2)? }, row.get(3)?))

@@ -38,20 +38,20 @@ fn judged(what: Expiring) -> &'static str {
              FROM events WHERE id"
         }
         Expiring::Items => {
-            "SELECT id AS number,
+            "SELECT items.id AS number,
                     coalesce(cancelled_at, (SELECT max(settled_at) FROM item_stages
                         WHERE item_stages.key BETWEEN items.id << 6 AND items.id << 6 | 63), discovered_at) AS judged_at,
-                    job_id = ?1 AND live = 0 AND id < (SELECT max(id) FROM items) AND (cancelled_at IS NOT NULL
+                    items.job_id = ?1 AND live = 0 AND items.id < (SELECT max(id) FROM items) AND (cancelled_at IS NOT NULL
                         OR ~((done | skipped) & ~stale) & (SELECT coalesce(sum(1 << (id & 63)), 0) FROM stages
-                            WHERE job_id = ?1 AND retired_at IS NULL) = 0) AS may_go, items.*
-             FROM items WHERE id"
+                            WHERE job_id = ?1 AND retired_at IS NULL) = 0) AS may_go, items.*, item_data.*
+             FROM items CROSS JOIN item_data ON item_data.id = items.id WHERE items.id"
         }
         Expiring::Results => {
             "SELECT settled.key AS number, settled_at AS judged_at,
-                    items.job_id = ?1 AND retired_at IS NOT NULL AS may_go,
-                    items.job_id, items.key AS item, stages.name AS stage, settled.*
-             FROM item_stages AS settled JOIN items ON items.id = settled.key >> 6
-             JOIN stages ON stages.id = items.job_id << 6 | (settled.key & 63) WHERE settled.key"
+                    item_data.job_id = ?1 AND retired_at IS NOT NULL AS may_go,
+                    item_data.job_id, item_data.key AS item, stages.name AS stage, settled.*
+             FROM item_stages AS settled JOIN item_data ON item_data.id = settled.key >> 6
+             JOIN stages ON stages.id = item_data.job_id << 6 | (settled.key & 63) WHERE settled.key"
         }
     }
 }
@@ -204,6 +204,7 @@ fn delete_item(session: &mut Session<'_>, id: ItemId) -> Result<(), Error> {
         .collect::<Result<_, _>>()?;
     keys.into_iter().try_for_each(|key| forget(session, key))?;
     delete(session, "DELETE FROM sightings WHERE item_id = ?1", id.0)?;
+    delete(session, "DELETE FROM item_data WHERE id = ?1", id.0)?;
     delete(session, "DELETE FROM items WHERE id = ?1", id.0)?;
     let job = session.job(item.job)?;
     session.count(&job, &rules::delete(item));

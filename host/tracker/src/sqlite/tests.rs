@@ -117,3 +117,18 @@ fn a_reader_sees_what_was_committed_while_a_host_writes() {
         assert_eq!(tracker.outlook().await.expect("a read").next_due, None::<Timestamp>);
     });
 }
+
+#[test]
+fn an_item_that_lost_one_of_its_rows_is_found() {
+    for (table, kind) in [("item_data", "item without data"), ("items", "data without item")] {
+        let place = Place::new();
+        block_on(async {
+            let bench = crate::conformance::Bench::new(&|| place.open(), &[("fetch", &[])]).await;
+            bench.discover(&[("a", "1"), ("b", "1")]).await;
+        });
+        let database = Connection::open(place.path().join("tracker.db")).expect("a database");
+        database.execute_batch(&format!("DELETE FROM {table} WHERE id = 1")).expect("a change");
+        let found = block_on(open(&place).expect("a tracker").examine()).expect("an examination");
+        assert!(found.differences.iter().any(|row| row.kind == kind && row.place == "item 1"), "{found:?}");
+    }
+}

@@ -30,7 +30,8 @@ fn the_statements_of_the_loop_use_their_indexes_and_never_sort() {
         // A tenth waits, and every second result is of another version.
         database.execute(&format!(
             "SET search_path = gristmill;
-             INSERT INTO items (id, job_id, discovered_at, changed_at, key, data_hash, data)
+             INSERT INTO items (id, job_id) SELECT n, 1 FROM generate_series({there} + 1, {rows}) AS n;
+             INSERT INTO item_data (id, job_id, discovered_at, changed_at, key, data_hash, data)
                 SELECT n, 1, n, n, 'item-' || n, '\\x00', '{{}}' FROM generate_series({there} + 1, {rows}) AS n;
              INSERT INTO queue (key, stage_id, state, claim_key, due_at)
                 SELECT n << 6, 64, CASE WHEN n % 10 = 0 THEN 3 ELSE 1 END, n, n
@@ -39,7 +40,7 @@ fn the_statements_of_the_loop_use_their_indexes_and_never_sort() {
                 SELECT n << 6, 4, 1, 0, 0, n, n % 2, '{{}}' FROM generate_series({there}::bigint + 1, {rows}) AS n;
              INSERT INTO leases (host_id, claimed_at, deadline, open, members)
                 SELECT n % 100, n, n, 1, ARRAY[n << 6] FROM generate_series({there}::bigint + 1, {rows}, 64) AS n;
-             ANALYZE items; ANALYZE queue; ANALYZE item_stages; ANALYZE leases"
+             ANALYZE items; ANALYZE item_data; ANALYZE queue; ANALYZE item_stages; ANALYZE leases"
         ));
         there = rows;
         let claim = plan(&database, CLAIM, "64, -9223372036854775808, 64, 16, 1, 1, 1, ARRAY[]::bigint[]");

@@ -8,11 +8,14 @@ use rusqlite::Connection;
 
 use super::super::open::{MIGRATIONS, migrate, schema};
 use super::{Place, open};
-use crate::conformance::{NOW, block_on};
+use crate::conformance::{NOW, block_on, older};
 use crate::records::{AttemptsFilter, ClaimRequest, HostInfo, Reap, Round};
 use crate::{Error, Reader, Rounds, SqliteOptions, SqliteReader, SqliteTracker};
 
 const FIRST: &str = include_str!("../../../../../tests/fixtures/tracker-schema-1.sql");
+
+/// A tracker that its host left when it was killed, with items in every state.
+const THIRD: &str = include_str!("../../../../../tests/fixtures/tracker-schema-3.sql");
 
 fn make_first(folder: &Path) -> Connection {
     let connection = Connection::open(folder.join("tracker.db")).expect("a database");
@@ -69,6 +72,16 @@ fn a_database_of_the_first_schema_is_migrated_and_its_work_goes_on() {
 }
 
 #[test]
+fn a_database_with_items_in_every_state_is_migrated_with_its_contents_and_goes_on() {
+    let place = Place::new();
+    let connection = Connection::open(place.path().join("tracker.db")).expect("a database");
+    connection.execute_batch(THIRD).expect("the third schema");
+    drop(connection);
+    let tracker = open(&place).expect("a migrated tracker");
+    block_on(older::it_has_its_contents_and_goes_on(&tracker));
+}
+
+#[test]
 fn a_command_beside_no_host_migrates_and_one_beside_an_older_host_does_not() {
     let place = Place::new();
     drop(make_first(place.path()));
@@ -82,26 +95,32 @@ fn a_command_beside_no_host_migrates_and_one_beside_an_older_host_does_not() {
 
 #[test]
 fn a_migration_that_fails_half_way_leaves_the_old_schema() {
-    let place = Place::new();
-    let mut connection = make_first(place.path());
     let dump = |connection: &Connection| -> Vec<String> {
         let mut statement =
             connection.prepare("SELECT name || coalesce(sql, '') FROM sqlite_schema").expect("a schema");
         let rows = statement.query_map([], |row| row.get(0)).expect("a schema");
         rows.collect::<Result<_, _>>().expect("a schema")
     };
-    let before = dump(&connection);
-    let broken = format!("{}; INSERT INTO nowhere VALUES (1);", MIGRATIONS[1].1);
-    let migrations = [MIGRATIONS[0], ("broken", broken.as_str())];
-    assert!(migrate(&mut connection, &migrations, NOW).is_err());
-    assert_eq!(dump(&connection), before);
-    // A process that dies in the middle: its connection is gone, and nobody rolled back.
-    connection.execute_batch(&format!("BEGIN IMMEDIATE; {}", MIGRATIONS[1].1)).expect("half a migration");
-    drop(connection);
-    let mut connection = Connection::open(place.path().join("tracker.db")).expect("a database");
-    assert_eq!((dump(&connection), schema(&connection).expect("a schema")), (before, 1));
-    migrate(&mut connection, &MIGRATIONS, NOW).expect("a migration");
-    assert_eq!(schema(&connection).expect("a schema"), MIGRATIONS.len() as i64);
+    for done in 1..MIGRATIONS.len() {
+        let place = Place::new();
+        let mut connection = make_first(place.path());
+        migrate(&mut connection, &MIGRATIONS[..done], NOW).expect("the migrations before");
+        let before = dump(&connection);
+        let broken = format!("{}; INSERT INTO nowhere VALUES (1);", MIGRATIONS[done].1);
+        let migrations: Vec<_> = MIGRATIONS[..done].iter().copied().chain([("broken", broken.as_str())]).collect();
+        assert!(migrate(&mut connection, &migrations, NOW).is_err());
+        assert_eq!(dump(&connection), before);
+        // A process that dies in the middle: its connection is gone, and nobody rolled back.
+        connection.execute_batch(&format!("BEGIN IMMEDIATE; {}", MIGRATIONS[done].1)).expect("half a migration");
+        drop(connection);
+        let mut connection = Connection::open(place.path().join("tracker.db")).expect("a database");
+        assert_eq!((dump(&connection), schema(&connection).expect("a schema")), (before, done as i64));
+        migrate(&mut connection, &MIGRATIONS, NOW).expect("a migration");
+        assert_eq!(schema(&connection).expect("a schema"), MIGRATIONS.len() as i64);
+        drop(connection);
+        let tracker = open(&place).expect("a migrated tracker");
+        assert_eq!(block_on(tracker.examine()).expect("an examination").differences, []);
+    }
 }
 
 #[test]

@@ -15,8 +15,9 @@ fn filled(items: u32) -> Connection {
         .execute_batch(&format!(
             "CREATE TEMP TABLE n AS WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {items})
                 SELECT i FROM n;
-             INSERT INTO items (id, job_id, dead, live, discovered_at, changed_at, key, data_hash, data)
-                SELECT i, 1, iif(i % 100 = 0, 2, 0), 1, 0, 0, 'item-' || i, x'00', '{{}}' FROM n;
+             INSERT INTO items (id, job_id, dead, live) SELECT i, 1, iif(i % 100 = 0, 2, 0), 1 FROM n;
+             INSERT INTO item_data (id, job_id, discovered_at, changed_at, key, data_hash, data)
+                SELECT i, 1, 0, 0, 'item-' || i, x'00', '{{}}' FROM n;
              INSERT INTO queue (key, stage_id, state, claim_key, due_at, fence)
                 SELECT i << 6, 64, 1 + i % 3, i, i, iif(i % 3 = 1, i, NULL) FROM n;
              INSERT INTO item_stages (key, state, reason, attempts, lost, deferrals, settled_at, output)
@@ -42,7 +43,9 @@ fn pinned(items: u32) {
         (leases::PROMOTE, &["USING COVERING INDEX queue_waiting (due_at<?)", "queue USING INTEGER PRIMARY KEY"]),
         (leases::OVERDUE, &["SCAN leases", "hosts USING INTEGER PRIMARY KEY"]),
         (reader::OUTLOOK, &["queue_waiting"]),
-        (hot::KNOWN, &["USING INDEX items_key (job_id=? AND key=?)"]),
+        (hot::KNOWN, &["USING INDEX item_data_key (job_id=? AND key=?)"]),
+        (hot::GIVEN, &["item_data USING INTEGER PRIMARY KEY (rowid=?)"]),
+        (hot::ITEM, &["items USING INTEGER PRIMARY KEY (rowid=?)"]),
         (hot::LEASED, &["queue USING INTEGER PRIMARY KEY (rowid=?)"]),
         (hot::UPSTREAM, &["item_stages USING INTEGER PRIMARY KEY (rowid=?)"]),
         (
@@ -54,6 +57,7 @@ fn pinned(items: u32) {
             &[
                 "items USING INDEX items_dead (job_id=? AND id>?)",
                 "settled USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+                "item_data USING INTEGER PRIMARY KEY (rowid=?)",
             ],
         ),
         (blobs::IS_NAMED, &["item_stages_blobs (output_hash=?)"]),
@@ -92,6 +96,7 @@ fn no_statement_of_the_loop_makes_a_table_of_its_own() {
         hot::SET_MASKS,
         hot::ENQUEUE,
         hot::INSERT,
+        hot::INSERT_DATA,
         hot::SIGHT,
         hot::END_LEASE,
         hot::SHRINK_LEASE,

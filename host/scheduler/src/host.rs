@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gristmill_model::{Clock, HostId};
+use gristmill_model::{Clock, HostId, Timestamp};
 use gristmill_tracker::{
     HostInfo, Lost, PostgresOptions, PostgresTracker, Reap, SqliteOptions, SqliteTracker, Synchronous, Tracker,
 };
@@ -110,7 +110,7 @@ impl Host {
         let workers =
             Workers::start(self.options.workers, &clock, trace.as_ref().map(|trace| (host, trace)), &finished)?;
         let discoverer = Discoverer::start(parts.jobs.len(), Arc::clone(&clock), known, pages)?;
-        let vitals = Vitals::new(self.options.takeover_after, dispatcher.longest_lease(), clock.now());
+        let vitals = Vitals::new(self.options.takeover_after, clock.now());
         let mut running = Loop::new(
             host,
             &self.options,
@@ -161,7 +161,7 @@ impl Host {
             let loaded = Arc::new(loaded);
             for (place, stage) in registered.stages.iter().enumerate() {
                 let context = StageContext::new(&loaded, &registered, place);
-                dispatcher.add_stage(stage.id, &context.spec().name, context.tuning().limits.timeout);
+                dispatcher.add_stage(stage.id, &context.spec().name);
                 parts.stages.insert(stage.id, Arc::new(context));
             }
             if loaded.discover.is_some() {
@@ -178,7 +178,7 @@ impl Host {
     async fn reap_vanished(&self, host: HostId, parts: &Parts) -> Result<Lost, Error> {
         let now = self.options.clock.now();
         let heartbeat_before = match self.options.store {
-            Store::Sqlite { .. } => now + Duration::from_micros(1),
+            Store::Sqlite { .. } => Timestamp(i64::MAX),
             Store::Postgres { .. } => now - self.options.takeover_after,
         };
         let mut total = Lost::default();

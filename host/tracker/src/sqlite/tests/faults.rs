@@ -130,7 +130,7 @@ fn page(keys: &[&str], data: &str) -> Upsert {
 }
 
 fn claims(limit: u32, chunk: u32, now: Timestamp) -> Round {
-    let claim = ClaimRequest { stage: FETCH, limit, chunk, lease: Duration::from_secs(60) };
+    let claim = ClaimRequest { stage: FETCH, limit, chunk };
     Round { host: HostId(1), now, settlements: Vec::new(), claims: vec![claim] }
 }
 

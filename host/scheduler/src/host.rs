@@ -57,6 +57,8 @@ pub struct HostOptions {
     pub grace: Duration,
     /// How long after its last sign of life another host has vanished, and its work is taken over.
     pub takeover_after: Duration,
+    /// How long a write waits for a tracker that is away or held by another process, before the host ends.
+    pub patience: Duration,
     /// How many bytes stay free on the disk of a data folder.
     pub min_free_bytes: u64,
     /// A file that gets a line before each attempt.
@@ -79,10 +81,16 @@ impl Host {
     pub fn open(options: HostOptions) -> Result<Self, Error> {
         let now = options.clock.now();
         let tracker: Arc<dyn Tracker> = match &options.store {
-            Store::Sqlite { data, synchronous } => {
-                Arc::new(SqliteTracker::open(data, SqliteOptions { synchronous: *synchronous }, now)?)
-            }
-            Store::Postgres { url } => Arc::new(PostgresTracker::connect(url, PostgresOptions::default(), now)?),
+            Store::Sqlite { data, synchronous } => Arc::new(SqliteTracker::open(
+                data,
+                SqliteOptions { synchronous: *synchronous, patience: options.patience },
+                now,
+            )?),
+            Store::Postgres { url } => Arc::new(PostgresTracker::connect(
+                url,
+                PostgresOptions { patience: options.patience, ..PostgresOptions::default() },
+                now,
+            )?),
         };
         Ok(Self { options, tracker })
     }

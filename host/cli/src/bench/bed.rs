@@ -71,6 +71,7 @@ impl Bed {
             watch: false,
             grace: Duration::from_secs(30),
             takeover_after: Duration::from_secs(30),
+            patience: Duration::from_secs(30),
             min_free_bytes: 0,
             trace_file: None,
             clock: Arc::clone(&self.clock),

@@ -36,6 +36,7 @@ pub(super) fn heartbeat(session: &mut Session<'_>, host: HostId, now: Timestamp)
         .connection
         .prepare_cached("UPDATE hosts SET heartbeat_at = ?2, ended_at = NULL WHERE id = ?1")?
         .execute((host.0, now.0))?;
+    session.note_wait(now)?;
     if buried == Some(true) {
         session.note(now, &events::host_back(host))?;
     }

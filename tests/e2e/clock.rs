@@ -6,6 +6,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rustix::process::Signal;
+
 use crate::job::{Job, chain};
 use crate::support::{GRISTMILL, components, program, start};
 
@@ -47,4 +49,18 @@ fn a_clock_that_jumps_an_hour_each_way_costs_nothing() {
     let outcomes = job.audit();
     assert!(outcomes.keys().eq(["done"]), "something was charged for it: {outcomes:?}");
     assert_eq!(outcomes["done"], ITEMS * 3);
+}
+
+#[test]
+fn what_a_host_held_whose_clock_was_ahead_is_taken_over_at_once() {
+    let job = Job::new(&chain(&components().noop, ITEMS));
+    let mut command = program(GRISTMILL, job.folder());
+    command.args(["run", "job.yaml", "--json"]).env("LD_PRELOAD", library());
+    command.env("FAKETIME", "+1d").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let host = start(&mut command);
+    job.wait_for(500);
+    host.signal(Signal::KILL);
+    assert_eq!(host.finish().code, None);
+    job.run(&[]).expect(0);
+    assert_eq!(job.audit()["done"], ITEMS * 3);
 }

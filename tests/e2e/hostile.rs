@@ -39,7 +39,18 @@ fn run() -> Attacked {
     let roomy = "timeout: 60s, memory: 512MiB, output: 64KiB";
     let hasty = "timeout: 200ms, memory: 16MiB, output: 64KiB";
     let mut stages = String::new();
-    for name in ["ok", "bad-json", "charge-nan", "clock", "env", "log-flood", "memory-bomb", "stack-overflow", "trap"] {
+    for name in [
+        "ok",
+        "bad-json",
+        "charge-nan",
+        "charge-nul",
+        "clock",
+        "env",
+        "log-flood",
+        "memory-bomb",
+        "stack-overflow",
+        "trap",
+    ] {
         stages.push_str(&attack(name, patient));
     }
     for name in ["huge-error", "huge-output"] {
@@ -123,6 +134,13 @@ fn a_charge_that_is_no_number_is_a_trap() {
     assert!(error.ends_with("to \"tokens\": an amount is from 0 to 1e15"), "{error}");
     let charges = &stage(&attacked().page, "charge-nan")["attempts"][0]["charges"];
     assert_eq!(*charges, json!({}));
+}
+
+#[test]
+fn a_meter_that_no_database_holds_is_a_trap() {
+    let (ends, error) = end("charge-nul");
+    assert_eq!(ends, ["trap"]);
+    assert!(error.ends_with("named a meter whose name holds a control character, U+0000"), "{error}");
 }
 
 #[test]

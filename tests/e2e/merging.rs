@@ -52,6 +52,20 @@ fn fields_are_merged_by_their_rules_and_the_same_again_changes_nothing() {
 }
 
 #[test]
+fn one_key_twice_on_a_page_is_one_item_and_the_same_page_again_changes_nothing() {
+    for (rules, data) in [("", json!({ "seen": [2] })), (", merge: handler", json!({ "seen": [1, 2] }))] {
+        let job = job(&format!("{rules}, on_update: reprocess"));
+        let page = json!([{ "key": "a", "data": { "seen": [1] } }, { "key": "a", "data": { "seen": [2] } }]);
+        let found = format!("found={page}");
+        let first = job.run(&["--param", &found]).expect(0);
+        assert!(first.err.contains("a page has keys more than once"), "{}", first.err);
+        let again = job.run(&["--param", &found]).expect(0).json();
+        assert_eq!((&again["executions"], &again["discovered"]["unchanged"]), (&json!(0), &json!(1)), "{again}");
+        assert_eq!(job.show("a")["data"], data);
+    }
+}
+
+#[test]
 fn a_component_merges_what_it_found() {
     let job = job(", merge: handler");
     let data = merged(&job, &[json!({ "seen": [2] }), json!({ "seen": [1] }), json!({ "seen": [1, 3] })]);

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::job::{Job, chain};
 use crate::signals::sleeping_job;
-use crate::support::{GRISTMILL, Ran, components, program, start};
+use crate::support::{GRISTMILL, Ran, Running, components, program, start};
 
 /// A job that is done.
 fn done(items: u64) -> Job {
@@ -194,4 +194,38 @@ fn a_disk_that_fills_stops_the_host_before_it_is_full() {
 /// The attempts that were done.
 fn settled(job: &Job) -> HashSet<String> {
     job.attempts().iter().filter(|attempt| attempt["outcome"] == "done").map(Value::to_string).collect()
+}
+
+/// A run in whose midst another process takes the database for itself.
+fn held_up(patience: &str) -> (Job, Running, Connection) {
+    let job = Job::new(&chain(&components().noop, 20_000));
+    let mut host = job.start(&["--patience", patience]);
+    job.wait_for(300);
+    let other = Connection::open(job.database()).unwrap();
+    other.busy_timeout(Duration::from_mins(1)).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    host.says("another process holds the tracker: waiting for it");
+    (job, host, other)
+}
+
+#[test]
+fn a_run_waits_for_a_process_that_holds_the_tracker_and_goes_on() {
+    let (job, mut host, other) = held_up("5m");
+    other.execute_batch("ROLLBACK").unwrap();
+    host.says("the tracker is free again");
+    let account = host.finish().expect(0).json();
+    assert_eq!((&account["lost"], &account["late"]), (&0.into(), &0.into()), "{account}");
+    assert_eq!(job.audit()["done"], 60_000);
+    let events = job.gristmill(&["events", "--kind", "tracker.waited", "--json"]).expect(0).records();
+    assert!(!events.is_empty());
+}
+
+#[test]
+fn a_run_that_waited_as_long_as_it_may_ends_with_its_reason_and_its_lock_is_free() {
+    let (job, host, other) = held_up("6s");
+    let ran = host.finish();
+    ran.expect_refusal(4, "the tracker is held by another process", "another process");
+    other.execute_batch("ROLLBACK").unwrap();
+    job.run(&[]).expect(0);
+    assert_eq!(job.audit()["done"], 60_000);
 }

@@ -77,6 +77,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = takeover)]
     takeover_after: Duration,
 
+    /// How long to wait for a tracker that another process holds, or a database server that is away. Nothing is lost
+    /// meanwhile, and after that the run ends
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = time)]
+    patience: Duration,
+
     /// How much stays free on the disk of the data folder. Below it nothing new is discovered, below half of it nothing
     /// more is begun; 0 leaves nothing free
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size)]
@@ -185,6 +190,7 @@ fn open(args: &Args, store: Store, workers: usize, context: &Context) -> Result<
         watch: args.watch,
         grace: args.grace,
         takeover_after: args.takeover_after,
+        patience: args.patience,
         min_free_bytes: args.min_free,
         trace_file: args.trace_file.clone(),
         clock: Arc::clone(&context.clock),

@@ -57,8 +57,10 @@ pub(crate) fn attempt<R>(
         Ok((result, state.into_traces(now().duration_since(began))))
     }));
     caught.unwrap_or_else(|_| {
+        // It consumes no attempt: nobody is charged for a fault of the host.
         let message = "the engine failed while it ran: a fault of the host, not of the handler".to_owned();
-        Ok(without_traces(Outcome::Trap, message, began))
+        tracing::error!("{message}");
+        Ok(without_traces(Outcome::Later, message, began))
     })
 }
 

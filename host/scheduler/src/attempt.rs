@@ -130,7 +130,8 @@ pub(crate) fn run(context: &StageContext, claim: &Claim, begun: &Begun) -> Resul
         item_key: &claim.item_key,
         data: &claim.data,
         upstream: &upstream,
-        attempt: claim.counters.attempts + 1,
+        // What is pure is given nothing that the item's data and what it needs do not say.
+        attempt: if context.is_pure { 1 } else { claim.counters.attempts + 1 },
         idempotency_key,
     };
     let attempt_context = AttemptContext {

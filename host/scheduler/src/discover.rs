@@ -3,7 +3,7 @@
 //! Owns one page at a time: it asks, checks what came, and hands it over. Never writes: a page and its cursor are
 //! committed together by the tracker, and the next page is asked for only then.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
@@ -130,24 +130,38 @@ fn discover(request: PageRequest, now: Timestamp, known: &Known) -> PageResult {
         seed: Digest::of_fields("gristmill discovery 1", fields),
     };
     let asked = DiscoverRequest { job: &job.spec.name, cursor, limit: tuning.page };
-    let (mut page, mut log) = match handler.discover(&asked, &context) {
+    let (page, mut log) = match handler.discover(&asked, &context) {
         Ok(done) => (done.result.map(hashed).map_err(PageFailure::from), done.traces.log),
         Err(refusal) => (Err(of_machine(&refusal).into()), String::new()),
     };
-    if let (Ok(page), Merge::Handler) = (&mut page, &tuning.rediscovery.merge) {
-        let known = known.runtime.block_on(known.tracker.known(request.job, keys(&page.items)));
-        let merged = known.map_err(|error| PageFailure::of_host(error.to_string())).and_then(|known| {
-            merge_page(&mut page.items, known, |item_key, existing, incoming| {
-                let merged = handler.merge(&MergeRequest { item_key, existing, incoming }, &context);
-                let merged = merged.map_err(|refusal| of_machine(&refusal))?;
-                log.push_str(&merged.traces.log);
-                merged.result
-            })
-        });
-        if let Err(failure) = merged {
-            return PageResult { job: request.job, cursor: request.cursor, page: Err(failure), log };
+    let mut by_component = |item_key: &str, existing: &str, incoming: &str| {
+        let merged = handler.merge(&MergeRequest { item_key, existing, incoming }, &context);
+        let merged = merged.map_err(|refusal| of_machine(&refusal))?;
+        log.push_str(&merged.traces.log);
+        merged.result
+    };
+    let page = page.and_then(|page| {
+        let (mut items, folded) = fold(page.items, |key, one, other| match &tuning.rediscovery.merge {
+            Merge::Replace => Ok(other.to_owned()),
+            Merge::Fields(policy) => Ok(policy.merge(one, other, false).unwrap_or_else(|| one.to_owned())),
+            Merge::Handler => by_component(key, one, other),
+        })?;
+        if let Some(key) = folded.first() {
+            let (job, keys) = (&job.spec.name, folded.len());
+            tracing::warn!(
+                job,
+                keys,
+                key,
+                "a page has keys more than once: the data of each is merged, and is one item"
+            );
         }
-    }
+        if tuning.rediscovery.merge == Merge::Handler {
+            let known = known.runtime.block_on(known.tracker.known(request.job, keys(&items)));
+            let known = known.map_err(|error| PageFailure::of_host(error.to_string()))?;
+            merge_page(&mut items, &known, by_component)?;
+        }
+        Ok(Page { items, next: page.next })
+    });
     PageResult { job: request.job, page, log, cursor: request.cursor }
 }
 
@@ -157,37 +171,55 @@ fn of_machine(refusal: &SandboxError) -> GuestFailure {
 }
 
 fn keys(items: &[NewItem]) -> Vec<String> {
-    let mut keys: Vec<String> = items.iter().map(|item| item.key.clone()).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    keys
+    items.iter().map(|item| item.key.clone()).collect()
 }
 
-/// Merges the items of a page, in their order, with what is known. An item that was last seen with the same data is
-/// left alone. The tracker refuses the page if somebody else changes one of them in between.
-fn merge_page(
-    items: &mut [NewItem],
-    known: Vec<KnownItem>,
+/// Makes one item of those that have one key, in the place of the first, with the priority of the last. Otherwise each
+/// pass over the same page would see each of them as news of the other. Returns the keys of which there were several with
+/// different data.
+fn fold(
+    items: Vec<NewItem>,
     mut merge: impl FnMut(&str, &str, &str) -> Result<String, GuestFailure>,
-) -> Result<(), PageFailure> {
-    let mut known: HashMap<String, KnownItem> = known.into_iter().map(|item| (item.key.clone(), item)).collect();
+) -> Result<(Vec<NewItem>, BTreeSet<String>), PageFailure> {
+    let mut places: HashMap<String, usize> = HashMap::with_capacity(items.len());
+    let mut folded: Vec<NewItem> = Vec::with_capacity(items.len());
+    let mut several = BTreeSet::new();
     for item in items {
-        let Some(before) = known.get_mut(&item.key) else {
-            let (key, data, hash) = (item.key.clone(), item.data.clone(), item.data_hash);
-            known.insert(key.clone(), KnownItem { key, data, data_hash: hash, seen_hash: hash });
+        let Some(before) = places.get(&item.key).map(|place| &mut folded[*place]) else {
+            places.insert(item.key.clone(), folded.len());
+            folded.push(item);
             continue;
         };
-        if before.seen_hash == item.data_hash {
+        before.priority = item.priority;
+        if before.data_hash == item.data_hash {
             continue;
         }
-        let merged = merge(&item.key, &before.data, &item.data).map_err(|failure| {
-            let message = format!("item `{}` could not be merged: {}", item.key, failure.message);
-            PageFailure { message, ..failure.into() }
-        })?;
-        item.merged = Some(Merged { data: merged.clone(), replaces: before.data_hash });
-        before.data_hash = Digest::of(merged.as_bytes());
-        before.data = merged;
-        before.seen_hash = item.data_hash;
+        before.data = merge(&item.key, &before.data, &item.data).map_err(|failure| unmerged(&item.key, failure))?;
+        before.data_hash = Digest::of(before.data.as_bytes());
+        several.insert(item.key);
+    }
+    Ok((folded, several))
+}
+
+fn unmerged(key: &str, failure: GuestFailure) -> PageFailure {
+    let message = format!("item `{key}` could not be merged: {}", failure.message);
+    PageFailure { message, ..failure.into() }
+}
+
+/// Merges the items of a page with what is known. An item that was last seen with the same data is left alone. The
+/// tracker refuses the page if somebody else changes one of them in between.
+fn merge_page(
+    items: &mut [NewItem],
+    known: &[KnownItem],
+    mut merge: impl FnMut(&str, &str, &str) -> Result<String, GuestFailure>,
+) -> Result<(), PageFailure> {
+    let known: HashMap<&str, &KnownItem> = known.iter().map(|item| (item.key.as_str(), item)).collect();
+    for item in items {
+        let Some(before) = known.get(item.key.as_str()).filter(|before| before.seen_hash != item.data_hash) else {
+            continue;
+        };
+        let data = merge(&item.key, &before.data, &item.data).map_err(|failure| unmerged(&item.key, failure))?;
+        item.merged = Some(Merged { data, replaces: before.data_hash });
     }
     Ok(())
 }
@@ -224,21 +256,29 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_merged_in_its_order_and_what_was_seen_is_left_alone() {
+    fn a_page_is_merged_with_what_is_known_and_what_was_seen_is_left_alone() {
         let known = |key: &str, data: &str, seen: &str| KnownItem {
             key: key.to_owned(),
             data: data.to_owned(),
             data_hash: Digest::of(data.as_bytes()),
             seen_hash: Digest::of(seen.as_bytes()),
         };
-        let mut items = [item("a", "2"), item("seen", "1"), item("new", "1"), item("a", "3"), item("new", "2")];
-        let held = vec![known("a", "0+1", "1"), known("seen", "0+1", "1")];
-        let merged = merge_page(&mut items, held, |_, existing, incoming| Ok(format!("{existing}+{incoming}")));
+        let mut items = [item("a", "2"), item("seen", "1"), item("new", "1")];
+        let held = [known("a", "0+1", "1"), known("seen", "0+1", "1")];
+        let merged = merge_page(&mut items, &held, |_, existing, incoming| Ok(format!("{existing}+{incoming}")));
         assert!(merged.is_ok());
         let came: Vec<_> = items.iter().map(|item| item.merged.as_ref().map(|made| made.data.as_str())).collect();
-        assert_eq!(came, [Some("0+1+2"), None, None, Some("0+1+2+3"), Some("1+2")]);
-        let replaced: Vec<_> = items.iter().filter_map(|item| item.merged.as_ref()).map(|made| made.replaces).collect();
-        assert_eq!(replaced, ["0+1", "0+1+2", "1"].map(|data| Digest::of(data.as_bytes())));
+        assert_eq!(came, [Some("0+1+2"), None, None]);
+        assert_eq!(items[0].merged.as_ref().map(|made| made.replaces), Some(Digest::of(b"0+1")));
+    }
+
+    #[test]
+    fn one_key_twice_on_a_page_is_one_item() {
+        let page = vec![item("a", "1"), item("b", "1"), item("a", "2"), item("b", "1"), item("a", "3")];
+        let (items, several) = fold(page, |_, one, other| Ok(format!("{one}+{other}"))).ok().unwrap();
+        let found: Vec<_> = items.iter().map(|item| (item.key.as_str(), item.data.as_str(), item.data_hash)).collect();
+        assert_eq!(found, [("a", "1+2+3", Digest::of(b"1+2+3")), ("b", "1", Digest::of(b"1"))]);
+        assert_eq!(several, BTreeSet::from(["a".to_owned()]), "what says the same is no news");
     }
 
     #[test]
@@ -250,7 +290,7 @@ mod tests {
             seen_hash: Digest::of(b"1"),
         };
         let failure = GuestFailure { outcome: Outcome::Trap, after: None, message: "it trapped".to_owned() };
-        let failed = merge_page(&mut [item("a", "2")], vec![known], |_, _, _| Err(failure.clone()));
+        let failed = merge_page(&mut [item("a", "2")], &[known], |_, _, _| Err(failure.clone()));
         assert_eq!(
             failed.err().map(|failure| failure.message).as_deref(),
             Some("item `a` could not be merged: it trapped")

@@ -15,13 +15,11 @@ use gristmill_tracker::{
 
 use crate::discover::{Page, PageResult};
 use crate::disk::Disk;
-use crate::pace::{ATTEMPTS_IN_FLIGHT_MAX, CHUNK_MAX, Pace};
+use crate::pace::{ATTEMPTS_IN_FLIGHT_MAX, Pace};
 use crate::source::{Discovery, Source};
 use crate::summary::Summary;
 use crate::workers::Finished;
 
-/// What a lease is given beyond the longest that its attempts may take.
-const LEASE_SLACK: Duration = Duration::from_secs(60);
 /// How many waiting stages are promoted at once.
 const PROMOTE_MAX: u32 = 4096;
 /// The longest sleep until the next look at what waits, in case another process wrote to the tracker.
@@ -78,7 +76,6 @@ pub(crate) enum Command {
 
 struct Stage {
     name: String,
-    timeout: Duration,
     pace: Pace,
     in_flight: usize,
     /// There may be something ready: so it is until a claim gets less than it asked for.
@@ -170,9 +167,9 @@ impl Dispatcher {
         }
     }
 
-    pub(crate) fn add_stage(&mut self, id: StageId, name: &str, timeout: Duration) {
+    pub(crate) fn add_stage(&mut self, id: StageId, name: &str) {
         let name = name.to_owned();
-        let stage = Stage { name, timeout, pace: Pace::default(), in_flight: 0, may_have_ready: true };
+        let stage = Stage { name, pace: Pace::default(), in_flight: 0, may_have_ready: true };
         self.stages.insert(id, stage);
         self.order.push(id);
     }
@@ -186,11 +183,6 @@ impl Dispatcher {
         now: Timestamp,
     ) {
         self.sources.insert(job, Source::new(name, tuning, cursor, now));
-    }
-
-    /// No lease lasts longer.
-    pub(crate) fn longest_lease(&self) -> Duration {
-        self.stages.values().map(|stage| stage.timeout * CHUNK_MAX + LEASE_SLACK).max().unwrap_or(LEASE_SLACK)
     }
 
     /// Takes in what happened and says what to do about it.
@@ -523,8 +515,7 @@ impl Dispatcher {
                 continue;
             }
             room -= limit;
-            let lease = stage.timeout * chunk + LEASE_SLACK;
-            claims.push(ClaimRequest { stage: *id, limit: limit as u32, chunk, lease });
+            claims.push(ClaimRequest { stage: *id, limit: limit as u32, chunk });
         }
         claims
     }

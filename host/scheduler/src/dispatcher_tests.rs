@@ -12,7 +12,7 @@ const NOW: Timestamp = Timestamp(1_000_000);
 
 fn dispatcher() -> Dispatcher {
     let mut dispatcher = Dispatcher::new(HostId(1), 2, false);
-    dispatcher.add_stage(STAGE, "fetch", Duration::from_secs(1));
+    dispatcher.add_stage(STAGE, "fetch");
     dispatcher
 }
 

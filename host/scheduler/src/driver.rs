@@ -32,6 +32,8 @@ pub(crate) const REAP_MAX: u32 = 256;
 const DISK_LOOK: Duration = Duration::from_millis(50);
 /// How often threads are looked at while attempts run: whether one is held.
 const HELD_LOOK: Duration = Duration::from_secs(1);
+/// How long a host that ends waits for the tracker to take back what it holds.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(10);
 /// How many answers of threads may wait for the loop.
 pub(crate) const ANSWERS_MAX: usize = 64;
 
@@ -383,9 +385,13 @@ impl<'a> Loop<'a> {
         let Self { tracker, workers, discoverer, writes, fault, .. } = self;
         if !ended_in_time {
             drop(writes);
-            let held = dispatcher.held();
-            let given_back = tracker.release(held).await?;
-            tracing::warn!(attempts = given_back, "the grace ran out: running attempts are given back, uncharged");
+            match tokio::time::timeout(RELEASE_PATIENCE, tracker.release(dispatcher.held())).await {
+                Ok(given_back) => {
+                    let attempts = given_back?;
+                    tracing::warn!(attempts, "the grace ran out: running attempts are given back, uncharged");
+                }
+                Err(_) => tracing::warn!("the grace ran out, and the tracker takes nothing: the next host takes over"),
+            }
             workers.abandon();
             discoverer.abandon();
         } else if dispatcher.summary.interrupted {

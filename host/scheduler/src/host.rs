@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gristmill_model::{Clock, HostId};
+use gristmill_model::{Clock, HostId, Timestamp};
 use gristmill_tracker::{
     HostInfo, Lost, PostgresOptions, PostgresTracker, Reap, SqliteOptions, SqliteTracker, Synchronous, Tracker,
 };
@@ -57,6 +57,8 @@ pub struct HostOptions {
     pub grace: Duration,
     /// How long after its last sign of life another host has vanished, and its work is taken over.
     pub takeover_after: Duration,
+    /// How long a write waits for a tracker that is away or held by another process, before the host ends.
+    pub patience: Duration,
     /// How many bytes stay free on the disk of a data folder.
     pub min_free_bytes: u64,
     /// A file that gets a line before each attempt.
@@ -79,10 +81,16 @@ impl Host {
     pub fn open(options: HostOptions) -> Result<Self, Error> {
         let now = options.clock.now();
         let tracker: Arc<dyn Tracker> = match &options.store {
-            Store::Sqlite { data, synchronous } => {
-                Arc::new(SqliteTracker::open(data, SqliteOptions { synchronous: *synchronous }, now)?)
-            }
-            Store::Postgres { url } => Arc::new(PostgresTracker::connect(url, PostgresOptions::default(), now)?),
+            Store::Sqlite { data, synchronous } => Arc::new(SqliteTracker::open(
+                data,
+                SqliteOptions { synchronous: *synchronous, patience: options.patience },
+                now,
+            )?),
+            Store::Postgres { url } => Arc::new(PostgresTracker::connect(
+                url,
+                PostgresOptions { patience: options.patience, ..PostgresOptions::default() },
+                now,
+            )?),
         };
         Ok(Self { options, tracker })
     }
@@ -110,7 +118,7 @@ impl Host {
         let workers =
             Workers::start(self.options.workers, &clock, trace.as_ref().map(|trace| (host, trace)), &finished)?;
         let discoverer = Discoverer::start(parts.jobs.len(), Arc::clone(&clock), known, pages)?;
-        let vitals = Vitals::new(self.options.takeover_after, dispatcher.longest_lease(), clock.now());
+        let vitals = Vitals::new(self.options.takeover_after, clock.now());
         let mut running = Loop::new(
             host,
             &self.options,
@@ -161,7 +169,7 @@ impl Host {
             let loaded = Arc::new(loaded);
             for (place, stage) in registered.stages.iter().enumerate() {
                 let context = StageContext::new(&loaded, &registered, place);
-                dispatcher.add_stage(stage.id, &context.spec().name, context.tuning().limits.timeout);
+                dispatcher.add_stage(stage.id, &context.spec().name);
                 parts.stages.insert(stage.id, Arc::new(context));
             }
             if loaded.discover.is_some() {
@@ -178,7 +186,7 @@ impl Host {
     async fn reap_vanished(&self, host: HostId, parts: &Parts) -> Result<Lost, Error> {
         let now = self.options.clock.now();
         let heartbeat_before = match self.options.store {
-            Store::Sqlite { .. } => now + Duration::from_micros(1),
+            Store::Sqlite { .. } => Timestamp(i64::MAX),
             Store::Postgres { .. } => now - self.options.takeover_after,
         };
         let mut total = Lost::default();

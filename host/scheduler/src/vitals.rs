@@ -19,9 +19,6 @@ pub(crate) struct Vitals {
     beat: Duration,
     next: Duration,
     last: (Timestamp, Duration),
-    /// Leases that were claimed before the wall clock jumped ahead may all seem overdue until then.
-    trusted_from: Duration,
-    longest_lease: Duration,
 }
 
 /// What a heartbeat comes with.
@@ -34,11 +31,10 @@ pub(crate) struct Beat {
 }
 
 impl Vitals {
-    /// `takeover_after`: how long after its last heartbeat a host has vanished. `longest_lease`: no lease lasts longer.
-    pub(crate) fn new(takeover_after: Duration, longest_lease: Duration, now: Timestamp) -> Self {
+    /// `takeover_after`: how long after its last heartbeat a host has vanished.
+    pub(crate) fn new(takeover_after: Duration, now: Timestamp) -> Self {
         let beat = (takeover_after / MISSES).min(BEAT_MAX);
-        let steady = Duration::ZERO;
-        Self { beat, next: beat, last: (now, steady), trusted_from: steady, longest_lease }
+        Self { beat, next: beat, last: (now, Duration::ZERO) }
     }
 
     /// When the next heartbeat is due.
@@ -51,19 +47,12 @@ impl Vitals {
         let passed = steady.saturating_sub(self.last.1);
         let expected = self.last.0 + passed;
         let (ahead, back) = (wall.since(expected), expected.since(wall));
-        let jump = if ahead > JUMP {
-            self.trusted_from = steady + self.longest_lease;
-            Some((ahead, true))
-        } else if back > JUMP {
-            Some((back, false))
-        } else {
-            None
-        };
+        let jump = if ahead > JUMP { Some((ahead, true)) } else { (back > JUMP).then_some((back, false)) };
         // A host that was asleep itself for some beats knows nothing of the others: it looks at them a beat later.
         let was_asleep = passed > self.beat * 3;
         self.last = (wall, steady);
         self.next = steady + self.beat;
-        Beat { may_reap: !was_asleep && steady >= self.trusted_from, jump }
+        Beat { may_reap: !was_asleep, jump }
     }
 }
 
@@ -71,7 +60,6 @@ impl Vitals {
 mod tests {
     use super::*;
 
-    const LEASE: Duration = Duration::from_secs(100);
     const HOUR: Duration = Duration::from_hours(1);
 
     fn seconds(n: u64) -> Duration {
@@ -80,29 +68,28 @@ mod tests {
 
     #[test]
     fn a_quick_takeover_means_quick_heartbeats() {
-        assert_eq!(Vitals::new(seconds(30), LEASE, Timestamp(0)).next(), seconds(5));
-        assert_eq!(Vitals::new(seconds(600), LEASE, Timestamp(0)).next(), seconds(5));
-        assert_eq!(Vitals::new(seconds(3), LEASE, Timestamp(0)).next(), Duration::from_millis(500));
+        assert_eq!(Vitals::new(seconds(30), Timestamp(0)).next(), seconds(5));
+        assert_eq!(Vitals::new(seconds(600), Timestamp(0)).next(), seconds(5));
+        assert_eq!(Vitals::new(seconds(3), Timestamp(0)).next(), Duration::from_millis(500));
     }
 
     #[test]
-    fn a_clock_that_jumps_ahead_makes_nobody_lose_his_work() {
+    fn a_clock_that_jumps_ahead_keeps_nobody_from_judging_others() {
         let begin = Timestamp(0);
-        let mut vitals = Vitals::new(seconds(30), LEASE, begin);
+        let mut vitals = Vitals::new(seconds(30), begin);
         assert_eq!(vitals.beat(begin + seconds(5), seconds(5)), Beat { may_reap: true, jump: None });
         let jumped = vitals.beat(begin + HOUR + seconds(10), seconds(10));
-        assert_eq!(jumped, Beat { may_reap: false, jump: Some((HOUR, true)) });
-        assert!(!vitals.beat(begin + HOUR + seconds(15), seconds(15)).may_reap, "leases from before are still held");
-        for beat in 4..22 {
-            vitals.beat(begin + HOUR + seconds(5 * beat), seconds(5 * beat));
-        }
-        assert!(vitals.beat(begin + HOUR + seconds(110), seconds(110)).may_reap);
+        assert_eq!(
+            jumped,
+            Beat { may_reap: true, jump: Some((HOUR, true)) },
+            "hosts are judged by the tracker's clock"
+        );
     }
 
     #[test]
     fn a_clock_that_jumps_back_does_not_delay_a_heartbeat() {
         let begin = Timestamp(0) + HOUR * 2;
-        let mut vitals = Vitals::new(seconds(30), LEASE, begin);
+        let mut vitals = Vitals::new(seconds(30), begin);
         let jumped = vitals.beat(begin + seconds(5) - HOUR, seconds(5));
         assert_eq!(jumped, Beat { may_reap: true, jump: Some((HOUR, false)) });
         assert_eq!(vitals.next(), seconds(10));
@@ -111,7 +98,7 @@ mod tests {
     #[test]
     fn a_host_that_was_asleep_does_not_judge_at_once() {
         let begin = Timestamp(0);
-        let mut vitals = Vitals::new(seconds(30), LEASE, begin);
+        let mut vitals = Vitals::new(seconds(30), begin);
         assert!(!vitals.beat(begin + seconds(60), seconds(60)).may_reap);
         assert!(vitals.beat(begin + seconds(65), seconds(65)).may_reap);
     }

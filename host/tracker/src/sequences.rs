@@ -142,7 +142,8 @@ impl Folder {
 
 impl Home for Folder {
     fn open(&self) -> Box<dyn Tracker> {
-        let options = crate::SqliteOptions { synchronous: crate::Synchronous::Normal };
+        let options =
+            crate::SqliteOptions { synchronous: crate::Synchronous::Normal, ..crate::SqliteOptions::default() };
         Box::new(crate::SqliteTracker::open(self.0.path(), options, NOW).expect("a tracker"))
     }
 }

@@ -4,6 +4,7 @@
 
 mod bad_json;
 mod charge_nan;
+mod charge_nul;
 mod clock;
 mod endless_loop;
 mod env;
@@ -29,6 +30,7 @@ impl Stages for Hostile {
     const STAGES: &'static [Stage] = &[
         Stage::raw("bad-json", "returns text that is no JSON", bad_json::run),
         stage!("charge-nan", "charges what is no number", charge_nan::run),
+        stage!("charge-nul", "charges to a meter that no database holds", charge_nul::run),
         stage!("clock", "reads both clocks and random numbers", clock::run),
         stage!("endless-loop", "never returns", endless_loop::run),
         stage!("env", "reads environment and arguments", env::run),

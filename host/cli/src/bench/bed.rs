@@ -71,6 +71,7 @@ impl Bed {
             watch: false,
             grace: Duration::from_secs(30),
             takeover_after: Duration::from_secs(30),
+            patience: Duration::from_secs(30),
             min_free_bytes: 0,
             trace_file: None,
             clock: Arc::clone(&self.clock),
@@ -142,8 +143,7 @@ impl Bed {
         let registered = self.register(tracker).await?;
         let info = HostInfo { name: "bench".to_owned(), pid: 0, app_version: String::new(), now: clock.now() };
         let host = tracker.register_host(info).await?;
-        let lease = Duration::from_secs(60);
-        let request = ClaimRequest { stage: registered.stages[0].id, limit: rows, chunk: rows, lease };
+        let request = ClaimRequest { stage: registered.stages[0].id, limit: rows, chunk: rows };
         let mut times = Vec::new();
         for _ in 0..claims {
             let began = clock.now();

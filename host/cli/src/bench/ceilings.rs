@@ -24,7 +24,7 @@ pub(crate) fn ceiling(bed: &Bed, batch: u64) -> Ceiling {
 /// Ceiling (a): the same writes to the same schema by bare statements, in batches as large as the host's.
 pub(crate) fn writes_ceiling(bed: &Bed, batch: u64) -> Result<f64, Error> {
     let (plan, clock) = (&bed.plan, bed.clock.as_ref());
-    let options = SqliteOptions { synchronous: plan.synchronous };
+    let options = SqliteOptions { synchronous: plan.synchronous, ..SqliteOptions::default() };
     let took = ceiling(bed, batch).on_sqlite(&plan.folder.join("ceiling"), options, clock)?;
     Ok(rate(bed.executions(), took))
 }

@@ -32,7 +32,7 @@ pub(crate) const LINES: [Line<Grown>; 5] = [
 pub(crate) fn grown(bed: &Bed, history: u32) -> Result<Grown, Error> {
     let (plan, clock, runtime) = (&bed.plan, &bed.clock, runtime()?);
     let (data, synchronous) = (plan.folder.join(format!("history-{history}")), plan.synchronous);
-    let options = SqliteOptions { synchronous };
+    let options = SqliteOptions { synchronous, ..SqliteOptions::default() };
     let job = {
         let tracker = SqliteTracker::open(&data, options, clock.now())?;
         runtime.block_on(bed.register(&tracker))?

@@ -51,7 +51,8 @@ pub(crate) fn measure(bed: &Bed) -> Result<Measured, Error> {
     let (plan, clock, runtime) = (&bed.plan, &bed.clock, runtime()?);
     let (data, synchronous) = (plan.folder.join("host"), plan.synchronous);
     let discovered = {
-        let tracker = SqliteTracker::open(&data, SqliteOptions { synchronous }, clock.now())?;
+        let tracker =
+            SqliteTracker::open(&data, SqliteOptions { synchronous, ..SqliteOptions::default() }, clock.now())?;
         runtime.block_on(bed.discover(&tracker))?
     };
     let store = Store::Sqlite { data: data.clone(), synchronous };

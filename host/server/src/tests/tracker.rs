@@ -58,7 +58,7 @@ impl Filled {
     }
 
     async fn run_fetch(&self, host: HostId, job: &RegisteredJob, output: &str) {
-        let want = ClaimRequest { stage: job.stages[0].id, limit: 3, chunk: 3, lease: Duration::from_secs(60) };
+        let want = ClaimRequest { stage: job.stages[0].id, limit: 3, chunk: 3 };
         let round = |settlements, claims| Round { host, now: NOW, settlements, claims };
         let lease = self.tracker.round(round(Vec::new(), vec![want])).await.expect("a round").leases.remove(0);
         let completions = lease.claims.iter().map(|claim| completion(job, claim, output)).collect();

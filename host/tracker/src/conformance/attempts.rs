@@ -1,11 +1,12 @@
 //! What becomes of claimed work.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use gristmill_model::{DeadReason, Disposition, Fence, ItemStatus, Need, Outcome, RetryPolicy, State, Timestamp};
 
 use super::{Bench, Open, stage};
-use crate::records::{Lost, Reap, Release};
+use crate::records::{HostInfo, Lost, Reap, Release};
 
 const DIAMOND: [(&str, &[usize]); 4] = [("fetch", &[]), ("price", &[0]), ("score", &[0]), ("report", &[1, 2])];
 
@@ -177,15 +178,37 @@ pub(crate) async fn work_of_a_vanished_host_is_charged_and_comes_back(open: Open
     assert!(item.stages[0].attempts.iter().all(|row| row.outcome == Outcome::Lost && row.started_at.is_none()));
 }
 
-pub(crate) async fn a_live_host_keeps_its_work_until_its_deadline(open: Open<'_>) {
+pub(crate) async fn a_live_host_keeps_its_work_however_long_it_takes(open: Open<'_>) {
     let mut bench = Bench::new(open, &[("fetch", &[])]).await;
     bench.discover(&[("a", "1")]).await;
     let (fence, claim) = bench.claim_one(0).await;
+    let info = HostInfo { name: "other".to_owned(), pid: 2, app_version: "0".to_owned(), now: bench.now };
+    let other = bench.tracker.register_host(info).await.expect("a host");
+    bench.now.0 += 86_400_000_000;
     assert_eq!(reap(&bench, bench.host).await, Lost::default(), "nobody reaps itself");
-    bench.now.0 += 61_000_000;
-    assert_eq!(reap(&bench, bench.host).await.attempts, 1, "but no lease is held for ever");
-    let late = bench.settle(fence, vec![bench.completion(&claim, Outcome::Done, Disposition::Done)]).await;
-    assert_eq!(late.late, 1);
+    assert!(bench.tracker.heartbeat(bench.host, bench.now).await.expect("a heartbeat"));
+    let before = Timestamp(bench.now.0 - 1);
+    let patient =
+        Reap { host: other, now: bench.now, heartbeat_before: before, leases_max: 9, policies: HashMap::new() };
+    assert_eq!(bench.tracker.reap(patient).await.expect("a reaping"), Lost::default());
+    let done = bench.settle(fence, vec![bench.completion(&claim, Outcome::Done, Disposition::Done)]).await;
+    assert_eq!((done.applied, done.late), (1, 0));
+    bench.recount().await;
+}
+
+pub(crate) async fn where_nobody_else_can_be_alive_no_clock_is_asked(open: Open<'_>) {
+    let mut bench = Bench::new(open, &[("fetch", &[])]).await;
+    bench.discover(&[("a", "1")]).await;
+    bench.claim_one(0).await;
+    // Its clock was a day ahead.
+    let ahead = Timestamp(bench.now.0 + 86_400_000_000);
+    bench.tracker.heartbeat(bench.host, ahead).await.expect("a heartbeat");
+    let info = HostInfo { name: "next".to_owned(), pid: 2, app_version: "0".to_owned(), now: bench.now };
+    bench.host = bench.tracker.register_host(info).await.expect("a host");
+    let all = Timestamp(i64::MAX);
+    let owner =
+        Reap { host: bench.host, now: bench.now, heartbeat_before: all, leases_max: 9, policies: HashMap::new() };
+    assert_eq!(bench.tracker.reap(owner).await.expect("a reaping").attempts, 1);
     bench.recount().await;
 }
 

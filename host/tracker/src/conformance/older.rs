@@ -3,8 +3,6 @@
 //! Owns what such a one must still say once it is migrated, on every backend: the fixtures hold two jobs of three
 //! stages, in each an item of every state, as a host left them when it was killed.
 
-use std::time::Duration;
-
 use gristmill_model::{
     Digest, Disposition, ItemId, ItemStatus, Merge, MergePolicy, MergeRule, Outcome, Rediscovery, State, Timestamp,
     VersionId,
@@ -56,7 +54,7 @@ pub(crate) async fn it_has_its_contents_and_goes_on(tracker: &dyn Tracker) {
         let round = |settlements, claims| Round { host, now: NOW, settlements, claims };
         let stage = job.stages[0].0;
         let version = VersionId(if job.name == "prices" { 1 } else { 4 });
-        let claim = ClaimRequest { stage, limit: 9, chunk: 9, lease: Duration::from_secs(60) };
+        let claim = ClaimRequest { stage, limit: 9, chunk: 9 };
         let done = tracker.round(round(Vec::new(), vec![claim])).await.expect("a round");
         let mut settlements = Vec::new();
         let mut keys = Vec::new();

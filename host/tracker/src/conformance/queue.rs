@@ -43,12 +43,10 @@ pub(crate) async fn nothing_is_claimed_twice(open: Open<'_>) {
 }
 
 pub(crate) async fn a_claim_that_gets_less_than_it_wants_says_so(open: Open<'_>) {
-    use std::time::Duration;
-
     use crate::records::ClaimRequest;
     let bench = Bench::new(open, &[("fetch", &[])]).await;
     bench.discover(&[("a", "1"), ("b", "1")]).await;
-    let wish = ClaimRequest { stage: bench.stage(0), limit: 1, chunk: 64, lease: Duration::from_secs(60) };
+    let wish = ClaimRequest { stage: bench.stage(0), limit: 1, chunk: 64 };
     assert!(bench.round(Vec::new(), vec![wish]).await.drained.is_empty());
     assert_eq!(bench.round(Vec::new(), vec![ClaimRequest { limit: 2, ..wish }]).await.drained, [bench.stage(0)]);
 }

@@ -116,7 +116,6 @@ pub(super) struct Queued {
 #[derive(Clone)]
 pub(super) struct Lease {
     pub(super) host: i64,
-    pub(super) deadline: Timestamp,
     pub(super) members: Vec<i64>,
 }
 

@@ -184,8 +184,7 @@ impl World {
             let queued = queued.clone();
             claims.push(self.show(*key, &queued));
         }
-        let deadline = round.now + request.lease;
-        self.leases.insert(fence, LeaseRow { host: round.host.0, deadline, members });
+        self.leases.insert(fence, LeaseRow { host: round.host.0, members });
         Lease { fence: Fence(fence), stage: request.stage, claims }
     }
 
@@ -244,7 +243,7 @@ impl World {
         let overdue: Vec<i64> = self
             .leases
             .iter()
-            .filter(|(fence, lease)| !self.held(**fence).is_empty() && (vanished(lease) || lease.deadline < reap.now))
+            .filter(|(fence, lease)| !self.held(**fence).is_empty() && vanished(lease))
             .map(|(fence, _)| *fence)
             .take(reap.leases_max as usize)
             .collect();

@@ -23,7 +23,7 @@ use crate::records::{Claim, ClaimRequest, Lease, Output, Upstream};
 /// Every so many claims of a stage one begins at the front of its line.
 const FRONT_EVERY: u32 = 8;
 
-/// `$1` stage, `$2` the mark, `$3` limit, `$4` chunk, `$5` host, `$6` now, `$7` deadline, `$8` the bits of what it needs.
+/// `$1` stage, `$2` the mark, `$3` limit, `$4` chunk, `$5` host, `$6` now, `$7` the bits of what it needs.
 /// `state = 1` is a literal, since a partial index is not used for a parameter. What was lost before gets a lease of its
 /// own: it may have taken its host with it, and must not take others along a second time. The fences come from the
 /// sequence in the order of the line.
@@ -44,7 +44,7 @@ pub(super) const CLAIM: &str = "
         ) AS batches
     ), opened AS (
         INSERT INTO leases (fence, host_id, claimed_at, deadline, open, members)
-        SELECT fence, $5, $6, $7, cardinality(members), members FROM leased
+        SELECT fence, $5, $6, $6, cardinality(members), members FROM leased
     ), members AS MATERIALIZED (
         SELECT fence, unnest(members) AS member FROM leased
     )
@@ -52,16 +52,16 @@ pub(super) const CLAIM: &str = "
     WHERE queue.key = member
     RETURNING queue.key, queue.claim_key, due_at, coalesce(first_due_at, due_at), attempts, lost, deferrals, queue.fence,
         item_data.key, data, data_hash, discovered_at,
-        CASE WHEN cardinality($8::bigint[]) > 0 THEN ARRAY (
-            SELECT upstream.key & 63 FROM unnest($8::bigint[]) AS bit
+        CASE WHEN cardinality($7::bigint[]) > 0 THEN ARRAY (
+            SELECT upstream.key & 63 FROM unnest($7::bigint[]) AS bit
             JOIN item_stages AS upstream ON upstream.key = (queue.key & ~63::bigint) | bit
             WHERE upstream.state = 4 ORDER BY upstream.key) END,
-        CASE WHEN cardinality($8::bigint[]) > 0 THEN ARRAY (
-            SELECT output FROM unnest($8::bigint[]) AS bit
+        CASE WHEN cardinality($7::bigint[]) > 0 THEN ARRAY (
+            SELECT output FROM unnest($7::bigint[]) AS bit
             JOIN item_stages AS upstream ON upstream.key = (queue.key & ~63::bigint) | bit
             WHERE upstream.state = 4 ORDER BY upstream.key) END,
-        CASE WHEN cardinality($8::bigint[]) > 0 THEN ARRAY (
-            SELECT output_hash FROM unnest($8::bigint[]) AS bit
+        CASE WHEN cardinality($7::bigint[]) > 0 THEN ARRAY (
+            SELECT output_hash FROM unnest($7::bigint[]) AS bit
             JOIN item_stages AS upstream ON upstream.key = (queue.key & ~63::bigint) | bit
             WHERE upstream.state = 4 ORDER BY upstream.key) END";
 
@@ -116,13 +116,11 @@ pub(super) async fn claim(
         Bits(tx.dag(request.stage.job())?.needs(request.stage.bit())).map(|bit| i64::from(bit.0)).collect();
     let chunk = i64::from(request.chunk.max(1));
     let now = tx.now();
-    let deadline = (now + request.lease).0;
     let mut from = tx.core.marks.next(request.stage);
     let mut claimed = Vec::new();
     loop {
         let limit = i64::from(request.limit) - claimed.len() as i64;
-        let rows =
-            tx.take(statement, &[&request.stage.0, &from, &limit, &chunk, &host.0, &now.0, &deadline, &needs]).await?;
+        let rows = tx.take(statement, &[&request.stage.0, &from, &limit, &chunk, &host.0, &now.0, &needs]).await?;
         for row in &rows {
             claimed.push(read(row)?);
         }

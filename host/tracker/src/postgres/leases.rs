@@ -31,7 +31,7 @@ const GIVE_BACK: &str = "UPDATE queue SET state = 1, fence = NULL FROM unnest($1
 const GIVE_UP: &str = "DELETE FROM queue USING unnest($1::bigint[], $2::bigint[]) AS u (k, f)
     WHERE key = k AND state = 2 AND fence = f RETURNING key, f, stage_id";
 pub(super) const OVERDUE: &str = "SELECT fence, host_id, members FROM leases JOIN hosts ON hosts.id = leases.host_id
-    WHERE (host_id <> $1 AND heartbeat_at < $2) OR deadline < $3 ORDER BY fence LIMIT $4";
+    WHERE host_id <> $1 AND heartbeat_at < $2 ORDER BY fence LIMIT $3";
 const BURY: &str =
     "UPDATE hosts SET ended_at = $3 WHERE ended_at IS NULL AND heartbeat_at < $2 AND id <> $1 RETURNING id";
 pub(super) const PROMOTE: &str = "WITH due AS MATERIALIZED (
@@ -109,11 +109,11 @@ struct Held {
     members: Vec<StageKey>,
 }
 
-/// Takes leases from hosts that have vanished, and leases that are past their deadline.
+/// Takes leases from hosts that have vanished.
 pub(super) async fn reap(tx: &Tx<'_>, reap: &Reap) -> Result<Lost, Fail> {
     tx.begin(Lock::Shared, reap.now).await?;
     let (now, before) = (tx.now(), tx.shifted(reap.heartbeat_before));
-    let overdue = tx.query(OVERDUE, &[&reap.host.0, &before.0, &now.0, &i64::from(reap.leases_max)]).await?;
+    let overdue = tx.query(OVERDUE, &[&reap.host.0, &before.0, &i64::from(reap.leases_max)]).await?;
     let held: Vec<Held> = overdue
         .iter()
         .map(|row| Held {

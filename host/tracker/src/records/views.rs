@@ -155,7 +155,33 @@ pub enum Outputs<'a> {
     UpTo(u64),
 }
 
+/// The same, to be handed to another thread.
+#[derive(Clone, Debug)]
+pub(crate) enum OwnedOutputs {
+    All,
+    Of(String),
+    UpTo(u64),
+}
+
+impl OwnedOutputs {
+    pub(crate) fn as_ref(&self) -> Outputs<'_> {
+        match self {
+            Self::All => Outputs::All,
+            Self::Of(stage) => Outputs::Of(stage),
+            Self::UpTo(bytes) => Outputs::UpTo(*bytes),
+        }
+    }
+}
+
 impl Outputs<'_> {
+    pub(crate) fn owned(self) -> OwnedOutputs {
+        match self {
+            Self::All => OwnedOutputs::All,
+            Self::Of(stage) => OwnedOutputs::Of(stage.to_owned()),
+            Self::UpTo(bytes) => OwnedOutputs::UpTo(bytes),
+        }
+    }
+
     /// Whether an output of this stage, so long, is wanted.
     pub(crate) fn want(self, stage: &str, bytes: u64) -> bool {
         match self {

@@ -1,7 +1,6 @@
 //! The work of the loop: what is claimed, settled, given back, and lost.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use gristmill_model::{
     Counters, Digest, Disposition, Fence, HostId, Outcome, RetryPolicy, StageBit, StageId, StageKey, Timestamp,
@@ -79,8 +78,6 @@ pub struct ClaimRequest {
     pub limit: u32,
     /// How many a lease: what one thread runs in a row.
     pub chunk: u32,
-    /// How long a lease may be held, whatever the heartbeat says.
-    pub lease: Duration,
 }
 
 /// What became of a round.
@@ -157,8 +154,9 @@ pub struct Reap {
     pub host: HostId,
     /// When.
     pub now: Timestamp,
-    /// A host whose last heartbeat is older has vanished. On SQLite, where the lock says that no other host can be
-    /// alive, that is any time.
+    /// Another host whose last heartbeat is older has vanished, and its leases with it. A host that beats keeps its leases,
+    /// however long they take. Where a lock says that no other host can be alive, this is `Timestamp(i64::MAX)`: then no
+    /// clock is asked.
     pub heartbeat_before: Timestamp,
     /// How many leases at most.
     pub leases_max: u32,

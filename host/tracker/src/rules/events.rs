@@ -3,6 +3,8 @@
 //! Owns the kind of every event that a tracker notes by itself, what it is about, and its data. Never decides whether it
 //! happened.
 
+use std::time::Duration;
+
 use gristmill_model::{HostId, ItemId, JobId, OperationId, StageId};
 use serde_json::{Value, json};
 
@@ -42,6 +44,11 @@ impl<'a> From<&'a NewEvent> for Event<'a> {
 pub(crate) fn host_started(id: HostId, host: &HostInfo) -> Event<'static> {
     let HostInfo { name, pid, app_version, now: _ } = host;
     Event::new("host.started", &json!({ "host": id.0, "name": name, "pid": pid, "version": app_version }))
+}
+
+/// Another process held the database.
+pub(crate) fn tracker_waited(waited: Duration) -> Event<'static> {
+    Event::new("tracker.waited", &json!({ "seconds": waited.as_secs_f64() }))
 }
 
 /// It was given up, and is alive.

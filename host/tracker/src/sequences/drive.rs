@@ -4,7 +4,6 @@
 //! told without them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
 
 use gristmill_model::{
     DeadReason, Digest, Disposition, Expiring, Fence, HostId, ItemId, JobId, Merge, MergePolicy, MergeRule, Need,
@@ -22,9 +21,6 @@ use crate::records::{
     StageRegistration, Upsert,
 };
 use crate::{Error, Tracker};
-
-/// How long a lease may be held.
-const LEASE: Duration = Duration::from_secs(60);
 
 /// One tracker with what a sequence knows of it.
 pub(super) struct Side<'a> {
@@ -293,7 +289,7 @@ impl<'a> Side<'a> {
 
     fn claim_request(&self, job: usize, stage: usize, limit: u32, chunk: u32) -> Option<ClaimRequest> {
         let stages = &self.jobs[job].as_ref()?.stages;
-        Some(ClaimRequest { stage: stages[stage % stages.len()].id, limit, chunk, lease: LEASE })
+        Some(ClaimRequest { stage: stages[stage % stages.len()].id, limit, chunk })
     }
 
     fn lease(&self, number: usize) -> Option<&Lease> {
@@ -341,7 +337,7 @@ impl<'a> Side<'a> {
         let Some(lease) = self.lease(number) else { return String::new() };
         let (fence, stage) = (if wrong_fence { Fence(lease.fence.0 + 1_000_000) } else { lease.fence }, lease.stage);
         let completions = members(lease, member).into_iter().map(|claim| self.completion(lease, claim, end)).collect();
-        let claims = if claim { vec![ClaimRequest { stage, limit: 2, chunk: 2, lease: LEASE }] } else { Vec::new() };
+        let claims = if claim { vec![ClaimRequest { stage, limit: 2, chunk: 2 }] } else { Vec::new() };
         let host = self.host(number);
         self.round(host, vec![Settlement { fence, completions }], claims).await
     }

@@ -66,8 +66,7 @@ fn lease(
     needs: u64,
 ) -> Result<Lease, Error> {
     let members: Vec<u8> = rows.iter().flat_map(|row| row.key.0.to_le_bytes()).collect();
-    let deadline = round.now + request.lease;
-    session.hot.lease.execute((round.host.0, round.now.0, deadline.0, rows.len() as i64, members))?;
+    session.hot.lease.execute((round.host.0, round.now.0, rows.len() as i64, members))?;
     let fence = Fence(session.connection.last_insert_rowid());
     for row in rows {
         session.hot.hold.execute((row.key.0, fence.0))?;

@@ -30,7 +30,7 @@ impl History {
     /// # Errors
     /// If the folder cannot be written.
     pub fn write(&self, data: &Path, job: &RegisteredJob, clock: &dyn Clock) -> Result<(), Error> {
-        let options = SqliteOptions { synchronous: super::Synchronous::Normal };
+        let options = SqliteOptions { synchronous: super::Synchronous::Normal, ..SqliteOptions::default() };
         let connection = open_for_writing(data, options, clock.now())?;
         let mut first = 1;
         while first <= self.items {

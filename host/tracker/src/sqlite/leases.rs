@@ -36,6 +36,7 @@ pub(super) fn heartbeat(session: &mut Session<'_>, host: HostId, now: Timestamp)
         .connection
         .prepare_cached("UPDATE hosts SET heartbeat_at = ?2, ended_at = NULL WHERE id = ?1")?
         .execute((host.0, now.0))?;
+    session.note_wait(now)?;
     if buried == Some(true) {
         session.note(now, &events::host_back(host))?;
     }
@@ -90,7 +91,7 @@ struct Held {
     members: Vec<StageKey>,
 }
 
-/// Takes leases from hosts that have vanished, and leases that are past their deadline.
+/// Takes leases from hosts that have vanished.
 pub(super) fn reap(session: &mut Session<'_>, reap: &Reap) -> Result<Lost, Error> {
     let mut lost = Lost::default();
     for lease in overdue(session, reap)? {
@@ -113,11 +114,11 @@ pub(super) fn reap(session: &mut Session<'_>, reap: &Reap) -> Result<Lost, Error
 /// In the order of their fences, which is that of the table: no index, and no sort.
 pub(super) const OVERDUE: &str = "SELECT fence, host_id, members FROM leases
     CROSS JOIN hosts ON hosts.id = leases.host_id
-    WHERE (host_id <> ?1 AND heartbeat_at < ?2) OR deadline < ?3 ORDER BY fence LIMIT ?4";
+    WHERE host_id <> ?1 AND heartbeat_at < ?2 ORDER BY fence LIMIT ?3";
 
 fn overdue(session: &mut Session<'_>, reap: &Reap) -> Result<Vec<Held>, Error> {
     let mut statement = session.connection.prepare_cached(OVERDUE)?;
-    let rows = statement.query_map((reap.host.0, reap.heartbeat_before.0, reap.now.0, reap.leases_max), |row| {
+    let rows = statement.query_map((reap.host.0, reap.heartbeat_before.0, reap.leases_max), |row| {
         let members: Vec<u8> = row.get(2)?;
         let (members, _) = members.as_chunks::<8>();
         Ok(Held {

@@ -24,6 +24,7 @@ mod open;
 mod operations;
 mod prune;
 mod reader;
+mod readers;
 mod rebuild;
 mod reconcile;
 mod round;
@@ -32,6 +33,7 @@ mod session;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod wait;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -69,10 +71,18 @@ pub enum Synchronous {
 }
 
 /// How to open a tracker.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct SqliteOptions {
     /// How safe a commit is.
     pub synchronous: Synchronous,
+    /// How long a write waits for another process that holds the database.
+    pub patience: Duration,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self { synchronous: Synchronous::default(), patience: Duration::from_secs(300) }
+    }
 }
 
 /// How often it is looked whether another process wrote.
@@ -99,7 +109,7 @@ impl SqliteTracker {
     /// If another host runs there, or the file is not ours, damaged, newer, or cannot be written.
     pub fn open(data: &Path, options: SqliteOptions, now: Timestamp) -> Result<Self, Error> {
         let lock = HostLock::take(data)?;
-        Self::start(data, open::open_for_writing(data, options, now)?, Some(lock))
+        Self::start(data, open::open_for_writing(data, options, now)?, options, Some(lock))
     }
 
     /// Opens a data folder for a person's command, which a host may be writing at the same time. Takes no lock, and
@@ -108,12 +118,17 @@ impl SqliteTracker {
     /// # Errors
     /// As `open`; and `Older` if a host runs that is older than this program.
     pub fn open_beside(data: &Path, options: SqliteOptions, now: Timestamp) -> Result<Self, Error> {
-        Self::start(data, open::open_beside(data, options, now)?, None)
+        Self::start(data, open::open_beside(data, options, now)?, options, None)
     }
 
-    fn start(data: &Path, connection: Connection, lock: Option<HostLock>) -> Result<Self, Error> {
+    fn start(
+        data: &Path,
+        connection: Connection,
+        options: SqliteOptions,
+        lock: Option<HostLock>,
+    ) -> Result<Self, Error> {
         let seen_version = AtomicI64::new(connection.pragma_query_value(None, "data_version", |row| row.get(0))?);
-        let writer = Writer::start(connection, Blobs::of(data), lock.is_none())?;
+        let writer = Writer::start(connection, Blobs::of(data), lock.is_none(), options.patience)?;
         let reader = SqliteReader::open(data)?;
         let opened = open::identity(&open::database(data))?;
         Ok(Self { data: data.to_owned(), reader, writer, lock, seen_version, opened })

@@ -18,6 +18,7 @@ pub(super) fn round(session: &mut Session<'_>, round: &Round) -> Result<RoundDon
     for settlement in &round.settlements {
         settle(session, round, settlement, &mut done)?;
     }
+    session.note_wait(round.now)?;
     for request in &round.claims {
         let claimed = claim(session, round, request, &mut done.leases)?;
         if claimed < request.limit {

@@ -11,9 +11,10 @@ use rusqlite::{Connection, OptionalExtension, Row, Statement};
 
 use super::blobs::Blobs;
 use super::hot::Hot;
+use super::wait::Wait;
 use crate::Error;
 use crate::rules::change::{Ready, SKIPPED_ALONG};
-use crate::rules::events::Event;
+use crate::rules::events::{self, Event};
 use crate::rules::{Change, Item, Rows, Tally};
 
 pub(super) struct Session<'c> {
@@ -23,6 +24,8 @@ pub(super) struct Session<'c> {
     pub(super) tally: Tally,
     /// Others write too: what is known of jobs is read anew in each transaction.
     beside: bool,
+    /// For other processes that hold the database.
+    wait: Wait,
     jobs: HashMap<JobId, Rc<Job>>,
     /// The specs that this session registered: attempts name them.
     specs: HashMap<JobId, i64>,
@@ -53,13 +56,14 @@ pub(super) fn read_item(row: &Row<'_>) -> rusqlite::Result<Item> {
 }
 
 impl<'c> Session<'c> {
-    pub(super) fn new(connection: &'c Connection, blobs: Blobs, beside: bool) -> Result<Self, Error> {
+    pub(super) fn new(connection: &'c Connection, blobs: Blobs, beside: bool, wait: Wait) -> Result<Self, Error> {
         Ok(Self {
             connection,
             blobs,
             hot: Hot::prepare(connection)?,
             tally: Tally::default(),
             beside,
+            wait,
             jobs: HashMap::new(),
             specs: HashMap::new(),
             new_specs: Vec::new(),
@@ -73,8 +77,15 @@ impl<'c> Session<'c> {
         if self.beside {
             self.jobs.clear();
         }
-        self.begin.execute([])?;
-        Ok(())
+        self.wait.begin(&mut self.begin)
+    }
+
+    /// Records that the database was held by another process, if it was.
+    pub(super) fn note_wait(&mut self, now: Timestamp) -> Result<(), Error> {
+        match self.wait.take() {
+            Some(waited) => self.note(now, &events::tracker_waited(waited)),
+            None => Ok(()),
+        }
     }
 
     /// Writes the counters and commits.

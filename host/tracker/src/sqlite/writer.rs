@@ -5,14 +5,18 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::blobs::Blobs;
 use super::session::Session;
+use super::wait::Wait;
 use crate::Error;
 
 /// How many operations may wait for the writer.
@@ -51,18 +55,22 @@ where
 
 /// The handle of the thread that writes. Dropping it lets the thread finish what waits, and joins it.
 pub(super) struct Writer {
+    /// Nobody waits any more: then no more patience is had with other processes.
+    closing: Arc<AtomicBool>,
     sender: Option<SyncSender<Box<dyn Operation>>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Writer {
-    /// `beside`: a host may be writing too.
-    pub(super) fn start(connection: Connection, blobs: Blobs, beside: bool) -> Result<Self, Error> {
+    /// `beside`: a host may be writing too. `patience`: how long a transaction waits for another process.
+    pub(super) fn start(connection: Connection, blobs: Blobs, beside: bool, patience: Duration) -> Result<Self, Error> {
+        let closing = Arc::new(AtomicBool::new(false));
+        let wait = Wait::new(patience, Arc::clone(&closing));
         let (sender, receiver) = sync_channel(QUEUE_MAX);
         let (ready, started) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("tracker-writer".to_owned())
-            .spawn(move || match Session::new(&connection, blobs, beside) {
+            .spawn(move || match Session::new(&connection, blobs, beside, wait) {
                 Ok(session) => {
                     let _ = ready.send(Ok(()));
                     write_all(session, &receiver);
@@ -77,7 +85,7 @@ impl Writer {
             })
             .map_err(|source| Error::Machine { what: "a thread could not be started", source })?;
         started.recv().map_err(|_| Error::Stopped)??;
-        Ok(Self { sender: Some(sender), thread: Some(thread) })
+        Ok(Self { closing, sender: Some(sender), thread: Some(thread) })
     }
 
     /// Hands over an operation. `write` may run twice: in a batch, and alone if that batch failed.
@@ -94,6 +102,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
+        self.closing.store(true, Ordering::Relaxed);
         self.sender = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -122,6 +131,13 @@ fn write_batch(session: &mut Session<'_>, mut batch: Vec<Box<dyn Operation>>) {
         let mut result = Some(result);
         for operation in batch {
             operation.answer(result.take().unwrap_or(Ok(())));
+        }
+        return;
+    }
+    if matches!(result, Err(Error::Busy)) {
+        // It is no operation's fault, and each alone would wait as long again.
+        for operation in batch {
+            operation.answer(Err(Error::Busy));
         }
         return;
     }

@@ -40,12 +40,7 @@ fn two_hosts_share_the_work_and_do_each_piece_once() {
         let run = async |bench: &Bench| {
             let (mut seen, mut fences, mut settlements) = (Vec::new(), Vec::new(), Vec::new());
             loop {
-                let wish = |place| ClaimRequest {
-                    stage: bench.stage(place),
-                    limit: 16,
-                    chunk: 4,
-                    lease: Duration::from_secs(60),
-                };
+                let wish = |place| ClaimRequest { stage: bench.stage(place), limit: 16, chunk: 4 };
                 let round = Round {
                     host: bench.host,
                     now: bench.now,

@@ -43,7 +43,7 @@ fn the_statements_of_the_loop_use_their_indexes_and_never_sort() {
              ANALYZE items; ANALYZE item_data; ANALYZE queue; ANALYZE item_stages; ANALYZE leases"
         ));
         there = rows;
-        let claim = plan(&database, CLAIM, "64, -9223372036854775808, 64, 16, 1, 1, 1, ARRAY[]::bigint[]");
+        let claim = plan(&database, CLAIM, "64, -9223372036854775808, 64, 16, 1, 1, ARRAY[]::bigint[]");
         let picked = claim.split("CTE picked").nth(1).and_then(|rest| rest.split("CTE ").next()).expect("a plan");
         assert!(picked.contains("queue_ready") && !picked.contains("Sort"), "{rows} rows\n{claim}");
         let promote = plan(&database, PROMOTE, "1000, 64");
@@ -55,7 +55,7 @@ fn the_statements_of_the_loop_use_their_indexes_and_never_sort() {
         );
         let take = plan(&database, TAKE, "ARRAY[64, 128], ARRAY[1, 1]");
         assert!(take.contains("queue_pkey"), "{rows} rows\n{take}");
-        let overdue = plan(&database, OVERDUE, "1, 1000, 1000, 64");
+        let overdue = plan(&database, OVERDUE, "1, 1000, 64");
         assert!(
             overdue.contains("leases_pkey") && overdue.contains("hosts_pkey") && !overdue.contains("Sort"),
             "{rows} rows\n{overdue}"

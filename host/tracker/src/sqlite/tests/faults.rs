@@ -17,6 +17,7 @@ use rusqlite::types::Value;
 use super::super::blobs::{Blobs, INLINE_BYTES_MAX};
 use super::super::open::{MIGRATIONS, migrate};
 use super::super::session::Session;
+use super::super::wait::Wait;
 use super::super::{cancel, items, jobs, leases, operations, prune, rebuild, reconcile, round};
 use crate::conformance::{NOW, item, registration, stage};
 use crate::records::{
@@ -67,7 +68,8 @@ impl World {
     }
 
     fn session(&self) -> Session<'_> {
-        Session::new(&self.connection, Blobs::of(self.folder.path()), false).expect("a session")
+        let wait = Wait::new(Duration::ZERO, Arc::default());
+        Session::new(&self.connection, Blobs::of(self.folder.path()), false, wait).expect("a session")
     }
 
     fn write(&self, write: Write<'_>) {
@@ -130,7 +132,7 @@ fn page(keys: &[&str], data: &str) -> Upsert {
 }
 
 fn claims(limit: u32, chunk: u32, now: Timestamp) -> Round {
-    let claim = ClaimRequest { stage: FETCH, limit, chunk, lease: Duration::from_secs(60) };
+    let claim = ClaimRequest { stage: FETCH, limit, chunk };
     Round { host: HostId(1), now, settlements: Vec::new(), claims: vec![claim] }
 }
 

@@ -1,7 +1,6 @@
 //! A database that an older gristmill made.
 
 use std::path::Path;
-use std::time::Duration;
 
 use gristmill_model::{HostId, ItemId, ItemStatus, Outcome, State, Timestamp};
 use rusqlite::Connection;
@@ -60,7 +59,7 @@ fn a_database_of_the_first_schema_is_migrated_and_its_work_goes_on() {
             assert_eq!(tracker.attempts(filter).await.expect("attempts").len(), 1);
             let waiting = tracker.item(job.id, "waiting").await.expect("a read").expect("the item");
             assert_eq!(waiting.stages[0].state, State::Waiting);
-            let claim = ClaimRequest { stage: job.stages[0].0, limit: 9, chunk: 9, lease: Duration::from_secs(60) };
+            let claim = ClaimRequest { stage: job.stages[0].0, limit: 9, chunk: 9 };
             let round = Round { host, now: NOW, settlements: Vec::new(), claims: vec![claim] };
             let done = tracker.round(round).await.expect("a round");
             let keys: Vec<&str> =

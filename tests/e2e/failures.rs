@@ -20,6 +20,8 @@ fn failed() -> &'static (Job, Value) {
 stages:
   - name: failures
     handler: {hostile}
+    # With a grant a stage is told which attempt it is.
+    grants: {{ clock: true }}
     retry: {{ max_attempts: 3, max_deferrals: 4, backoff: {{ base: 1ms, max: 20ms, jitter: none }} }}
   - {{ name: ok, handler: {hostile} }}"
         ));

@@ -31,6 +31,8 @@ const ATTACKS: [(&str, &str); 12] = [
 const SLACK_KIB: u64 = 48 << 10;
 /// How much more it may hold after the second round of all attacks than after the first: the allocator's own untidiness.
 const GROWTH_KIB: u64 = 16 << 10;
+/// The threads that read the tracker are started as they are needed: one at first, four at most, with three files each.
+const READERS_MORE: usize = 3;
 /// How often it is looked, at most, whether something has come to pass. Each look starts a process, or waits for one.
 const LOOKS_MAX: usize = 3000;
 
@@ -38,29 +40,26 @@ const LOOKS_MAX: usize = 3000;
 #[derive(Clone, Copy, Debug)]
 struct Footprint {
     memory_kib: u64,
-    threads: u64,
+    threads: usize,
     descriptors: usize,
 }
 
 impl Footprint {
     fn of(process: u32) -> Self {
         let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-        let number = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-            line.split_whitespace().next().unwrap().parse::<u64>().unwrap()
-        };
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         Self {
-            memory_kib: number("VmRSS:"),
-            threads: number("Threads:"),
+            memory_kib: resident.split_whitespace().next().unwrap().parse().unwrap(),
+            threads: fs::read_dir(format!("/proc/{process}/task")).unwrap().count(),
             descriptors: fs::read_dir(format!("/proc/{process}/fd")).unwrap().count(),
         }
     }
 
-    /// Whether no more is held than before, but for some memory.
+    /// Whether no more is held than before, but for some memory and the readers: less than one of each an attack.
     fn is_back(self, before: Self, slack_kib: u64) -> bool {
         self.memory_kib <= before.memory_kib + slack_kib
-            && self.threads <= before.threads
-            && self.descriptors <= before.descriptors
+            && self.threads <= before.threads + READERS_MORE
+            && self.descriptors <= before.descriptors + 3 * READERS_MORE
     }
 }
 

@@ -224,7 +224,7 @@ fn a_run_waits_for_a_process_that_holds_the_tracker_and_goes_on() {
 fn a_run_that_waited_as_long_as_it_may_ends_with_its_reason_and_its_lock_is_free() {
     let (job, host, other) = held_up("6s");
     let ran = host.finish();
-    ran.expect_refusal(4, "the tracker is held by another process", "another process");
+    ran.expect_refusal(4, "the tracker is held by another process", "the other process");
     other.execute_batch("ROLLBACK").unwrap();
     job.run(&[]).expect(0);
     assert_eq!(job.audit()["done"], 60_000);

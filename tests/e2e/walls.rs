@@ -170,14 +170,14 @@ fn a_data_folder_that_was_open_is_closed_and_that_is_said_once() {
 fn a_trigger_in_a_backup_changes_nothing_behind_ones_back() {
     for (planted, name) in [
         (
-            "CREATE TRIGGER evil AFTER INSERT ON attempts BEGIN UPDATE items SET data = '\"evil\"'; END",
+            "CREATE TRIGGER evil AFTER INSERT ON attempts BEGIN UPDATE item_data SET data = '\"evil\"'; END",
             "trigger `evil`",
         ),
         ("CREATE VIEW evil AS SELECT * FROM items", "view `evil`"),
-        ("CREATE INDEX evil ON items (upper(data))", "index `evil`"),
+        ("CREATE INDEX evil ON item_data (upper(data))", "index `evil`"),
         ("CREATE TABLE evil (x)", "table `evil`"),
         ("DROP INDEX queue_ready", "index `queue_ready`"),
-        ("ALTER TABLE items ADD COLUMN evil TEXT GENERATED ALWAYS AS (upper(data)) VIRTUAL", "table `items`"),
+        ("ALTER TABLE item_data ADD COLUMN evil TEXT GENERATED ALWAYS AS (upper(data)) VIRTUAL", "table `item_data`"),
     ] {
         let job = done();
         job.gristmill(&["backup", "copy"]).expect(0);
@@ -214,7 +214,7 @@ fn a_text_that_was_changed_in_postgres_is_found() {
     let job = Job::on(database.url(), &chain(&components().noop, 5));
     job.run(&[]).expect(0);
     database.execute(
-        "UPDATE gristmill.items SET data = '\"evil\"' WHERE id = (SELECT min(id) FROM gristmill.items);
+        "UPDATE gristmill.item_data SET data = '\"evil\"' WHERE id = (SELECT min(id) FROM gristmill.item_data);
          UPDATE gristmill.item_stages SET output = '\"evil\"' WHERE key = (SELECT max(key) FROM gristmill.item_stages)",
     );
     let found = job.gristmill(&["doctor", "--json"]).expect(1).json();

@@ -385,12 +385,11 @@ impl<'a> Loop<'a> {
         let Self { tracker, workers, discoverer, writes, fault, .. } = self;
         if !ended_in_time {
             drop(writes);
-            match tokio::time::timeout(RELEASE_PATIENCE, tracker.release(dispatcher.held())).await {
-                Ok(given_back) => {
-                    let attempts = given_back?;
-                    tracing::warn!(attempts, "the grace ran out: running attempts are given back, uncharged");
-                }
-                Err(_) => tracing::warn!("the grace ran out, and the tracker takes nothing: the next host takes over"),
+            if let Ok(given_back) = tokio::time::timeout(RELEASE_PATIENCE, tracker.release(dispatcher.held())).await {
+                let attempts = given_back?;
+                tracing::warn!(attempts, "the grace ran out: running attempts are given back, uncharged");
+            } else {
+                tracing::warn!("the grace ran out, and the tracker takes nothing: the next host takes over");
             }
             workers.abandon();
             discoverer.abandon();

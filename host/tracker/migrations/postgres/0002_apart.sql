@@ -32,3 +32,6 @@ ALTER TABLE item_data
     DROP COLUMN done, DROP COLUMN skipped, DROP COLUMN dead, DROP COLUMN live, DROP COLUMN stale,
     DROP COLUMN priority, DROP COLUMN cancelled_at;
 ALTER TABLE item_data RESET (fillfactor);
+
+-- How long an attempt takes is its own host's business: a lease lives as long as its host's heartbeat.
+ALTER TABLE leases DROP COLUMN deadline;

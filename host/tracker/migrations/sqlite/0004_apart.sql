@@ -34,5 +34,8 @@ INSERT INTO items (id, job_id, done, skipped, dead, live, stale, priority, cance
     SELECT id, job_id, done, skipped, dead, live, stale, priority, cancelled_at FROM items_before ORDER BY id;
 DROP TABLE items_before;
 
+-- How long an attempt takes is its own host's business: a lease lives as long as its host's heartbeat.
+ALTER TABLE leases DROP COLUMN deadline;
+
 CREATE UNIQUE INDEX item_data_key ON item_data (job_id, key);
 CREATE INDEX items_dead ON items (job_id, id) WHERE dead <> 0;

@@ -23,8 +23,8 @@ const DISCOVER_DATA: &str = "INSERT INTO item_data (id, job_id, discovered_at, c
     SELECT n, 1, $2, $2, 'item-' || lpad(n::text, 6, '0'), $3, '{}' FROM generate_series(1, $1::bigint) AS n";
 const ENQUEUE: &str = "INSERT INTO queue (key, stage_id, state, claim_key, due_at)
     SELECT n << 6 | $2::bigint, $3, 1, $4, $4 FROM unnest($1::bigint[]) AS n";
-const LEASE: &str = "INSERT INTO leases (host_id, claimed_at, deadline, open, members)
-    SELECT 1, $1, $1, 64, array_fill($1::bigint, ARRAY[64]) FROM generate_series(1, $2::bigint)";
+const LEASE: &str = "INSERT INTO leases (host_id, claimed_at, open, members)
+    SELECT 1, $1, 64, array_fill($1::bigint, ARRAY[64]) FROM generate_series(1, $2::bigint)";
 const END_LEASES: &str = "DELETE FROM leases WHERE open = 64";
 const CLAIM: &str =
     "UPDATE queue SET state = 2, fence = 1 FROM unnest($1::bigint[]) AS n WHERE key = n << 6 | $2::bigint";

@@ -43,8 +43,8 @@ pub(super) const CLAIM: &str = "
             GROUP BY suspect, lease ORDER BY suspect, lease
         ) AS batches
     ), opened AS (
-        INSERT INTO leases (fence, host_id, claimed_at, deadline, open, members)
-        SELECT fence, $5, $6, $6, cardinality(members), members FROM leased
+        INSERT INTO leases (fence, host_id, claimed_at, open, members)
+        SELECT fence, $5, $6, cardinality(members), members FROM leased
     ), members AS MATERIALIZED (
         SELECT fence, unnest(members) AS member FROM leased
     )

@@ -84,9 +84,7 @@ impl<'c> Writes<'c> {
     fn prepare(connection: &'c Connection, output: String) -> Result<Self, Error> {
         let prepare = |sql| connection.prepare(sql);
         Ok(Self {
-            lease: prepare(
-                "INSERT INTO leases (host_id, claimed_at, deadline, open, members) VALUES (1, ?1, ?1, 64, ?2)",
-            )?,
+            lease: prepare("INSERT INTO leases (host_id, claimed_at, open, members) VALUES (1, ?1, 64, ?2)")?,
             end_lease: prepare("DELETE FROM leases WHERE open = 64")?,
             claim: prepare("UPDATE queue SET state = 2, fence = 1 WHERE key = ?1")?,
             take: prepare("DELETE FROM queue WHERE key = ?1")?,

@@ -11,8 +11,7 @@ use crate::sql::item_columns;
 pub(super) const CLAIM: &str = "SELECT key, due_at, attempts, lost, deferrals, coalesce(first_due_at, due_at)
     FROM queue WHERE state = 1 AND stage_id = ?1 ORDER BY claim_key LIMIT ?2";
 pub(super) const HOLD: &str = "UPDATE queue SET state = 2, fence = ?2 WHERE key = ?1";
-pub(super) const LEASE: &str =
-    "INSERT INTO leases (host_id, claimed_at, deadline, open, members) VALUES (?1, ?2, ?2, ?3, ?4)";
+pub(super) const LEASE: &str = "INSERT INTO leases (host_id, claimed_at, open, members) VALUES (?1, ?2, ?3, ?4)";
 pub(super) const GIVEN: &str = "SELECT key, data, data_hash, discovered_at FROM item_data WHERE id = ?1";
 pub(super) const UPSTREAM: &str = "SELECT output, output_hash FROM item_stages WHERE key = ?1 AND state = 4";
 // Two statements, and not DELETE RETURNING: that opens a table of its own each time, a sixth of the writer.

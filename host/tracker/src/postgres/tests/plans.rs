@@ -38,8 +38,8 @@ fn the_statements_of_the_loop_use_their_indexes_and_never_sort() {
                 FROM generate_series({there}::bigint + 1, {rows}) AS n;
              INSERT INTO item_stages (key, state, attempts, lost, deferrals, settled_at, version_id, output)
                 SELECT n << 6, 4, 1, 0, 0, n, n % 2, '{{}}' FROM generate_series({there}::bigint + 1, {rows}) AS n;
-             INSERT INTO leases (host_id, claimed_at, deadline, open, members)
-                SELECT n % 100, n, n, 1, ARRAY[n << 6] FROM generate_series({there}::bigint + 1, {rows}, 64) AS n;
+             INSERT INTO leases (host_id, claimed_at, open, members)
+                SELECT n % 100, n, 1, ARRAY[n << 6] FROM generate_series({there}::bigint + 1, {rows}, 64) AS n;
              ANALYZE items; ANALYZE item_data; ANALYZE queue; ANALYZE item_stages; ANALYZE leases"
         ));
         there = rows;

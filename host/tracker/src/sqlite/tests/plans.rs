@@ -22,8 +22,8 @@ fn filled(items: u32) -> Connection {
                 SELECT i << 6, 64, 1 + i % 3, i, i, iif(i % 3 = 1, i, NULL) FROM n;
              INSERT INTO item_stages (key, state, reason, attempts, lost, deferrals, settled_at, output)
                 SELECT i << 6 | 1, iif(i % 100 = 0, 6, 4), iif(i % 100 = 0, 1, NULL), 1, 0, 0, 0, '{{}}' FROM n;
-             INSERT INTO leases (fence, host_id, claimed_at, deadline, open, members)
-                SELECT i, 1, 0, 0, 1, x'00' FROM n WHERE i % 3 = 1;"
+             INSERT INTO leases (fence, host_id, claimed_at, open, members)
+                SELECT i, 1, 0, 1, x'00' FROM n WHERE i % 3 = 1;"
         ))
         .expect("rows");
     connection

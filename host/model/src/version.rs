@@ -29,20 +29,17 @@ pub fn stage_version(code: &ComponentIdentity<'_>, stage: &str, inputs: &[Digest
 /// The hash of everything that an attempt was given: the item's data, the name and output of each stage it needs
 /// (a skipped one is absent), and each parameter it *read*, by name, with none for a parameter that does not exist.
 /// `params` is sorted by name and has no doubles.
-pub fn input_hash(data: &Digest, upstream: &[(&str, Digest)], params: &[(&str, Option<&str>)]) -> Digest {
-    let mut fields: Vec<&[u8]> = Vec::with_capacity(3 + 2 * upstream.len() + 3 * params.len());
-    fields.push(&data.0);
-    for (stage, output) in upstream {
-        fields.push(stage.as_bytes());
-        fields.push(&output.0);
-    }
-    for (name, value) in params {
-        // Distinct from an upstream pair, whose second field is always 32 bytes: three fields, the first empty.
-        fields.push(b"");
-        fields.push(name.as_bytes());
-        fields.push(value.map_or(&b"-"[..], str::as_bytes));
-    }
-    Digest::of_fields("gristmill input 1", fields)
+pub fn input_hash<'a>(
+    data: &'a Digest,
+    upstream: impl IntoIterator<Item = (&'a str, &'a Digest)>,
+    params: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
+) -> Digest {
+    let upstream = upstream.into_iter().flat_map(|(stage, output)| [stage.as_bytes(), &output.0]);
+    // Distinct from an upstream pair, whose second field is always 32 bytes: three fields, the first empty.
+    let param =
+        |(name, value): (&'a str, Option<&'a str>)| [&b""[..], name.as_bytes(), value.map_or(&b"-"[..], str::as_bytes)];
+    let params = params.into_iter().flat_map(param);
+    Digest::of_fields("gristmill input 1", std::iter::once(&data.0[..]).chain(upstream).chain(params))
 }
 
 /// The key that a handler passes on to services, so that an attempt that ran twice counts once. `inputs` is the input
@@ -71,17 +68,17 @@ mod tests {
     #[test]
     fn an_input_hash_tells_absent_from_empty_and_params_from_outputs() {
         let data = Digest::of(b"{}");
-        let plain = input_hash(&data, &[], &[]);
-        assert_ne!(plain, input_hash(&data, &[], &[("model", None)]));
-        assert_ne!(input_hash(&data, &[], &[("model", None)]), input_hash(&data, &[], &[("model", Some("\"\""))]));
-        assert_ne!(plain, input_hash(&data, &[("fetch", Digest::of(b"1"))], &[]));
+        let plain = input_hash(&data, [], []);
+        assert_ne!(plain, input_hash(&data, [], [("model", None)]));
+        assert_ne!(input_hash(&data, [], [("model", None)]), input_hash(&data, [], [("model", Some("\"\""))]));
+        assert_ne!(plain, input_hash(&data, [("fetch", &Digest::of(b"1"))], []));
     }
 
     #[test]
     fn formulas_are_frozen() {
         // A change of these values makes every stored result stale. It must never happen by accident.
         let version = stage_version(&ComponentIdentity::Hash(Digest([7; 32])), "fetch", &[]);
-        let inputs = input_hash(&Digest([1; 32]), &[("fetch", Digest([2; 32]))], &[("model", Some("\"small\""))]);
+        let inputs = input_hash(&Digest([1; 32]), [("fetch", &Digest([2; 32]))], [("model", Some("\"small\""))]);
         let key = idempotency_key("filings", "a/1", "extract", &inputs, &version);
         assert_eq!(
             [version.short(), inputs.short(), key.short()],

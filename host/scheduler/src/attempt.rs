@@ -32,7 +32,7 @@ pub(crate) struct Begun {
 
 impl Begun {
     pub(crate) fn new(context: &StageContext, claim: &Claim, now: Timestamp) -> Self {
-        let hashes: Vec<(&str, Digest)> = upstream(context, claim).map(|(name, output)| (name, output.hash)).collect();
+        let hashes = upstream(context, claim).map(|(name, output)| (name, &output.hash));
         Self {
             key: claim.key,
             version: context.version,
@@ -41,7 +41,7 @@ impl Begun {
             first_ready_at: claim.first_ready_at,
             started_at: now,
             data_hash: claim.data_hash,
-            given: input_hash(&claim.data_hash, &hashes, &[]),
+            given: input_hash(&claim.data_hash, hashes, []),
         }
     }
 
@@ -51,11 +51,9 @@ impl Begun {
         let input_hash = if params_read.is_empty() {
             self.given
         } else {
-            let hashes: Vec<(&str, Digest)> =
-                upstream(context, claim).map(|(name, output)| (name, output.hash)).collect();
-            let params: Vec<(&str, Option<&str>)> =
-                params_read.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
-            input_hash(&self.data_hash, &hashes, &params)
+            let hashes = upstream(context, claim).map(|(name, output)| (name, &output.hash));
+            let params = params_read.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
+            input_hash(&self.data_hash, hashes, params)
         };
         let age = now.since(self.first_ready_at);
         let retry = &context.tuning().retry;
@@ -75,7 +73,7 @@ impl Begun {
     /// Its completion if the stage does not run for items like this: its component is not asked.
     pub(crate) fn skip(&self, reason: String, now: Timestamp) -> Completion {
         // What other stages made was not looked at.
-        let input_hash = input_hash(&self.data_hash, &[], &[]);
+        let input_hash = input_hash(&self.data_hash, [], []);
         Completion { input_hash, error: Some(reason), ..self.completion(Outcome::Skipped, Disposition::Skipped, now) }
     }
 

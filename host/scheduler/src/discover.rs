@@ -3,7 +3,7 @@
 //! Owns one page at a time: it asks, checks what came, and hands it over. Never writes: a page and its cursor are
 //! committed together by the tracker, and the next page is asked for only then.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
@@ -156,7 +156,8 @@ fn discover(request: PageRequest, now: Timestamp, known: &Known) -> PageResult {
             );
         }
         if tuning.rediscovery.merge == Merge::Handler {
-            let known = known.runtime.block_on(known.tracker.known(request.job, keys(&items)));
+            let keys = items.iter().map(|item| item.key.clone()).collect();
+            let known = known.runtime.block_on(known.tracker.known(request.job, keys));
             let known = known.map_err(|error| PageFailure::of_host(error.to_string()))?;
             merge_page(&mut items, &known, by_component)?;
         }
@@ -170,10 +171,6 @@ fn of_machine(refusal: &SandboxError) -> GuestFailure {
     GuestFailure { outcome: Outcome::Retry, after: None, message: sentence(refusal) }
 }
 
-fn keys(items: &[NewItem]) -> Vec<String> {
-    items.iter().map(|item| item.key.clone()).collect()
-}
-
 /// Makes one item of those that have one key, in the place of the first, with the priority of the last. Otherwise each
 /// pass over the same page would see each of them as news of the other. Returns the keys of which there were several with
 /// different data.
@@ -181,6 +178,10 @@ fn fold(
     items: Vec<NewItem>,
     mut merge: impl FnMut(&str, &str, &str) -> Result<String, GuestFailure>,
 ) -> Result<(Vec<NewItem>, BTreeSet<String>), PageFailure> {
+    let mut keys = HashSet::with_capacity(items.len());
+    if items.iter().all(|item| keys.insert(item.key.as_str())) {
+        return Ok((items, BTreeSet::new()));
+    }
     let mut places: HashMap<String, usize> = HashMap::with_capacity(items.len());
     let mut folded: Vec<NewItem> = Vec::with_capacity(items.len());
     let mut several = BTreeSet::new();

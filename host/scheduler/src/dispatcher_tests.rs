@@ -1,7 +1,7 @@
 //! The dispatcher, driven by hand: no thread, no database, no clock.
 
 use gristmill_model::{Counters, Digest, ItemId, Outcome, StageBit, VersionId};
-use gristmill_tracker::{Claim, Upserted};
+use gristmill_tracker::{Claim, Lease, Outlook, Upserted};
 
 use super::*;
 use crate::discover::PageFailure;

@@ -19,7 +19,8 @@ use tokio::time::Instant;
 use crate::Error;
 use crate::discover::{Discoverer, PageFailure, PageRequest, PageResult};
 use crate::disk::{Disk, free_bytes};
-use crate::dispatcher::{Command, Dispatcher, Event};
+use crate::dispatcher::Dispatcher;
+use crate::event::{Command, Event};
 use crate::host::{HostOptions, Store};
 use crate::load::{LoadedJob, StageContext};
 use crate::upkeep::Upkeep;
@@ -160,17 +161,9 @@ impl<'a> Loop<'a> {
                 self.beat(now);
             }
             self.take_care(now);
-            if self.disk_looked.elapsed() >= DISK_LOOK
-                && let Some(event) = self.look_at_disk()
-            {
-                events.push(event);
+            events.extend(self.look_around(now, &mut stop_by));
+            if !events.is_empty() {
                 continue;
-            }
-            if self.held_looked.elapsed() >= HELD_LOOK {
-                events.extend(self.replace_held(now, &mut stop_by));
-                if !events.is_empty() {
-                    continue;
-                }
             }
             if dispatcher.is_over() {
                 return Ok(true);
@@ -214,6 +207,18 @@ impl<'a> Loop<'a> {
             };
             events.extend(event);
         }
+    }
+
+    /// Looks at the disk and at the threads, each at its time.
+    fn look_around(&mut self, now: Timestamp, stop_by: &mut Option<Instant>) -> Vec<Event> {
+        let mut events = Vec::new();
+        if self.disk_looked.elapsed() >= DISK_LOOK {
+            events.extend(self.look_at_disk());
+        }
+        if self.held_looked.elapsed() >= HELD_LOOK {
+            events.extend(self.replace_held(now, stop_by));
+        }
+        events
     }
 
     /// Lets the host end for a reason.

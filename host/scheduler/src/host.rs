@@ -17,8 +17,9 @@ use tokio::sync::mpsc;
 
 use crate::Error;
 use crate::discover::{Discoverer, Known};
-use crate::dispatcher::{Dispatcher, Event};
+use crate::dispatcher::Dispatcher;
 use crate::driver::{ANSWERS_MAX, Loop, Parts, REAP_MAX};
+use crate::event::Event;
 use crate::load::{LoadedJob, StageContext};
 use crate::summary::Summary;
 use crate::trace::Trace;

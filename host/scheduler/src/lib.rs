@@ -9,6 +9,7 @@ mod disk;
 mod dispatcher;
 mod driver;
 mod error;
+mod event;
 mod host;
 mod load;
 mod pace;

@@ -120,7 +120,7 @@ async fn output(State(reads): Shared, name: JobName, RawQuery(query): RawQuery) 
     let room = reads.room();
     let read = |reader: Arc<dyn Reader>| async move {
         let job = find(&*reader, &name).await?;
-        let item = reader.item_with(job.id, &key, Outputs::Of(&stage)).await?;
+        let item = reader.item_with(job.id, &key, Outputs::Of(stage.clone())).await?;
         let item = item.ok_or_else(|| Fault::no_such_item(&name, &key))?;
         let found = item.stages.into_iter().find(|detail| detail.name == stage).and_then(|detail| detail.output);
         large(found.ok_or_else(|| Fault::no_such_output(&stage))?, room)

@@ -80,8 +80,8 @@ impl Reader for Memory {
         self.read(|world| world.item_rows(&filter))
     }
 
-    fn item_with<'a>(&'a self, job: JobId, key: &'a str, outputs: Outputs<'a>) -> BoxFuture<'a, Option<ItemDetail>> {
-        self.read(|world| world.item_detail(job.0, key, outputs))
+    fn item_with<'a>(&'a self, job: JobId, key: &'a str, outputs: Outputs) -> BoxFuture<'a, Option<ItemDetail>> {
+        self.read(|world| world.item_detail(job.0, key, &outputs))
     }
 
     fn results(&self, stage: StageId, after: ItemId, limit: u32) -> BoxFuture<'_, Vec<ResultRow>> {

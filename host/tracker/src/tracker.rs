@@ -32,7 +32,7 @@ pub trait Reader: Send + Sync {
     fn items(&self, filter: ItemsFilter) -> BoxFuture<'_, Vec<ItemRow>>;
 
     /// One item with its stages, their attempts, and these of their outputs; none if the job has no such item.
-    fn item_with<'a>(&'a self, job: JobId, key: &'a str, outputs: Outputs<'a>) -> BoxFuture<'a, Option<ItemDetail>>;
+    fn item_with<'a>(&'a self, job: JobId, key: &'a str, outputs: Outputs) -> BoxFuture<'a, Option<ItemDetail>>;
 
     /// One item with all outputs.
     fn item<'a>(&'a self, job: JobId, key: &'a str) -> BoxFuture<'a, Option<ItemDetail>> {

@@ -40,7 +40,7 @@ impl Reader for Stub {
         Box::pin(async { Err(Error::Stopped) })
     }
 
-    fn item_with<'a>(&'a self, _: JobId, _: &'a str, _: Outputs<'a>) -> BoxFuture<'a, Option<ItemDetail>> {
+    fn item_with<'a>(&'a self, _: JobId, _: &'a str, _: Outputs) -> BoxFuture<'a, Option<ItemDetail>> {
         Box::pin(async { Err(Error::Stopped) })
     }
 

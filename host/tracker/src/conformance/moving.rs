@@ -197,12 +197,12 @@ pub(crate) async fn a_large_output_is_whole_wherever_it_is_read(open: Open<'_>) 
     bench.settle(fence, vec![bench.completion(&claim, Outcome::Done, Disposition::Done)]).await;
     for (wanted, there) in [
         (Outputs::All, [true, true]),
-        (Outputs::Of("fetch"), [true, false]),
-        (Outputs::Of("extract"), [false, true]),
+        (Outputs::Of("fetch".to_owned()), [true, false]),
+        (Outputs::Of("extract".to_owned()), [false, true]),
         (Outputs::UpTo(1000), [false, true]),
         (Outputs::UpTo(0), [false, false]),
     ] {
-        let item = bench.tracker.item_with(bench.job.id, "a", wanted).await.expect("a read").expect("it");
+        let item = bench.tracker.item_with(bench.job.id, "a", wanted.clone()).await.expect("a read").expect("it");
         assert_eq!(item.stages.iter().map(|stage| stage.output.is_some()).collect::<Vec<_>>(), there, "{wanted:?}");
         assert_eq!(item.stages[0].output_bytes, Some(200_002));
     }

@@ -96,7 +96,7 @@ impl World {
             .collect()
     }
 
-    pub(super) fn item_detail(&self, job: i64, key: &str, outputs: Outputs<'_>) -> Option<ItemDetail> {
+    pub(super) fn item_detail(&self, job: i64, key: &str, outputs: &Outputs) -> Option<ItemDetail> {
         let id = self.find(job, key)?;
         let item = &self.items[&id];
         Some(ItemDetail {
@@ -112,7 +112,7 @@ impl World {
         })
     }
 
-    fn stage_detail(&self, item: i64, id: StageId, stage: &Stage, outputs: Outputs<'_>) -> ItemStageDetail {
+    fn stage_detail(&self, item: i64, id: StageId, stage: &Stage, outputs: &Outputs) -> ItemStageDetail {
         let key = StageKey::new(ItemId(item), id.bit()).0;
         let (result, queued) = (self.results.get(&key), self.queue.get(&key));
         let unsettled = if self.items[&item].cancelled_at.is_some() { State::Cancelled } else { State::Blocked };

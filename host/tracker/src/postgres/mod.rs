@@ -155,11 +155,11 @@ impl Reader for PostgresTracker {
         self.read(Length::Short, async move |tx| reader::items(tx, &filter).await)
     }
 
-    fn item_with<'a>(&'a self, job: JobId, key: &'a str, outputs: Outputs<'a>) -> BoxFuture<'a, Option<ItemDetail>> {
+    fn item_with<'a>(&'a self, job: JobId, key: &'a str, outputs: Outputs) -> BoxFuture<'a, Option<ItemDetail>> {
         let key = key.to_owned();
         let (bytes_max, stage) = match outputs {
             Outputs::All => (i64::MAX, None),
-            Outputs::Of(stage) => (-1, Some(stage.to_owned())),
+            Outputs::Of(stage) => (-1, Some(stage)),
             Outputs::UpTo(bytes_max) => (bytes_max as i64, None),
         };
         self.read(Length::Short, async move |tx| history::item(tx, job, &key, bytes_max, stage.as_deref()).await)

@@ -145,49 +145,23 @@ pub struct ItemStageDetail {
 }
 
 /// Which outputs of an item are wanted: each may be as large as memory takes.
-#[derive(Clone, Copy, Debug)]
-pub enum Outputs<'a> {
+#[derive(Clone, Debug)]
+pub enum Outputs {
     /// All of them.
     All,
     /// That of one stage.
-    Of(&'a str),
+    Of(String),
     /// Those of so many bytes at most.
     UpTo(u64),
 }
 
-/// The same, to be handed to another thread.
-#[derive(Clone, Debug)]
-pub(crate) enum OwnedOutputs {
-    All,
-    Of(String),
-    UpTo(u64),
-}
-
-impl OwnedOutputs {
-    pub(crate) fn as_ref(&self) -> Outputs<'_> {
-        match self {
-            Self::All => Outputs::All,
-            Self::Of(stage) => Outputs::Of(stage),
-            Self::UpTo(bytes) => Outputs::UpTo(*bytes),
-        }
-    }
-}
-
-impl Outputs<'_> {
-    pub(crate) fn owned(self) -> OwnedOutputs {
-        match self {
-            Self::All => OwnedOutputs::All,
-            Self::Of(stage) => OwnedOutputs::Of(stage.to_owned()),
-            Self::UpTo(bytes) => OwnedOutputs::UpTo(bytes),
-        }
-    }
-
+impl Outputs {
     /// Whether an output of this stage, so long, is wanted.
-    pub(crate) fn want(self, stage: &str, bytes: u64) -> bool {
+    pub(crate) fn want(&self, stage: &str, bytes: u64) -> bool {
         match self {
             Self::All => true,
             Self::Of(wanted) => wanted == stage,
-            Self::UpTo(bytes_max) => bytes <= bytes_max,
+            Self::UpTo(bytes_max) => bytes <= *bytes_max,
         }
     }
 }

@@ -22,7 +22,7 @@ const ITEM: &str = concat!(
 );
 
 /// Where large outputs are, and which outputs are wanted.
-type Wanted<'a> = (&'a Blobs, Outputs<'a>);
+type Wanted<'a> = (&'a Blobs, &'a Outputs);
 
 pub(super) fn item(
     connection: &Connection,

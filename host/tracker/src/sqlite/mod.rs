@@ -172,7 +172,7 @@ impl Reader for SqliteTracker {
         self.reader.items(filter)
     }
 
-    fn item_with<'a>(&'a self, job: JobId, key: &'a str, outputs: Outputs<'a>) -> BoxFuture<'a, Option<ItemDetail>> {
+    fn item_with<'a>(&'a self, job: JobId, key: &'a str, outputs: Outputs) -> BoxFuture<'a, Option<ItemDetail>> {
         self.reader.item_with(job, key, outputs)
     }
 

@@ -58,9 +58,9 @@ impl Reader for SqliteReader {
         self.read(move |connection, _| lists::items(connection, &filter))
     }
 
-    fn item_with<'a>(&'a self, job: JobId, key: &'a str, outputs: Outputs<'a>) -> BoxFuture<'a, Option<ItemDetail>> {
-        let (key, outputs) = (key.to_owned(), outputs.owned());
-        self.read(move |connection, blobs| detail::item(connection, (blobs, outputs.as_ref()), job, &key))
+    fn item_with<'a>(&'a self, job: JobId, key: &'a str, outputs: Outputs) -> BoxFuture<'a, Option<ItemDetail>> {
+        let key = key.to_owned();
+        self.read(move |connection, blobs| detail::item(connection, (blobs, &outputs), job, &key))
     }
 
     fn results(&self, stage: StageId, after: ItemId, limit: u32) -> BoxFuture<'_, Vec<ResultRow>> {

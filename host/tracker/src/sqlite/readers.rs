@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::blobs::Blobs;
 use super::open::open_for_reading;
+use super::writer::panic_text;
 use crate::Error;
 
 /// How many questions are answered at once.
@@ -105,10 +106,13 @@ impl Readers {
             let result = catch_unwind(AssertUnwindSafe(|| desk.read(read)));
             open.fetch_sub(1, Ordering::Relaxed);
             // Whoever asked may have gone.
-            let _ = reply.send(result.unwrap_or_else(|_| Err(Error::Sql("internal error while reading".to_owned()))));
+            let _ = reply.send(result.unwrap_or_else(|panic| Err(Error::Sql(panic_text(panic.as_ref())))));
         });
-        if self.open.fetch_add(1, Ordering::Relaxed) > 0 {
-            self.add(None)?;
+        if self.open.fetch_add(1, Ordering::Relaxed) > 0
+            && let Err(error) = self.add(None)
+        {
+            // Those that there are answer it, one after the other.
+            tracing::warn!(%error, "the tracker is read by fewer threads");
         }
         self.sender.as_ref().ok_or(Error::Stopped)?.send(question).map_err(|_| Error::Stopped)?;
         answer.await.map_err(|_| Error::Stopped)?

@@ -164,7 +164,8 @@ fn in_transaction(session: &mut Session<'_>, operations: &mut [Box<dyn Operation
     result
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
+/// What a panic says, for whoever asked.
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("internal error: {}", text.unwrap_or("unknown"))
 }

@@ -5,12 +5,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::job::{Job, chain};
-use crate::support::{GRISTMILL, Running, components, program, start};
+use crate::support::{GRISTMILL, Running, components, program, start, wait_until};
 
 /// Runs the binary with a cache of its own, so that it has to compile.
 fn fresh(job: &Job, args: &[&str], variables: &[(&str, &str)]) -> Running {
@@ -79,7 +78,7 @@ fn a_compiler_that_is_busy_with_a_bomb_ends_with_its_parent() {
         // Not an interrupt: whoever starts these tests in the background has that ignored.
         checking.signal(Signal::TERM);
         assert_eq!(checking.finish().code, code, "{command}");
-        wait_until(|| !is_running(child));
+        wait_until("the compiler ends", || !is_running(child));
     }
 }
 
@@ -87,7 +86,7 @@ fn a_compiler_that_is_busy_with_a_bomb_ends_with_its_parent() {
 fn compiler_of(parent: u32) -> u32 {
     let children = format!("/proc/{parent}/task/{parent}/children");
     let mut child = None;
-    wait_until(|| {
+    wait_until("the compiler begins", || {
         child = fs::read_to_string(&children).unwrap().split_whitespace().next().map(|id| id.parse().unwrap());
         child.is_some_and(|child| command_line(child).contains("__compile"))
     });
@@ -101,15 +100,6 @@ fn command_line(process: u32) -> String {
 /// Whether it is more than a name that nobody has asked about yet.
 fn is_running(process: u32) -> bool {
     !command_line(process).is_empty()
-}
-
-fn wait_until(mut is_so: impl FnMut() -> bool) {
-    // A minute, looked at often.
-    let so = (0..12_000).any(|_| {
-        std::thread::park_timeout(Duration::from_millis(5));
-        is_so()
-    });
-    assert!(so, "waited in vain");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::job::{Job, text};
-use crate::support::components;
+use crate::support::{components, wait_until};
 
 /// The stages of `tests/hostile` that take something of their host's, and how each ends.
 const ATTACKS: [(&str, &str); 12] = [
@@ -103,15 +103,13 @@ impl Fed {
         let key = format!("{}-{stage}", self.items.len());
         self.items.push(json!({ "key": key, "data": { "do": stage } }));
         self.list();
-        for _ in 0..LOOKS_MAX {
+        let mut status = String::new();
+        wait_until(&key, || {
             let ran = self.job.gristmill(&["show", "job.yaml", &key, "--json"]);
-            if ran.code == Some(0)
-                && let status @ ("done" | "failed") = text(&ran.json()["status"])
-            {
-                return status.to_owned();
-            }
-        }
-        panic!("{key} has no end: {}", self.job.status());
+            status = if ran.code == Some(0) { text(&ran.json()["status"]).to_owned() } else { String::new() };
+            status == "done" || status == "failed"
+        });
+        status
     }
 
     /// What the host holds as soon as that is no more than before; or what it holds in the end.

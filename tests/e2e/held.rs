@@ -10,10 +10,7 @@ use serde_json::json;
 
 use crate::items::discovering;
 use crate::job::{Job, outcomes, stage, text};
-use crate::support::{components, program, repository};
-
-/// How often it is looked, at most, whether something has come to pass. Each look starts a process.
-const LOOKS_MAX: usize = 3000;
+use crate::support::{components, program, repository, wait_until};
 
 /// A thread that stands still.
 struct Held(Child);
@@ -35,10 +32,6 @@ impl Held {
         drop(self.0.stdin.take());
         assert!(self.0.wait().unwrap().success());
     }
-}
-
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
-    assert!((0..LOOKS_MAX).any(|_| is_so()), "waited in vain: {what}");
 }
 
 #[test]

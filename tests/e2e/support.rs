@@ -203,3 +203,12 @@ impl Drop for Running {
         }
     }
 }
+
+/// Waits until something is so: a minute at least, looked at often.
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let so = (0..12_000).any(|_| {
+        std::thread::park_timeout(Duration::from_millis(5));
+        is_so()
+    });
+    assert!(so, "waited in vain: {what}");
+}

@@ -49,8 +49,8 @@ pub(crate) struct Args {
     #[arg(long)]
     debug: bool,
 
-    /// Build behind walls (with bubblewrap): without a network but to fetch crates, without the home folder, in
-    /// target/sandboxed alone
+    /// Build in bubblewrap's sandbox: no network except to fetch crates, no home folder, and no place to write to but
+    /// target/sandboxed
     ///
     /// The build sees the system, the toolchain, cargo's downloads without its credentials, and the repository that the
     /// folder lies in, all of it read-only. It needs a Cargo.lock that fits. The component is the same as without.

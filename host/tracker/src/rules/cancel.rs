@@ -27,7 +27,8 @@ pub(crate) fn restore(dag: &Dag, item: Item) -> Change {
 /// What becomes of an item when leased work of it is given back: it leaves the queue if the item is cancelled, or if what
 /// it needs has no outcome any more. None: it is ready again, where it stood in line, and uncharged.
 pub(crate) fn give_up(dag: &Dag, item: Item, bit: StageBit) -> Option<Change> {
-    // What cannot do without an output that was skipped meanwhile would have to be skipped along, and it has begun.
+    // A needed stage that was skipped meanwhile counts as an outcome here, even if this one cannot do without its output:
+    // skipping along needs a time, and giving back has none.
     let masks = Masks { done: item.masks.done | item.masks.skipped, skipped: 0, ..item.masks };
     if !item.cancelled && !dag.lacks(masks, bit) {
         return None;

@@ -4,14 +4,14 @@
 
 use std::path::{Path, PathBuf};
 
-use gristmill_tracker::{backup as make_backup, restore as make_restored};
+use gristmill_tracker_sqlite::{backup as make_backup, restore as make_restored};
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::format::shell_word;
-use crate::place::Place;
+use crate::location::Location;
 
 /// Copy a data folder, as it is at this moment, while a host may run
 ///
@@ -66,9 +66,9 @@ pub(crate) fn restore(args: &RestoreArgs, context: &Context) -> Result<Exit, Fai
 
 /// The data folder, if the tracker is in one.
 fn data_folder(context: &Context, tool: &str, how: &str) -> Result<PathBuf, Failure> {
-    match Place::of(context, None)? {
-        Place::Folder(folder) => Ok(folder),
-        Place::Postgres(_) => {
+    match Location::of(context, None)? {
+        Location::Folder(folder) => Ok(folder),
+        Location::Postgres(_) => {
             let message = format!("a tracker in Postgres is the work of {tool}, not of gristmill");
             Err(Failure::new(Exit::Usage, message).hint(format!("use {how}, while hosts may run")))
         }

@@ -13,7 +13,9 @@ mod report;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
 
-use gristmill_tracker::{Error, Scratch, Synchronous};
+use gristmill_tracker::Error;
+use gristmill_tracker_postgres::Scratch;
+use gristmill_tracker_sqlite::Synchronous;
 use serde::Serialize;
 
 use self::bed::{Bed, Plan};
@@ -25,7 +27,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::format::count;
-use crate::place::Place;
+use crate::location::Location;
 
 /// Measure how fast this machine runs jobs, beside what it could do at most
 ///
@@ -83,15 +85,15 @@ pub(crate) fn bench(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let workers = args.workers.map_or_else(|| available_parallelism().map_or(1, usize::from), usize::from);
     let work = format!("{} items, 3 stages, {workers} threads", count(u64::from(args.items)));
     // Only what the command line names: the environment names where people work.
-    let place = context.tracker.as_deref().map(Place::parse).transpose()?;
-    match (place, args.history) {
-        (Some(Place::Folder(_)), _) => Err(Failure::new(Exit::Usage, "a data folder cannot be measured")
+    let location = context.tracker.as_deref().map(Location::parse).transpose()?;
+    match (location, args.history) {
+        (Some(Location::Folder(_)), _) => Err(Failure::new(Exit::Usage, "a data folder cannot be measured")
             .hint("leave `--tracker` out: the bench makes data folders of its own, in `--folder`")),
-        (Some(Place::Postgres(_)), Some(_)) => {
+        (Some(Location::Postgres(_)), Some(_)) => {
             Err(Failure::new(Exit::Usage, "a history is made on SQLite alone")
                 .hint("leave `--history` or `--tracker` out"))
         }
-        (Some(Place::Postgres(url)), None) => {
+        (Some(Location::Postgres(url)), None) => {
             let scratch = Scratch::take(&url).map_err(not_empty)?;
             let hosts = usize::from(args.hosts);
             let runs = measured(args, workers, context, |bed| Ok([shared(bed, &scratch, hosts)?]))?;

@@ -63,8 +63,8 @@ pub(crate) fn cancel(args: &Args, context: &Context) -> Result<Exit, Failure> {
             why: args.why.clone(),
             now: context.clock.now(),
         };
-        let operated = known.place.operate(context)?;
-        let Cancelled { changed, running, unknown } = operated.tracker().cancel(cancel).await?;
+        let tracker = known.location.operate(context)?;
+        let Cancelled { changed, running, unknown } = tracker.cancel(cancel).await?;
         // An item may have been pruned in between.
         let unchanged = total.saturating_sub(changed + unknown.len() as u64);
         if context.out.json {

@@ -12,7 +12,7 @@ use crate::context::{Context, wait};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::format::{count, plural};
-use crate::place::{Place, URL_HELP};
+use crate::location::{Location, URL_HELP};
 
 /// A host of a shared database that was silent for so long is not at work.
 pub(crate) const HOST_SILENCE: Duration = Duration::from_secs(60);
@@ -58,12 +58,12 @@ struct CopyArgs {
     to_env: Option<String>,
 }
 
-/// A place, as it is given or as a variable has it.
-fn place(given: Option<&str>, variable: Option<&str>) -> Result<Place, Failure> {
+/// Where a tracker is, as it is given or as a variable has it.
+fn location(given: Option<&str>, variable: Option<&str>) -> Result<Location, Failure> {
     match (given, variable) {
-        (Some(url), _) => Place::parse(url),
+        (Some(url), _) => Location::parse(url),
         (None, Some(name)) => match std::env::var(name) {
-            Ok(url) => Place::parse(&url),
+            Ok(url) => Location::parse(&url),
             Err(_) => Err(Failure::new(Exit::Usage, format!("the environment has no `{name}` with a URL"))
                 .hint(format!("set it to {URL_HELP}"))),
         },
@@ -85,8 +85,8 @@ pub(crate) fn tracker(args: &Args, context: &Context) -> Result<Exit, Failure> {
 }
 
 async fn copy(args: &CopyArgs, context: &Context) -> Result<Exit, Failure> {
-    let from = place(args.from.as_deref(), args.from_env.as_deref())?;
-    let to = place(args.to.as_deref(), args.to_env.as_deref())?;
+    let from = location(args.from.as_deref(), args.from_env.as_deref())?;
+    let to = location(args.to.as_deref(), args.to_env.as_deref())?;
     if from.is(&to) {
         return Err(Failure::new(Exit::Usage, "--from and --to are the same place").hint("name two trackers"));
     }
@@ -94,9 +94,9 @@ async fn copy(args: &CopyArgs, context: &Context) -> Result<Exit, Failure> {
     drop(from.read(context)?);
     let source = from.hold(context)?;
     let target = to.hold(context)?;
-    for (place, held) in [(&from, &source), (&to, &target)] {
-        if place.folder().is_none() {
-            let reader: &dyn Reader = held.tracker();
+    for (location, held) in [(&from, &source), (&to, &target)] {
+        if location.folder().is_none() {
+            let reader: &dyn Reader = held.as_ref();
             refuse_hosts_at_work(reader, context.clock.now(), HOST_SILENCE).await?;
         }
     }
@@ -109,8 +109,8 @@ async fn copy(args: &CopyArgs, context: &Context) -> Result<Exit, Failure> {
         bar.set_position((progress.place + if progress.verifying { tables } else { 0 }) as u64);
         bar.set_message(format!("{what} {}: {}", progress.table, plural(progress.rows, "row")));
     };
-    let source: &dyn Reader = source.tracker();
-    let copied = copy_all(source, target.tracker(), &to.to_string(), &mut show).await;
+    let source: &dyn Reader = source.as_ref();
+    let copied = copy_all(source, target.as_ref(), &to.to_string(), &mut show).await;
     context.out.end_bar();
     let copied = copied?;
     let rows_total = copied.tables.iter().map(|(_, rows)| rows).sum();

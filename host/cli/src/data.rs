@@ -15,7 +15,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::format::{list, nearest, printable, shell_word};
 use crate::jobs::{is_stdin, shown};
-use crate::place::Place;
+use crate::location::Location;
 
 /// The data folder's name, beside the job's file.
 const FOLDER: &str = ".gristmill";
@@ -52,7 +52,7 @@ pub(crate) fn real(path: &Path) -> PathBuf {
 pub(crate) struct Known {
     pub(crate) reader: Box<dyn Reader>,
     pub(crate) jobs: Vec<JobRow>,
-    pub(crate) place: Place,
+    pub(crate) location: Location,
     /// As the person named it; by its name if it came by the standard input.
     job_argument: Option<String>,
 }
@@ -60,23 +60,23 @@ pub(crate) struct Known {
 impl Known {
     /// Opens the tracker that a job's name or file, or neither, leads to.
     pub(crate) async fn open(context: &Context, job: Option<&str>) -> Result<Self, Failure> {
-        let place = Place::of(context, job.and_then(job_file))?;
-        let reader = place.read(context)?;
+        let location = Location::of(context, job.and_then(job_file))?;
+        let reader = location.read(context)?;
         let jobs = reader.jobs().await?;
         let job_argument = match job.filter(|job| is_stdin(Path::new(job))) {
             // It can be read once.
             Some(stdin) => Some(name_in(Path::new(stdin))?),
             None => job.map(str::to_owned),
         };
-        Ok(Self { reader, jobs, place, job_argument })
+        Ok(Self { reader, jobs, location, job_argument })
     }
 
     /// Opens the tracker of a job file that was read already.
     pub(crate) async fn open_beside(context: &Context, file: &Path) -> Result<Self, Failure> {
-        let place = Place::of(context, Some(file))?;
-        let reader = place.read(context)?;
+        let location = Location::of(context, Some(file))?;
+        let reader = location.read(context)?;
         let jobs = reader.jobs().await?;
-        Ok(Self { reader, jobs, place, job_argument: None })
+        Ok(Self { reader, jobs, location, job_argument: None })
     }
 
     /// The job that a name or a file means.
@@ -88,7 +88,7 @@ impl Known {
         };
         self.jobs.iter().find(|job| job.name == name).ok_or_else(|| {
             let names: Vec<String> = self.jobs.iter().map(|job| job.name.clone()).collect();
-            unknown("job", &name, &format!("in {}", self.place), &names, "no job was run there yet")
+            unknown("job", &name, &format!("in {}", self.location), &names, "no job was run there yet")
         })
     }
 

@@ -44,9 +44,9 @@ pub(crate) fn doctor(args: &Args, context: &Context) -> Result<Exit, Failure> {
     wait(async {
         let known = Known::open(context, None).await?;
         if args.rebuild && args.yes {
-            let held = known.place.hold(context)?;
-            rebuild(held.tracker(), &known, context).await?;
-            return report(&held.tracker().examine().await?, context);
+            let held = known.location.hold(context)?;
+            rebuild(held.as_ref(), &known, context).await?;
+            return report(&held.as_ref().examine().await?, context);
         }
         let exit = report(&known.reader.examine().await?, context)?;
         if args.rebuild {
@@ -60,7 +60,7 @@ pub(crate) fn doctor(args: &Args, context: &Context) -> Result<Exit, Failure> {
 }
 
 async fn rebuild(tracker: &dyn Tracker, known: &Known, context: &Context) -> Result<(), Failure> {
-    if known.place.folder().is_none() {
+    if known.location.folder().is_none() {
         let reader: &dyn Reader = known.reader.as_ref();
         refuse_hosts_at_work(reader, context.clock.now(), HOST_SILENCE).await?;
     }

@@ -10,7 +10,7 @@ use gristmill_config::{Draft, Report};
 use crate::context::Context;
 use crate::data::real;
 use crate::jobs::Source;
-use crate::place::Place;
+use crate::location::Location;
 
 /// What the system tells about itself and every process, and its devices.
 const SYSTEM: [&str; 3] = ["/proc", "/sys", "/dev"];
@@ -22,8 +22,8 @@ const NARROW: &str = "grant the folder alone that the handler reads";
 /// Reads a job file, and looks at the folders that it grants.
 pub(crate) fn read(source: &Source, file: &Path, context: &Context) -> Result<Draft, Report> {
     let mut draft = source.read(file)?;
-    let place = Place::of(context, Some(file)).ok();
-    let data = place.as_ref().and_then(Place::folder);
+    let location = Location::of(context, Some(file)).ok();
+    let data = location.as_ref().and_then(Location::folder);
     draft.check_folders(|folder| fault(folder, data));
     Ok(draft)
 }

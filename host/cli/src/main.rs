@@ -24,10 +24,10 @@ mod inspect;
 mod items;
 mod jobs;
 mod limits;
+mod location;
 mod operations;
 mod out;
 mod passwords;
-mod place;
 mod prune;
 mod redrive;
 mod run;
@@ -109,7 +109,7 @@ fn perform(command: Command, context: &Context) -> Result<Exit, Failure> {
 
 /// Refuses what is no text: names and paths are recorded, printed and repeated in hints, and none may be changed by it.
 fn expect_text() -> Result<(), Failure> {
-    let variables = [data::VARIABLE, place::VARIABLE].into_iter().filter_map(std::env::var_os);
+    let variables = [data::VARIABLE, location::VARIABLE].into_iter().filter_map(std::env::var_os);
     match std::env::args_os().chain(variables).find(|argument| argument.to_str().is_none()) {
         Some(wrong) => {
             let wrong = format::printable(&wrong.to_string_lossy());

@@ -124,8 +124,8 @@ fn table(rows: &[OperationRow], known: &Known) -> String {
 }
 
 async fn set(known: &Known, id: OperationId, to: OperationState, context: &Context) -> Result<Exit, Failure> {
-    let operated = known.place.operate(context)?;
-    let row = operated.tracker().set_operation(id, to, actor(), context.clock.now()).await?;
+    let tracker = known.location.operate(context)?;
+    let row = tracker.set_operation(id, to, actor(), context.clock.now()).await?;
     tell(&row, known, context)?;
     Ok(Exit::Ok)
 }
@@ -133,13 +133,13 @@ async fn set(known: &Known, id: OperationId, to: OperationState, context: &Conte
 async fn resume(known: &Known, id: OperationId, context: &Context) -> Result<Exit, Failure> {
     let rows = known.reader.operations(None, LOOKED_MAX).await?;
     let row = rows.into_iter().find(|row| row.id == id);
-    let operated = known.place.operate(context)?;
+    let tracker = known.location.operate(context)?;
     let row = match row {
         // Whoever was at it is gone, or is not: two who go on with one operation do each stage once.
         Some(row) if row.state == OperationState::Running => row,
-        _ => operated.tracker().set_operation(id, OperationState::Running, actor(), context.clock.now()).await?,
+        _ => tracker.set_operation(id, OperationState::Running, actor(), context.clock.now()).await?,
     };
-    go_on(operated.tracker(), row, known, context).await
+    go_on(tracker.as_ref(), row, known, context).await
 }
 
 /// Goes on with an operation until it is over, or somebody stops it.

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use gristmill_tracker::with_password;
+use gristmill_tracker_postgres::with_password;
 
 /// The largest passfile that is read.
 const PASSFILE_BYTES_MAX: u64 = 1 << 20;

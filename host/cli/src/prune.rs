@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use gristmill_config::Draft;
 use gristmill_model::{Expiring, Job};
-use gristmill_tracker::{JobRow, Pruned, Pruning, PruningPosition, SqliteTracker, count_expired, prune as prune_all};
+use gristmill_tracker::{JobRow, Pruned, Pruning, PruningPosition, Tracker, count_expired, prune as prune_all};
 use serde::Serialize;
 
 use crate::context::{Context, wait};
@@ -16,7 +16,6 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::format::{bytes, count, plural};
 use crate::jobs::{self, Source};
-use crate::place::Operated;
 use crate::table::{Column, Table};
 
 /// A large output's file that is younger may belong to a result that is just being recorded.
@@ -89,24 +88,22 @@ async fn dry(known: &Known, job: &Job, row: &JobRow, context: &Context) -> Resul
 }
 
 async fn really(known: &Known, job: &Job, row: &JobRow, context: &Context) -> Result<Record, Failure> {
-    let operated = known.place.operate(context)?;
+    let tracker = known.location.operate(context)?;
     let mut position = PruningPosition::default();
     let Pruned { deleted, archived, .. } =
-        prune_all(operated.tracker(), pruning(job, row, context), &mut position).await?;
+        prune_all(tracker.as_ref(), pruning(job, row, context), &mut position).await?;
     let archived = archived.iter().map(|path| path.display().to_string()).collect();
     let mut record = Record { job: row.name.clone(), deleted: by_name(deleted), archived, ..Record::default() };
-    if let Operated::Sqlite(tracker) = &operated {
-        (record.blobs_removed, record.blob_bytes_removed) = sweep(tracker, context).await?;
-    }
+    (record.blobs_removed, record.blob_bytes_removed) = sweep(tracker.as_ref(), context).await?;
     Ok(record)
 }
 
 /// How many files were removed, and what they held.
-async fn sweep(tracker: &SqliteTracker, context: &Context) -> Result<(u64, u64), Failure> {
+async fn sweep(tracker: &dyn Tracker, context: &Context) -> Result<(u64, u64), Failure> {
     let before = context.clock.now() - BLOB_AGE_MIN;
     let (mut files, mut bytes, mut position) = (0, 0, Some(0));
     while let Some(from) = position {
-        let swept = tracker.sweep_blobs(from, SWEEP_FILES_MAX, before).await?;
+        let swept = tracker.sweep(from, SWEEP_FILES_MAX, before).await?;
         (files, bytes, position) = (files + swept.removed, bytes + swept.bytes, swept.next);
     }
     Ok((files, bytes))

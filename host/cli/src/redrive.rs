@@ -104,9 +104,9 @@ pub(crate) fn redrive(args: &Args, context: &Context) -> Result<Exit, Failure> {
             why: args.why.clone(),
             now: context.clock.now(),
         };
-        let operated = known.place.operate(context)?;
-        let operation = operated.tracker().begin_redrive(redrive).await?;
-        operations::go_on(operated.tracker(), operation, &known, context).await
+        let tracker = known.location.operate(context)?;
+        let operation = tracker.begin_redrive(redrive).await?;
+        operations::go_on(tracker.as_ref(), operation, &known, context).await
     })
 }
 

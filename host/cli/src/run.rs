@@ -17,8 +17,9 @@ use std::time::Duration;
 
 use gristmill_config::{Draft, Report};
 use gristmill_model::Job;
-use gristmill_scheduler::{Host, HostOptions, LoadedJob, Store, Summary};
-use gristmill_tracker::{Reader, Synchronous, Tracker};
+use gristmill_scheduler::{Host, HostOptions, LoadedJob, Summary};
+use gristmill_tracker::{Reader, Tracker};
+use gristmill_tracker_sqlite::Synchronous;
 
 use crate::args::time;
 use crate::context::{Context, runtime};
@@ -26,7 +27,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::grants;
 use crate::jobs::{self, Source};
-use crate::place::Place;
+use crate::location::Location;
 
 use self::account::{Account, Part};
 use self::highlights::Highlights;
@@ -136,12 +137,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         unreachable!("a job file that is wrong does not fit");
     }
     expect_other_names(&read)?;
-    let place = place(files, context)?;
+    let location = location(files, context)?;
     let progress = Progress::start(context, args.quiet);
-    let store = store(args, &place);
-    let open = || open(args, store.clone(), workers, context);
+    let open = || open(args, &location, workers, context);
     // Whoever may not run here is told before anything is compiled; and nothing is made for a job that does not fit.
-    let is_there = place.folder().is_none_or(Path::exists);
+    let is_there = location.folder().is_none_or(Path::exists);
     let opened = is_there.then(open).transpose()?;
     let sandbox = sandbox()?;
     let loaded = jobs::fit_all(&sandbox, read, context)?;
@@ -170,31 +170,22 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     })
 }
 
-fn store(args: &Args, place: &Place) -> Store {
-    match place {
-        Place::Folder(data) => {
-            let synchronous = match args.durability {
-                Durability::Full => Synchronous::Full,
-                Durability::Normal => Synchronous::Normal,
-            };
-            Store::Sqlite { data: data.clone(), synchronous }
-        }
-        Place::Postgres(url) => Store::Postgres { url: url.clone() },
-    }
-}
-
-fn open(args: &Args, store: Store, workers: usize, context: &Context) -> Result<Host, Failure> {
-    Ok(Host::open(HostOptions {
-        store,
+fn open(args: &Args, location: &Location, workers: usize, context: &Context) -> Result<Host, Failure> {
+    let synchronous = match args.durability {
+        Durability::Full => Synchronous::Full,
+        Durability::Normal => Synchronous::Normal,
+    };
+    let tracker = location.host(synchronous, args.patience, context)?;
+    let options = HostOptions {
         workers,
         watch: args.watch,
         grace: args.grace,
         takeover_after: args.takeover_after,
-        patience: args.patience,
         min_free_bytes: args.min_free,
         trace_file: args.trace_file.clone(),
         clock: Arc::clone(&context.clock),
-    })?)
+    };
+    Ok(Host::new(options, tracker))
 }
 
 fn part(file: &Path, job: &Job, context: &Context) -> Part {
@@ -218,10 +209,10 @@ fn expect_other_names(read: &[Result<Draft, Report>]) -> Result<(), Failure> {
 }
 
 /// One host has one tracker: job files of several folders do not say which.
-fn place(files: &[PathBuf], context: &Context) -> Result<Place, Failure> {
-    let mut places = files.iter().map(|file| Place::of(context, Some(file)));
-    let first = places.next().unwrap_or_else(|| Place::of(context, None))?;
-    for other in places {
+fn location(files: &[PathBuf], context: &Context) -> Result<Location, Failure> {
+    let mut locations = files.iter().map(|file| Location::of(context, Some(file)));
+    let first = locations.next().unwrap_or_else(|| Location::of(context, None))?;
+    for other in locations {
         if !first.is(&other?) {
             let message = "these job files are in several folders, and the data is kept beside them";
             return Err(Failure::new(Exit::Usage, message).hint("say where to keep it with --data"));

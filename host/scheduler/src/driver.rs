@@ -21,7 +21,7 @@ use crate::discover::{Discoverer, PageFailure, PageRequest, PageResult};
 use crate::disk::{Disk, free_bytes};
 use crate::dispatcher::Dispatcher;
 use crate::event::{Command, Event};
-use crate::host::{HostOptions, Store};
+use crate::host::HostOptions;
 use crate::load::{LoadedJob, StageContext};
 use crate::upkeep::Upkeep;
 use crate::vitals::Vitals;
@@ -168,8 +168,8 @@ impl<'a> Loop<'a> {
             if dispatcher.is_over() {
                 return Ok(true);
             }
-            if let (true, Store::Sqlite { data, .. }) = (dispatcher.is_starved(), &self.options.store) {
-                return Err(Error::DiskLow { data: data.clone(), min_free_bytes: self.options.min_free_bytes });
+            if let (true, Some(data)) = (dispatcher.is_starved(), self.tracker.folder()) {
+                return Err(Error::DiskLow { data: data.to_owned(), min_free_bytes: self.options.min_free_bytes });
             }
             if stop_by.is_some_and(|by| by <= Instant::now()) {
                 return Ok(false);
@@ -353,7 +353,7 @@ impl<'a> Loop<'a> {
     /// Looks how much room the disk has; an event if that changes what may be done.
     fn look_at_disk(&mut self) -> Option<Event> {
         self.disk_looked = Instant::now();
-        let Store::Sqlite { data, .. } = &self.options.store else { return None };
+        let data = self.tracker.folder()?;
         let min_free = self.options.min_free_bytes;
         let free = free_bytes(data)?;
         let disk = Disk::of(free, min_free);

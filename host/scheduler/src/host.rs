@@ -10,9 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gristmill_model::{Clock, HostId, Timestamp};
-use gristmill_tracker::{
-    HostInfo, Lost, PostgresOptions, PostgresTracker, Reap, SqliteOptions, SqliteTracker, Synchronous, Tracker,
-};
+use gristmill_tracker::{HostInfo, Lost, Reap, Tracker};
 use tokio::sync::mpsc;
 
 use crate::Error;
@@ -29,27 +27,8 @@ use crate::workers::Workers;
 /// How many items are brought in line with an edited DAG at once.
 const RECONCILE_MAX: u32 = 2000;
 
-/// Where everything is recorded.
-#[derive(Clone, Debug)]
-pub enum Store {
-    /// A data folder, of which this is the one host.
-    Sqlite {
-        /// The folder.
-        data: PathBuf,
-        /// How safe a commit is from a power cut.
-        synchronous: Synchronous,
-    },
-    /// A Postgres database, which hosts share.
-    Postgres {
-        /// Where, `postgres://user:password@host/database`.
-        url: String,
-    },
-}
-
 /// How a host runs.
 pub struct HostOptions {
-    /// Where everything is recorded.
-    pub store: Store,
     /// How many attempts run at once.
     pub workers: usize,
     /// Stay when everything is done, and discover again when a job says so.
@@ -58,8 +37,6 @@ pub struct HostOptions {
     pub grace: Duration,
     /// How long after its last sign of life another host has vanished, and its work is taken over.
     pub takeover_after: Duration,
-    /// How long a write waits for a tracker that is away or held by another process, before the host ends.
-    pub patience: Duration,
     /// How many bytes stay free on the disk of a data folder.
     pub min_free_bytes: u64,
     /// A file that gets a line before each attempt.
@@ -75,25 +52,9 @@ pub struct Host {
 }
 
 impl Host {
-    /// Opens the tracker, and migrates it. Of a data folder it takes the lock.
-    ///
-    /// # Errors
-    /// If another host holds the folder, or the tracker cannot be used.
-    pub fn open(options: HostOptions) -> Result<Self, Error> {
-        let now = options.clock.now();
-        let tracker: Arc<dyn Tracker> = match &options.store {
-            Store::Sqlite { data, synchronous } => Arc::new(SqliteTracker::open(
-                data,
-                SqliteOptions { synchronous: *synchronous, patience: options.patience },
-                now,
-            )?),
-            Store::Postgres { url } => Arc::new(PostgresTracker::connect(
-                url,
-                PostgresOptions { patience: options.patience, ..PostgresOptions::default() },
-                now,
-            )?),
-        };
-        Ok(Self { options, tracker })
+    /// A host on a tracker that was opened for it.
+    pub const fn new(options: HostOptions, tracker: Arc<dyn Tracker>) -> Self {
+        Self { options, tracker }
     }
 
     /// The tracker, to look at while the host runs.
@@ -182,14 +143,12 @@ impl Host {
         Ok((dispatcher, parts))
     }
 
-    /// Takes what vanished hosts held. Of a data folder this is the one host, so that all others have vanished; hosts
-    /// that share a database are given their time.
+    /// Takes what vanished hosts held. Where this is the one host, all others have vanished; hosts that share a tracker
+    /// are given their time.
     async fn reap_vanished(&self, host: HostId, parts: &Parts) -> Result<Lost, Error> {
         let now = self.options.clock.now();
-        let heartbeat_before = match self.options.store {
-            Store::Sqlite { .. } => Timestamp(i64::MAX),
-            Store::Postgres { .. } => now - self.options.takeover_after,
-        };
+        let heartbeat_before =
+            if self.tracker.is_sole() { Timestamp(i64::MAX) } else { now - self.options.takeover_after };
         let mut total = Lost::default();
         loop {
             let reap = Reap { host, now, heartbeat_before, leases_max: REAP_MAX, policies: parts.policies() };

@@ -22,7 +22,7 @@ mod vitals;
 mod workers;
 
 pub use error::{Error, Problem};
-pub use host::{Host, HostOptions, Store};
+pub use host::{Host, HostOptions};
 pub use load::{LoadedJob, load};
 pub use pace::{ATTEMPTS_IN_FLIGHT_MAX, CHUNK_MAX};
 pub use summary::{Latency, Summary};

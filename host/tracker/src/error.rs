@@ -1,13 +1,11 @@
 //! What can go wrong with a tracker.
 //!
-//! Owns the one error type of the crate, and the reading of SQLite's codes (those of Postgres are read in
-//! `postgres/fail.rs`). Never prints, and never decides what happens next.
+//! Owns the one error type that all backends tell; each reads the codes of its own database (`fail.rs`). Never prints, and
+//! never decides what happens next.
 
 use std::path::{Path, PathBuf};
 
 use gristmill_model::Digest;
-use rusqlite::{ErrorCode, ffi};
-use rustix::process::{Resource, getrlimit};
 use thiserror::Error;
 
 use crate::records::OperationState;
@@ -213,29 +211,8 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn unsafe_file(path: &Path, what: &'static str) -> Self {
+    /// An entry of a data folder that gristmill did not make.
+    pub fn unsafe_file(path: &Path, what: &'static str) -> Self {
         Self::Unsafe { path: path.to_owned(), what }
     }
-}
-
-impl From<rusqlite::Error> for Error {
-    fn from(error: rusqlite::Error) -> Self {
-        let text = error.to_string();
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::DiskFull,
-            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => Self::ReadOnly(text),
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(text),
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
-            Some(ErrorCode::SystemIoFailure) if is_beyond_file_limit(&error) => Self::FileTooLarge,
-            _ => Self::Sql(text),
-        }
-    }
-}
-
-/// Whether a write failed because of the limit of a file's size: SQLite does not say so, and without such a limit it is
-/// the disk.
-fn is_beyond_file_limit(error: &rusqlite::Error) -> bool {
-    const WRITES: [i32; 3] = [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_TRUNCATE, ffi::SQLITE_IOERR_SHMSIZE];
-    let code = error.sqlite_error().map_or(0, |error| error.extended_code);
-    WRITES.contains(&code) && getrlimit(Resource::Fsize).current.is_some()
 }

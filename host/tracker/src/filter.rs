@@ -10,7 +10,7 @@ use crate::Error;
 use crate::records::DeadFilter;
 
 /// Writes a filter. Its job is not part of it.
-pub(crate) fn to_json(filter: &DeadFilter) -> String {
+pub fn to_json(filter: &DeadFilter) -> String {
     let DeadFilter { job: _, stage, reason, error, before, keys } = filter;
     json!({
         "stage": stage.map(|stage| stage.0),
@@ -26,7 +26,7 @@ pub(crate) fn to_json(filter: &DeadFilter) -> String {
 ///
 /// # Errors
 /// If nobody wrote it with `to_json`.
-pub(crate) fn from_json(job: JobId, text: &str) -> Result<DeadFilter, Error> {
+pub fn from_json(job: JobId, text: &str) -> Result<DeadFilter, Error> {
     read(job, text).ok_or_else(|| Error::Damaged(format!("the filter of an operation: {text}")))
 }
 

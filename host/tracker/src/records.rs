@@ -9,7 +9,7 @@ mod operating;
 mod views;
 mod work;
 
-pub use care::{DIFFERENCES_MAX, Difference, Examination, Expired, ExpiredPage, Prune};
+pub use care::{DIFFERENCES_MAX, Difference, Examination, Expired, ExpiredPage, Prune, Swept};
 pub use items::{KnownItem, Merged, NewItem, Sighting, Source, Upsert, Upserted};
 pub use jobs::{HostInfo, JobRegistration, RegisteredJob, RegisteredStage, StageRegistration};
 pub use operating::{

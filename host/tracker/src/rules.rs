@@ -18,23 +18,20 @@
 //! | old facts are deleted | `prune::forget`, `prune::delete` |
 //! | what follows for the rest of the item | `change::Change::follow`, used by all of them |
 
-pub(crate) mod cancel;
-pub(crate) mod change;
-pub(crate) mod discover;
-pub(crate) mod events;
-pub(crate) mod item;
-pub(crate) mod lose;
-pub(crate) mod operation;
-pub(crate) mod prune;
-pub(crate) mod reconcile;
-pub(crate) mod redrive;
-pub(crate) mod register;
-pub(crate) mod settle;
-pub(crate) mod tally;
+pub mod cancel;
+pub mod change;
+pub mod discover;
+pub mod events;
+pub mod item;
+pub mod lose;
+pub mod operation;
+pub mod prune;
+pub mod reconcile;
+pub mod redrive;
+pub mod register;
+pub mod settle;
+pub mod tally;
 
-pub(crate) use self::change::{Change, Rows};
-pub(crate) use self::item::{Item, Taken, claim_key};
-pub(crate) use self::tally::Tally;
-
-#[cfg(test)]
-mod tests;
+pub use self::change::{Change, Rows};
+pub use self::item::{Item, Taken, claim_key};
+pub use self::tally::Tally;

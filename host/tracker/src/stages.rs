@@ -7,20 +7,22 @@ use gristmill_model::{Bits, Counters, Digest, ItemStatus, StageId, State};
 use crate::records::{ItemRow, ItemStageDetail};
 
 /// A stage of a job's file.
-pub(crate) struct Stage {
-    pub(crate) id: StageId,
-    pub(crate) name: String,
+pub struct Stage {
+    /// Its number.
+    pub id: StageId,
+    /// As the job file names it.
+    pub name: String,
     /// The mask of the stages that it needs.
-    pub(crate) needs: u64,
+    pub needs: u64,
     /// The number of its version.
-    pub(crate) version: Option<i64>,
+    pub version: Option<i64>,
     /// That version.
-    pub(crate) digest: Option<Digest>,
+    pub digest: Option<Digest>,
 }
 
 impl Stage {
     /// The stage of an item for which there is neither a result nor a queue row.
-    pub(crate) fn untouched(&self, item: &ItemRow) -> ItemStageDetail {
+    pub fn untouched(&self, item: &ItemRow) -> ItemStageDetail {
         ItemStageDetail {
             name: self.name.clone(),
             state: if item.status == ItemStatus::Cancelled { State::Cancelled } else { State::Blocked },
@@ -39,7 +41,7 @@ impl Stage {
     }
 
     /// The names of the stages that it waits for.
-    pub(crate) fn blocked_by(&self, item: &ItemRow, stages: &[Self]) -> Vec<String> {
+    pub fn blocked_by(&self, item: &ItemRow, stages: &[Self]) -> Vec<String> {
         let usable = item.masks.fresh() & !item.masks.live;
         let name_of = |bit| stages.iter().find(|other| other.id.bit() == bit).map(|other| other.name.clone());
         Bits(self.needs & !usable).filter_map(name_of).collect()

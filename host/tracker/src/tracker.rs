@@ -4,6 +4,7 @@
 //! batch in one transaction, all of it or nothing.
 
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 
 use gristmill_model::{HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
@@ -13,7 +14,7 @@ use crate::records::{
     AttemptRow, AttemptsFilter, Cancel, Cancelled, DeadFilter, DeadRow, EventRow, EventsFilter, Examination, Expired,
     ExpiredPage, HostInfo, ItemDetail, ItemRow, ItemsFilter, JobRegistration, JobRow, JobStats, KnownItem, Lost,
     NewEvent, OperationRow, OperationState, Outlook, Outputs, Prune, Reap, Redrive, RegisteredJob, Release, ResultRow,
-    Round, RoundDone, Upsert, Upserted,
+    Round, RoundDone, Swept, Upsert, Upserted,
 };
 use crate::tables::{Row, Sequences, Table};
 
@@ -82,6 +83,16 @@ pub trait Reader: Send + Sync {
 
 /// What a host does, as it finds items and works on them.
 pub trait Rounds: Reader {
+    /// Whether a lock proves that no other host can be alive: whoever began before has vanished, whatever a clock says.
+    fn is_sole(&self) -> bool {
+        false
+    }
+
+    /// The folder whose disk it fills; none if that is somebody else's to look after.
+    fn folder(&self) -> Option<&Path> {
+        None
+    }
+
     /// Makes a host known, and gives it an id that no host had before.
     fn register_host(&self, host: HostInfo) -> BoxFuture<'_, HostId>;
 
@@ -154,6 +165,13 @@ pub trait Operating: Reader {
 
 /// What keeps a tracker well over the years, and moves it. See `retention` and `copy` for the loops.
 pub trait Upkeep: Reader {
+    /// Removes files of large outputs that no result names any more and that were written before a time: those in
+    /// folder `from` of the 256 and behind it, until `limit` files were looked at. A tracker without files has none.
+    fn sweep(&self, from: u8, limit: u32, before: Timestamp) -> BoxFuture<'_, Swept> {
+        let _ = (from, limit, before);
+        Box::pin(async { Ok(Swept::default()) })
+    }
+
     /// Deletes what `expired` found. Returns how many of these rows went; what goes along with them is not counted.
     fn prune(&self, prune: Prune) -> BoxFuture<'_, u64>;
 

@@ -9,9 +9,10 @@ use std::time::Duration;
 use gristmill_config::{Draft, Overrides};
 use gristmill_model::{Clock, Digest, Rediscovery, SystemClock};
 use gristmill_sandbox::{AttemptContext, Compiler, DiscoverRequest, Sandbox, Settings};
-use gristmill_scheduler::{Error, HostOptions, LoadedJob, Store, load};
-use gristmill_tracker::{ClaimRequest, HostInfo, NewItem, RegisteredJob, Release, Round, Source, Synchronous};
+use gristmill_scheduler::{Error, HostOptions, LoadedJob, load};
+use gristmill_tracker::{ClaimRequest, HostInfo, NewItem, RegisteredJob, Release, Round, Source};
 use gristmill_tracker::{Tracker, Upsert};
+use gristmill_tracker_sqlite::Synchronous;
 
 /// The stages of the bench's job: each needs the one before.
 pub(crate) const STAGES: [&str; 3] = ["a", "b", "c"];
@@ -64,14 +65,12 @@ impl Bed {
     }
 
     /// How a host of this bench runs.
-    pub(crate) fn options(&self, store: Store, workers: usize) -> HostOptions {
+    pub(crate) fn options(&self, workers: usize) -> HostOptions {
         HostOptions {
-            store,
             workers,
             watch: false,
             grace: Duration::from_secs(30),
             takeover_after: Duration::from_secs(30),
-            patience: Duration::from_secs(30),
             min_free_bytes: 0,
             trace_file: None,
             clock: Arc::clone(&self.clock),

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use gristmill_model::Digest;
 use gristmill_sandbox::{AttemptContext, Handler, Work};
 use gristmill_scheduler::{Error, LoadedJob};
-use gristmill_tracker::{Ceiling, SqliteOptions};
+use gristmill_tracker::Ceiling;
+use gristmill_tracker_sqlite::SqliteOptions;
 
 use super::bed::{Bed, OUTPUT_BYTES, STAGES, rate};
 
@@ -25,7 +26,7 @@ pub(crate) fn ceiling(bed: &Bed, batch: u64) -> Ceiling {
 pub(crate) fn writes_ceiling(bed: &Bed, batch: u64) -> Result<f64, Error> {
     let (plan, clock) = (&bed.plan, bed.clock.as_ref());
     let options = SqliteOptions { synchronous: plan.synchronous, ..SqliteOptions::default() };
-    let took = ceiling(bed, batch).on_sqlite(&plan.folder.join("ceiling"), options, clock)?;
+    let took = gristmill_tracker_sqlite::ceiling(&ceiling(bed, batch), &plan.folder.join("ceiling"), options, clock)?;
     Ok(rate(bed.executions(), took))
 }
 

@@ -2,8 +2,10 @@
 //!
 //! Owns the comparison. The history is of the same job, and made of bare rows: it is not what is measured.
 
-use gristmill_scheduler::{Error, Host, Store};
-use gristmill_tracker::{History, SqliteOptions, SqliteTracker};
+use std::sync::Arc;
+
+use gristmill_scheduler::{Error, Host};
+use gristmill_tracker_sqlite::{History, SqliteOptions, SqliteTracker};
 use serde::Serialize;
 
 use super::bed::{Bed, OUTPUT_BYTES, rate, runtime};
@@ -31,8 +33,8 @@ pub(crate) const LINES: [Line<Grown>; 5] = [
 /// Measures on a tracker with `history` finished items.
 pub(crate) fn grown(bed: &Bed, history: u32) -> Result<Grown, Error> {
     let (plan, clock, runtime) = (&bed.plan, &bed.clock, runtime()?);
-    let (data, synchronous) = (plan.folder.join(format!("history-{history}")), plan.synchronous);
-    let options = SqliteOptions { synchronous, ..SqliteOptions::default() };
+    let data = plan.folder.join(format!("history-{history}"));
+    let options = SqliteOptions { synchronous: plan.synchronous, ..SqliteOptions::default() };
     let job = {
         let tracker = SqliteTracker::open(&data, options, clock.now())?;
         runtime.block_on(bed.register(&tracker))?
@@ -46,8 +48,8 @@ pub(crate) fn grown(bed: &Bed, history: u32) -> Result<Grown, Error> {
             Ok::<_, Error>((new, known, bed.claim_time(&tracker).await?))
         })?
     };
-    let store = Store::Sqlite { data: data.clone(), synchronous };
-    let host = Host::open(bed.options(store, plan.workers))?;
+    let tracker = SqliteTracker::open(&data, options, clock.now())?;
+    let host = Host::new(bed.options(plan.workers), Arc::new(tracker));
     let jobs = vec![bed.job(false)?];
     let began = clock.now();
     let summary = runtime.block_on(host.run(jobs, std::future::pending()))?;

@@ -3,9 +3,11 @@
 //! Owns the hosts: each has a thread and a runtime of its own, as processes would. Measures only in a database that was
 //! empty before, and leaves it so.
 
+use std::sync::Arc;
+
 use gristmill_model::Timestamp;
-use gristmill_scheduler::{Error, Host, LoadedJob, Store, Summary};
-use gristmill_tracker::{PostgresOptions, PostgresTracker, Scratch};
+use gristmill_scheduler::{Error, Host, LoadedJob, Summary};
+use gristmill_tracker_postgres::{PostgresOptions, PostgresTracker, Scratch};
 use serde::Serialize;
 
 use super::bed::{Bed, rate, runtime};
@@ -44,7 +46,7 @@ pub(crate) const LINES: [Line<Shared>; 8] = [
 /// Measures once, `hosts` hosts of equal size.
 pub(crate) fn shared(bed: &Bed, scratch: &Scratch, hosts: usize) -> Result<Shared, Error> {
     scratch.clear()?;
-    let took = ceiling(bed, CEILING_BATCH).on_postgres(scratch, bed.clock.as_ref())?;
+    let took = gristmill_tracker_postgres::ceiling(&ceiling(bed, CEILING_BATCH), scratch, bed.clock.as_ref())?;
     scratch.clear()?;
     let writes = rate(bed.executions(), took);
     let (new, known) = {
@@ -54,8 +56,8 @@ pub(crate) fn shared(bed: &Bed, scratch: &Scratch, hosts: usize) -> Result<Share
     let workers = (bed.plan.workers / hosts).max(1);
     let mut opened = Vec::new();
     for _ in 0..hosts {
-        let store = Store::Postgres { url: scratch.url().to_owned() };
-        opened.push((Host::open(bed.options(store, workers))?, bed.job(false)?));
+        let tracker = PostgresTracker::connect(scratch.url(), PostgresOptions::default(), bed.clock.now())?;
+        opened.push((Host::new(bed.options(workers), Arc::new(tracker)), bed.job(false)?));
     }
     let began = bed.clock.now();
     let summaries = run(opened)?;

@@ -2,10 +2,12 @@
 //!
 //! Owns what is timed and what is not. Prints nothing.
 
+use std::sync::Arc;
+
 use std::time::Duration;
 
-use gristmill_scheduler::{Error, Host, Store};
-use gristmill_tracker::{SqliteOptions, SqliteTracker};
+use gristmill_scheduler::{Error, Host};
+use gristmill_tracker_sqlite::{SqliteOptions, SqliteTracker};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
@@ -49,14 +51,14 @@ pub(crate) const LINES: [Line<Measured>; 12] = [
 /// Measures once.
 pub(crate) fn measure(bed: &Bed) -> Result<Measured, Error> {
     let (plan, clock, runtime) = (&bed.plan, &bed.clock, runtime()?);
-    let (data, synchronous) = (plan.folder.join("host"), plan.synchronous);
+    let data = plan.folder.join("host");
+    let options = SqliteOptions { synchronous: plan.synchronous, ..SqliteOptions::default() };
     let discovered = {
-        let tracker =
-            SqliteTracker::open(&data, SqliteOptions { synchronous, ..SqliteOptions::default() }, clock.now())?;
+        let tracker = SqliteTracker::open(&data, options, clock.now())?;
         runtime.block_on(bed.discover(&tracker))?
     };
-    let store = Store::Sqlite { data: data.clone(), synchronous };
-    let host = Host::open(bed.options(store, plan.workers))?;
+    let tracker = SqliteTracker::open(&data, options, clock.now())?;
+    let host = Host::new(bed.options(plan.workers), Arc::new(tracker));
     let jobs = vec![bed.job(false)?];
     let (began, cpu) = (clock.now(), cpu_time());
     let summary = runtime.block_on(host.run(jobs, std::future::pending()))?;

@@ -19,8 +19,8 @@ async fn health_says_ok_or_one_sentence() {
     server.end().await;
 
     let stub = Stub::new();
-    stub.gate.close();
-    let server = Server::start(stub).await;
+    stub.gate.passes.close();
+    let server = Server::start(stub.reader).await;
     let answer = server.get("/health").await;
     assert_eq!((answer.status, answer.body.as_str()), (503, "the tracker cannot be read"));
     let answer = server.get("/api/jobs").await;

@@ -1,4 +1,4 @@
-//! A real tracker with a little of everything in it.
+//! A tracker with a little of everything in it.
 //!
 //! Owns a job of two stages and three items: one done, one that waits, one dead. Written through the trait alone.
 
@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gristmill_model::{DeadReason, Digest, Disposition, HostId, Need, Outcome, Rediscovery, Timestamp};
+use gristmill_test_tracker::{Location, Model};
 use gristmill_tracker::{
-    Claim, ClaimRequest, Completion, HostInfo, JobRegistration, NewItem, Output, RegisteredJob, Round, Rounds,
-    Settlement, Source, SqliteOptions, SqliteTracker, StageRegistration, Upsert,
+    Claim, ClaimRequest, Completion, HostInfo, JobRegistration, NewItem, Output, RegisteredJob, Round, Settlement,
+    Source, StageRegistration, Tracker, Upsert,
 };
 
 /// 2023-11-14T22:13:20Z.
@@ -21,8 +22,7 @@ pub(super) const METER: &str = "us\"d\\\n";
 pub(super) const OUTPUT: &str = r#"{"n":123456789012345678901.50}"#;
 
 pub(super) struct Filled {
-    pub(super) tracker: Arc<SqliteTracker>,
-    _folder: tempfile::TempDir,
+    pub(super) tracker: Arc<dyn Tracker>,
 }
 
 impl Filled {
@@ -31,9 +31,7 @@ impl Filled {
     }
 
     pub(super) async fn with_output(output: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let tracker = SqliteTracker::open(folder.path(), SqliteOptions::default(), NOW).expect("a tracker");
-        let filled = Self { tracker: Arc::new(tracker), _folder: folder };
+        let filled = Self { tracker: Model::default().open().into() };
         let host = HostInfo { name: "test".to_owned(), pid: 1, app_version: "0".to_owned(), now: NOW };
         let host = filled.tracker.register_host(host).await.expect("a host");
         let job = filled.register("filings", "1").await;

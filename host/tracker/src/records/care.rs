@@ -70,3 +70,16 @@ pub struct Difference {
     /// What the facts say.
     pub expected: String,
 }
+
+/// What sweeping blobs did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Files that were looked at.
+    pub looked: u64,
+    /// Files that no result names any more, and that are gone.
+    pub removed: u64,
+    /// What those held.
+    pub bytes: u64,
+    /// The folder to go on with; none: that was the last of the 256.
+    pub next: Option<u8>,
+}

@@ -157,7 +157,7 @@ pub enum Outputs {
 
 impl Outputs {
     /// Whether an output of this stage, so long, is wanted.
-    pub(crate) fn want(&self, stage: &str, bytes: u64) -> bool {
+    pub fn want(&self, stage: &str, bytes: u64) -> bool {
         match self {
             Self::All => true,
             Self::Of(wanted) => wanted == stage,

@@ -9,7 +9,7 @@ use super::{Change, Item, Rows};
 use crate::records::Cancelled;
 
 /// Cancels an item. `left`: the rows that were taken out of the queue, which is all but what is leased.
-pub(crate) const fn cancel(item: Item, left: Rows) -> Change {
+pub const fn cancel(item: Item, left: Rows) -> Change {
     let mut change = Change::of(item);
     change.after.cancelled = true;
     change.leave(left);
@@ -17,7 +17,7 @@ pub(crate) const fn cancel(item: Item, left: Rows) -> Change {
 }
 
 /// Takes a cancelled item up again: whatever may run is ready.
-pub(crate) fn restore(dag: &Dag, item: Item) -> Change {
+pub fn restore(dag: &Dag, item: Item) -> Change {
     let mut change = Change::of(item);
     change.after.cancelled = false;
     change.follow(dag, dag.all());
@@ -26,7 +26,7 @@ pub(crate) fn restore(dag: &Dag, item: Item) -> Change {
 
 /// What becomes of an item when leased work of it is given back: it leaves the queue if the item is cancelled, or if what
 /// it needs has no outcome any more. None: it is ready again, where it stood in line, and uncharged.
-pub(crate) fn give_up(dag: &Dag, item: Item, bit: StageBit) -> Option<Change> {
+pub fn give_up(dag: &Dag, item: Item, bit: StageBit) -> Option<Change> {
     // A needed stage that was skipped meanwhile counts as an outcome here, even if this one cannot do without its output:
     // skipping along needs a time, and giving back has none.
     let masks = Masks { done: item.masks.done | item.masks.skipped, skipped: 0, ..item.masks };
@@ -40,7 +40,7 @@ pub(crate) fn give_up(dag: &Dag, item: Item, bit: StageBit) -> Option<Change> {
 
 impl Cancelled {
     /// Counts an item that was changed.
-    pub(crate) fn count(&mut self, item: &Item) {
+    pub fn count(&mut self, item: &Item) {
         self.changed += 1;
         if item.cancelled {
             self.running += u64::from(item.masks.live.count_ones());

@@ -8,24 +8,27 @@ use gristmill_model::{Bits, Dag, Masks, StageId, StageKey, State, Timestamp};
 use super::{Item, Tally, claim_key};
 
 /// What is written to the error of a stage that is skipped along.
-pub(crate) const SKIPPED_ALONG: &str = "a stage whose output it needs was skipped";
+pub const SKIPPED_ALONG: &str = "a stage whose output it needs was skipped";
 
 /// Rows of an item in the queue: one bit a stage, in the mask of its state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Rows {
-    pub(crate) ready: u64,
-    pub(crate) leased: u64,
-    pub(crate) waiting: u64,
+pub struct Rows {
+    /// May be claimed.
+    pub ready: u64,
+    /// A host has them under a fence.
+    pub leased: u64,
+    /// Wait for their next attempt.
+    pub waiting: u64,
 }
 
 impl Rows {
     /// All of them.
-    pub(crate) const fn all(self) -> u64 {
+    pub const fn all(self) -> u64 {
         self.ready | self.leased | self.waiting
     }
 
     /// Adds rows in that state. What is in no state of the queue is none.
-    pub(crate) const fn add(&mut self, state: Option<State>, bits: u64) {
+    pub const fn add(&mut self, state: Option<State>, bits: u64) {
         match state {
             Some(State::Ready) => self.ready |= bits,
             Some(State::Leased) => self.leased |= bits,
@@ -35,7 +38,7 @@ impl Rows {
     }
 
     /// Takes those of these stages out.
-    pub(crate) const fn take(&mut self, bits: u64) -> Self {
+    pub const fn take(&mut self, bits: u64) -> Self {
         let Self { ready, leased, waiting } = *self;
         *self = Self { ready: ready & !bits, leased: leased & !bits, waiting: waiting & !bits };
         Self { ready: ready & bits, leased: leased & bits, waiting: waiting & bits }
@@ -48,7 +51,7 @@ impl Rows {
 
 /// How a change is counted among the items of its job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Census {
+pub enum Census {
     /// It was counted, as what it was.
     Known,
     /// It is counted for the first time.
@@ -61,12 +64,15 @@ pub(crate) enum Census {
 
 /// A row that enters the queue, ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ready {
-    pub(crate) key: StageKey,
-    pub(crate) stage: StageId,
-    pub(crate) claim_key: i64,
+pub struct Ready {
+    /// Which row.
+    pub key: StageKey,
+    /// Its stage: claims ask by it.
+    pub stage: StageId,
+    /// Where it stands in line, as `claim_key` says.
+    pub claim_key: i64,
     /// It has a history: its attempts go on with the chain of its last outcome.
-    pub(crate) chained: bool,
+    pub chained: bool,
 }
 
 /// What an act makes of one item.
@@ -75,32 +81,32 @@ pub(crate) struct Ready {
 /// the stages in `skipped`; and the item's masks where they differ, if it is not new. Other rows are written by the act
 /// itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Change {
+pub struct Change {
     /// The item as it was read.
-    pub(crate) before: Item,
+    pub before: Item,
     /// The item as it is now.
-    pub(crate) after: Item,
+    pub after: Item,
     /// How its job counts it.
-    pub(crate) census: Census,
+    pub census: Census,
     /// Rows that left the queue.
-    pub(crate) left: Rows,
+    pub left: Rows,
     /// Rows that enter the queue.
-    pub(crate) entered: Rows,
+    pub entered: Rows,
     /// Stages that are skipped along, whatever they had.
-    pub(crate) skipped: u64,
+    pub skipped: u64,
     /// Of those, the ones whose output is given up: the count of its version goes down.
-    pub(crate) replaced: u64,
+    pub replaced: u64,
 }
 
 impl Change {
     /// Nothing yet.
-    pub(crate) const fn of(item: Item) -> Self {
+    pub const fn of(item: Item) -> Self {
         let none = Rows { ready: 0, leased: 0, waiting: 0 };
         Self { before: item, after: item, census: Census::Known, left: none, entered: none, skipped: 0, replaced: 0 }
     }
 
     /// Takes rows out of the queue.
-    pub(crate) const fn leave(&mut self, rows: Rows) {
+    pub const fn leave(&mut self, rows: Rows) {
         self.left = rows;
         self.after.masks.live &= !rows.all();
     }
@@ -108,7 +114,7 @@ impl Change {
     /// Does what follows from the masks as they are: skips along what can never run, and puts what may run into the
     /// queue, but for a cancelled item. `candidates`: where nothing was ever skipped, no other stage can have become
     /// runnable.
-    pub(crate) fn follow(&mut self, dag: &Dag, candidates: u64) {
+    pub fn follow(&mut self, dag: &Dag, candidates: u64) {
         (self.skipped, self.replaced) = skip_along(dag, &mut self.after.masks);
         // Without anything skipped, which is the hot path, there is no more to look at.
         let candidates = if self.after.masks.skipped == 0 { candidates } else { dag.all() };
@@ -118,13 +124,13 @@ impl Change {
     }
 
     /// Puts stages into the queue, ready.
-    pub(crate) const fn enter(&mut self, ready: u64) {
+    pub const fn enter(&mut self, ready: u64) {
         self.entered.ready |= ready;
         self.after.masks.live |= ready;
     }
 
     /// The rows that enter the queue, ready since `now`.
-    pub(crate) fn ready(&self, now: Timestamp) -> impl Iterator<Item = Ready> {
+    pub fn ready(&self, now: Timestamp) -> impl Iterator<Item = Ready> {
         let Self { before, after, entered, .. } = *self;
         Bits(entered.ready).map(move |bit| Ready {
             key: after.key(bit),
@@ -135,13 +141,13 @@ impl Change {
     }
 
     /// Whether the masks of an item that is there are other ones now.
-    pub(crate) fn is_other(&self) -> bool {
+    pub fn is_other(&self) -> bool {
         self.before.masks != self.after.masks && !matches!(self.census, Census::New | Census::Gone)
     }
 
     /// Counts it. `is_counted`: whether its job counts this item; while a job is being brought in line, it does not
     /// count the items behind the point that was reached.
-    pub(crate) fn count(&self, dag: &Dag, is_counted: bool, tally: &mut Tally) {
+    pub fn count(&self, dag: &Dag, is_counted: bool, tally: &mut Tally) {
         let stage = |bit| self.after.stage(bit);
         for (rows, change) in [(self.left, -1), (self.entered, 1)] {
             for (state, bits) in rows.by_state() {

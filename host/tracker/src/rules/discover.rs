@@ -13,7 +13,7 @@ use crate::Error;
 use crate::records::NewItem;
 
 /// A new item, before it has a number: the stages that need nothing are ready. Its row is inserted with these masks.
-pub(crate) fn discover(dag: &Dag, job: JobId) -> Change {
+pub fn discover(dag: &Dag, job: JobId) -> Change {
     let none = Item { id: ItemId(0), job, masks: Masks::default(), priority: 0, cancelled: false };
     let mut change = Change::of(none);
     change.census = Census::New;
@@ -23,7 +23,7 @@ pub(crate) fn discover(dag: &Dag, job: JobId) -> Change {
 
 impl Change {
     /// The same for an item of this number and priority.
-    pub(crate) const fn numbered(mut self, id: ItemId, priority: i64) -> Self {
+    pub const fn numbered(mut self, id: ItemId, priority: i64) -> Self {
         (self.after.id, self.after.priority) = (id, priority);
         self.before = Item { masks: self.before.masks, ..self.after };
         self
@@ -32,15 +32,15 @@ impl Change {
 
 /// What is known of an item that is found with other data than the last time.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Known<'a> {
+pub struct Known<'a> {
     /// The hash of its data.
-    pub(crate) data_hash: Digest,
+    pub data_hash: Digest,
     /// Its data, and whether this very sighting was merged before: where `asks` says so.
-    pub(crate) data: Option<(&'a str, bool)>,
+    pub data: Option<(&'a str, bool)>,
 }
 
 /// Whether `merge` asks for the known data.
-pub(crate) const fn asks(merge: &Merge) -> bool {
+pub const fn asks(merge: &Merge) -> bool {
     matches!(merge, Merge::Fields(_))
 }
 
@@ -48,11 +48,7 @@ pub(crate) const fn asks(merge: &Merge) -> bool {
 ///
 /// # Errors
 /// `Overtaken` if a component merged with other data than is known now.
-pub(crate) fn merge<'a>(
-    merge: &Merge,
-    found: &'a NewItem,
-    known: Known<'_>,
-) -> Result<Option<(Cow<'a, str>, Digest)>, Error> {
+pub fn merge<'a>(merge: &Merge, found: &'a NewItem, known: Known<'_>) -> Result<Option<(Cow<'a, str>, Digest)>, Error> {
     let (data, hash) = match merge {
         Merge::Replace => (Cow::Borrowed(found.data.as_str()), found.data_hash),
         Merge::Fields(policy) => {
@@ -73,7 +69,7 @@ pub(crate) fn merge<'a>(
 
 /// Has the stages run again that need nothing but the item's data, if they have a result; those of a cancelled item
 /// once it is taken up again.
-pub(crate) fn reprocess(dag: &Dag, item: Item) -> Change {
+pub fn reprocess(dag: &Dag, item: Item) -> Change {
     let roots = Bits(dag.all()).filter(|bit| dag.needs(*bit) == 0).fold(0, |roots, bit| roots | bit.mask());
     let mut change = Change::of(item);
     let again = roots & (item.masks.done | item.masks.skipped) & !item.masks.live;

@@ -13,15 +13,17 @@ use crate::records::{Redrive, StageRegistration};
 
 /// An event that is to be recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Event<'a> {
+pub struct Event<'a> {
     /// What, in two words: `item.cancelled`.
-    pub(crate) kind: &'a str,
-    /// What it is about.
-    pub(crate) job: Option<JobId>,
-    pub(crate) item: Option<ItemId>,
-    pub(crate) operation: Option<OperationId>,
+    pub kind: &'a str,
+    /// The job that it is about, if it is one.
+    pub job: Option<JobId>,
+    /// The item of that job.
+    pub item: Option<ItemId>,
+    /// The operation that did it.
+    pub operation: Option<OperationId>,
     /// More of it: JSON.
-    pub(crate) data: String,
+    pub data: String,
 }
 
 impl<'a> Event<'a> {
@@ -41,50 +43,52 @@ impl<'a> From<&'a NewEvent> for Event<'a> {
     }
 }
 
-pub(crate) fn host_started(id: HostId, host: &HostInfo) -> Event<'static> {
+/// A host begins.
+pub fn host_started(id: HostId, host: &HostInfo) -> Event<'static> {
     let HostInfo { name, pid, app_version, now: _ } = host;
     Event::new("host.started", &json!({ "host": id.0, "name": name, "pid": pid, "version": app_version }))
 }
 
 /// Another process held the database.
-pub(crate) fn tracker_waited(waited: Duration) -> Event<'static> {
+pub fn tracker_waited(waited: Duration) -> Event<'static> {
     Event::new("tracker.waited", &json!({ "seconds": waited.as_secs_f64() }))
 }
 
 /// It was given up, and is alive.
-pub(crate) fn host_back(id: HostId) -> Event<'static> {
+pub fn host_back(id: HostId) -> Event<'static> {
     Event::new("host.back", &json!({ "host": id.0 }))
 }
 
-pub(crate) fn host_ended(id: HostId) -> Event<'static> {
+/// It stopped by itself.
+pub fn host_ended(id: HostId) -> Event<'static> {
     Event::new("host.ended", &json!({ "host": id.0 }))
 }
 
 /// It vanished, and was given up.
-pub(crate) fn host_lost(id: HostId) -> Event<'static> {
+pub fn host_lost(id: HostId) -> Event<'static> {
     Event::new("host.lost", &json!({ "host": id.0 }))
 }
 
 /// A job has a spec that it never had before.
-pub(crate) fn new_spec(id: JobId, job: &JobRegistration) -> Event<'static> {
+pub fn new_spec(id: JobId, job: &JobRegistration) -> Event<'static> {
     Event::of("job.spec", id, &json!({ "spec": job.spec_id.to_string(), "stages": job.stages.len() }))
 }
 
 /// A stage has a version that it never had before.
-pub(crate) fn new_version(id: StageId, stage: &StageRegistration) -> Event<'static> {
+pub fn new_version(id: StageId, stage: &StageRegistration) -> Event<'static> {
     let data = json!({ "stage": stage.name, "version": stage.version.to_string() });
     Event::of("stage.version", id.job(), &data)
 }
 
 /// An item was cancelled, or taken up again.
-pub(crate) fn cancelled(id: ItemId, key: &str, cancel: &Cancel) -> Event<'static> {
+pub fn cancelled(id: ItemId, key: &str, cancel: &Cancel) -> Event<'static> {
     let kind = if cancel.undo { "item.restored" } else { "item.cancelled" };
     let data = json!({ "item": key, "actor": cancel.actor, "why": cancel.why });
     Event { item: Some(id), ..Event::of(kind, cancel.job, &data) }
 }
 
 /// An operation began. `filter`: as it is kept.
-pub(crate) fn operation_started(row: &OperationRow, redrive: &Redrive, filter: &str) -> Event<'static> {
+pub fn operation_started(row: &OperationRow, redrive: &Redrive, filter: &str) -> Event<'static> {
     let filter: Value = serde_json::from_str(filter).unwrap_or_default();
     let OperationRow { planned, limit, rate, .. } = row;
     let Redrive { actor, why, .. } = redrive;
@@ -94,12 +98,12 @@ pub(crate) fn operation_started(row: &OperationRow, redrive: &Redrive, filter: &
 }
 
 /// A person moved an operation to the state that it is in.
-pub(crate) fn operation_moved(row: &OperationRow, actor: &str) -> Event<'static> {
+pub fn operation_moved(row: &OperationRow, actor: &str) -> Event<'static> {
     Event { operation: Some(row.id), ..Event::of(moved_to(row.state), row.job, &json!({ "actor": actor })) }
 }
 
 /// An operation came to its end.
-pub(crate) fn operation_done(row: &OperationRow) -> Event<'static> {
+pub fn operation_done(row: &OperationRow) -> Event<'static> {
     let data = json!({ "done": row.done });
     Event { operation: Some(row.id), ..Event::of(moved_to(OperationState::Done), row.job, &data) }
 }
@@ -114,13 +118,13 @@ const fn moved_to(state: OperationState) -> &'static str {
 }
 
 /// An operation redrove a dead stage.
-pub(crate) fn redriven(job: JobId, operation: OperationId, dead: &DeadRow) -> Event<'static> {
+pub fn redriven(job: JobId, operation: OperationId, dead: &DeadRow) -> Event<'static> {
     let data = json!({ "item": dead.item_key, "stage": dead.stage });
     let (item, operation) = (Some(dead.key.item()), Some(operation));
     Event { item, operation, ..Event::of("stage.redriven", job, &data) }
 }
 
 /// The queue was made anew.
-pub(crate) fn rebuilt() -> Event<'static> {
+pub fn rebuilt() -> Event<'static> {
     Event::new("queue.rebuilt", &json!({}))
 }

@@ -9,7 +9,7 @@ use crate::records::{Completion, Lost, Reap};
 
 /// What is known of an attempt whose host has vanished: next to nothing. If this host does not run the stage, it only
 /// counts the loss, and a host that runs it decides on its death.
-pub(crate) fn lose(taken: &Taken, reap: &Reap, now: Timestamp) -> Completion {
+pub fn lose(taken: &Taken, reap: &Reap, now: Timestamp) -> Completion {
     let unknown = RetryPolicy { max_lost: u32::MAX, ..RetryPolicy::default() };
     let policy = reap.policies.get(&taken.stage).unwrap_or(&unknown);
     Completion {
@@ -31,7 +31,7 @@ pub(crate) fn lose(taken: &Taken, reap: &Reap, now: Timestamp) -> Completion {
 
 impl Lost {
     /// Counts an attempt that was lost.
-    pub(crate) fn count(&mut self, completion: &Completion) {
+    pub fn count(&mut self, completion: &Completion) {
         self.attempts += 1;
         self.dead += u64::from(completion.disposition == Disposition::Dead(DeadReason::Poison));
     }

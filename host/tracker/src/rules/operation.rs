@@ -11,7 +11,7 @@ const MICROS_PER_SECOND: f64 = 1e6;
 
 /// An operation that redrives dead stages, before its first step and without its number. `found`: how many stages its
 /// filter finds now.
-pub(crate) fn begin(redrive: &Redrive, found: u64, now: Timestamp) -> OperationRow {
+pub fn begin(redrive: &Redrive, found: u64, now: Timestamp) -> OperationRow {
     // More than any column can count is as good as no limit.
     let limit = redrive.limit.min(i64::MAX as u64);
     OperationRow {
@@ -32,7 +32,7 @@ pub(crate) fn begin(redrive: &Redrive, found: u64, now: Timestamp) -> OperationR
 }
 
 /// How many stages the next step may take; none before its time, or if it does not run.
-pub(crate) fn share(row: &OperationRow, limit: u32, now: Timestamp) -> Option<u32> {
+pub fn share(row: &OperationRow, limit: u32, now: Timestamp) -> Option<u32> {
     if row.state != OperationState::Running || now < row.next_at {
         return None;
     }
@@ -42,7 +42,7 @@ pub(crate) fn share(row: &OperationRow, limit: u32, now: Timestamp) -> Option<u3
 }
 
 /// Counts what a step took. `is_last`: it found less than its share.
-pub(crate) fn took(row: &mut OperationRow, taken: u64, is_last: bool, now: Timestamp) {
+pub fn took(row: &mut OperationRow, taken: u64, is_last: bool, now: Timestamp) {
     row.done += taken;
     row.updated_at = now;
     if let Some(rate) = row.rate.filter(|_| taken > 0) {
@@ -58,7 +58,7 @@ pub(crate) fn took(row: &mut OperationRow, taken: u64, is_last: bool, now: Times
 ///
 /// # Errors
 /// `OperationState` if it cannot go there from where it is.
-pub(crate) fn set(row: &mut OperationRow, to: OperationState, now: Timestamp) -> Result<(), Error> {
+pub fn set(row: &mut OperationRow, to: OperationState, now: Timestamp) -> Result<(), Error> {
     let from = row.state;
     if !from.may_become(to) {
         return Err(Error::OperationState { id: row.id.0, from, to });

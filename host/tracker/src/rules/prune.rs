@@ -9,7 +9,7 @@ use super::{Change, Item};
 
 /// The outcome of a stage that is no longer in its job's file goes. If an attempt of it is still under way, that one is
 /// let finish.
-pub(crate) fn forget(item: Item, bit: StageBit) -> Change {
+pub fn forget(item: Item, bit: StageBit) -> Change {
     let mut change = Change::of(item);
     let masks = &mut change.after.masks;
     for mask in [&mut masks.done, &mut masks.skipped, &mut masks.dead, &mut masks.stale] {
@@ -19,7 +19,7 @@ pub(crate) fn forget(item: Item, bit: StageBit) -> Change {
 }
 
 /// An item goes with all its outcomes. It has no work in the queue.
-pub(crate) fn delete(item: Item) -> Change {
+pub fn delete(item: Item) -> Change {
     let mut change = Change::of(item);
     change.after.masks = Masks::default();
     change.census = Census::Gone;

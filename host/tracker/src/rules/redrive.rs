@@ -9,7 +9,7 @@ use super::{Change, Item};
 /// Redrives a dead stage: nothing is counted of it any more, and if it has an older result, that one stands again, and
 /// is stale. Otherwise its outcome is forgotten. What cannot run, since a stage whose output it needs was skipped
 /// meanwhile, is skipped along. None: its item is cancelled, and stays as it is.
-pub(crate) fn redrive(dag: &Dag, item: Item, bit: StageBit, has_result: bool) -> Option<Change> {
+pub fn redrive(dag: &Dag, item: Item, bit: StageBit, has_result: bool) -> Option<Change> {
     if item.cancelled {
         return None;
     }

@@ -4,6 +4,7 @@
 //! brought in line with. Never touches an item.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 
 use gristmill_model::{Dag, STAGES_MAX, StageBit};
 
@@ -15,7 +16,10 @@ use crate::records::{JobRegistration, StageRegistration};
 ///
 /// # Errors
 /// `TooManyStages` if no bit is left.
-pub(crate) fn assign_bits(known: &HashMap<String, StageBit>, job: &JobRegistration) -> Result<Vec<StageBit>, Error> {
+pub fn assign_bits(
+    known: &HashMap<String, StageBit, impl BuildHasher>,
+    job: &JobRegistration,
+) -> Result<Vec<StageBit>, Error> {
     let taken = known.values().fold(0, |mask, bit| mask | bit.mask());
     let mut free = (0..STAGES_MAX as u8).map(StageBit).filter(|bit| taken & bit.mask() == 0);
     let bit_of = |stage: &StageRegistration| known.get(&stage.name).copied().or_else(|| free.next());
@@ -24,17 +28,18 @@ pub(crate) fn assign_bits(known: &HashMap<String, StageBit>, job: &JobRegistrati
 
 /// A stage as it is declared, by bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Declared {
-    pub(crate) bit: StageBit,
+pub struct Declared {
+    /// Its bit in all masks.
+    pub bit: StageBit,
     /// The stages it needs.
-    pub(crate) needs: u64,
+    pub needs: u64,
     /// Of those, the ones whose output it cannot do without.
-    pub(crate) outputs: u64,
+    pub outputs: u64,
 }
 
 /// The stages of a job by their bits, in the order of the file, and the DAG that they make. Every other stage that the
 /// job ever had is retired.
-pub(crate) fn declare(job: &JobRegistration, bits: &[StageBit]) -> (Vec<Declared>, Dag) {
+pub fn declare(job: &JobRegistration, bits: &[StageBit]) -> (Vec<Declared>, Dag) {
     let mut dag = Dag::default();
     let declare = |(stage, bit): (&StageRegistration, &StageBit)| {
         let mask = |output_only: bool| {
@@ -50,7 +55,7 @@ pub(crate) fn declare(job: &JobRegistration, bits: &[StageBit]) -> (Vec<Declared
 
 /// What a registration does to the DAG of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Edit {
+pub enum Edit {
     /// Nothing.
     None,
     /// It is the job's first one.
@@ -60,7 +65,7 @@ pub(crate) enum Edit {
 }
 
 /// Compares the DAG that is known with the one that is declared.
-pub(crate) fn edit(known: &Dag, declared: &Dag) -> Edit {
+pub fn edit(known: &Dag, declared: &Dag) -> Edit {
     if known == declared {
         Edit::None
     } else if known.all() == 0 {

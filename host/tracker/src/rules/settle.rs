@@ -10,48 +10,59 @@ use crate::records::Completion;
 
 /// The output that stands for a stage while it is redone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub struct Standing {
     /// The number of the version that made it.
-    pub(crate) version: Option<i64>,
-    pub(crate) output_hash: Option<Digest>,
+    pub version: Option<i64>,
+    /// The hash of that output: the same again changes nothing for who needs it.
+    pub output_hash: Option<Digest>,
 }
 
 /// What becomes of a stage whose attempt is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
+pub enum Next {
     /// It goes back into the queue, and waits until then.
-    Wait { due_at: i64, claim_key: i64 },
+    Wait {
+        /// When it may run again, in microseconds.
+        due_at: i64,
+        /// Where it stands in line then.
+        claim_key: i64,
+    },
     /// Nothing: it would wait, and its item is cancelled, or what it needs is not there any more.
     Nothing,
     /// It has this outcome now. One that is dead keeps the output that it had, if any: only another outcome takes
     /// its place.
-    Outcome { state: State, reason: Option<DeadReason> },
+    Outcome {
+        /// Done, skipped or dead.
+        state: State,
+        /// Why it is dead; none for the others.
+        reason: Option<DeadReason>,
+    },
 }
 
 /// What a settled attempt means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Settled {
+pub struct Settled {
     /// For its stage.
-    pub(crate) next: Next,
+    pub next: Next,
     /// What is counted of its stage.
-    pub(crate) counters: Counters,
+    pub counters: Counters,
     /// For its item.
-    pub(crate) change: Change,
+    pub change: Change,
     /// The version whose output is given up: its count goes down.
-    pub(crate) version_gone: Option<i64>,
+    pub version_gone: Option<i64>,
     /// The version whose output is new: its count goes up.
-    pub(crate) version_new: Option<i64>,
+    pub version_new: Option<i64>,
 }
 
 /// Whether `settle` asks for the output that stands for the stage: it does where another outcome takes its place. Most
 /// stages were never settled before.
-pub(crate) const fn asks(item: &Item, bit: StageBit, disposition: Disposition) -> bool {
+pub const fn asks(item: &Item, bit: StageBit, disposition: Disposition) -> bool {
     matches!(disposition, Disposition::Done | Disposition::Skipped) && item.settled() & bit.mask() != 0
 }
 
 /// The stages whose rows are to leave the queue before this attempt is settled, unless they are leased: they were released
 /// by an older outcome that it takes away. Redone, the stage is dead, or is skipped and they cannot do without its output.
-pub(crate) fn leaves(dag: &Dag, item: &Item, bit: StageBit, disposition: Disposition) -> u64 {
+pub fn leaves(dag: &Dag, item: &Item, bit: StageBit, disposition: Disposition) -> u64 {
     let dependents = match disposition {
         Disposition::Dead(_) => dag.dependents(bit),
         Disposition::Skipped => dag.barred(bit.mask()),
@@ -62,7 +73,7 @@ pub(crate) fn leaves(dag: &Dag, item: &Item, bit: StageBit, disposition: Disposi
 
 /// Settles an attempt whose queue row was taken out. `standing`: the output of the stage, if it has one, where `asks`
 /// says so. `left`: the rows that `leaves` named and that were taken out.
-pub(crate) fn settle(
+pub fn settle(
     dag: &Dag,
     item: Item,
     taken: &Taken,

@@ -9,31 +9,34 @@ use gristmill_model::{ItemStatus, JobId, StageId, State};
 
 /// How many more, or fewer, there are.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub struct Tally {
     /// Stages of items, by stage and code of their state.
-    pub(crate) stages: BTreeMap<(i64, i64), i64>,
+    pub stages: BTreeMap<(i64, i64), i64>,
     /// Items, by job and code of their status.
-    pub(crate) items: BTreeMap<(i64, i64), i64>,
+    pub items: BTreeMap<(i64, i64), i64>,
     /// Outputs, by the number of their version.
-    pub(crate) versions: BTreeMap<i64, i64>,
+    pub versions: BTreeMap<i64, i64>,
 }
 
 impl Tally {
-    pub(crate) fn stage(&mut self, stage: StageId, state: State, change: i64) {
+    /// There are more, or fewer, of a stage in a state.
+    pub fn stage(&mut self, stage: StageId, state: State, change: i64) {
         *self.stages.entry((stage.0, state.code())).or_default() += change;
     }
 
     /// Stages of items are in another state.
-    pub(crate) fn moved(&mut self, stage: StageId, from: State, to: State, n: i64) {
+    pub fn moved(&mut self, stage: StageId, from: State, to: State, n: i64) {
         self.stage(stage, from, -n);
         self.stage(stage, to, n);
     }
 
-    pub(crate) fn item(&mut self, job: JobId, status: ItemStatus, change: i64) {
+    /// There are more, or fewer, items of that status.
+    pub fn item(&mut self, job: JobId, status: ItemStatus, change: i64) {
         *self.items.entry((job.0, status.code())).or_default() += change;
     }
 
-    pub(crate) fn version(&mut self, version: i64, change: i64) {
+    /// There are more, or fewer, outputs of a version.
+    pub fn version(&mut self, version: i64, change: i64) {
         *self.versions.entry(version).or_default() += change;
     }
 }

@@ -1,0 +1,180 @@
+//! What acts make of items, folded until it is written.
+//!
+//! Owns items that are locked, and the writing of a batch of changes: one statement a table. Never decides what a change
+//! is: that is a rule.
+
+use std::collections::{BTreeMap, HashMap};
+
+use futures_util::try_join;
+use gristmill_model::{Bits, Dag, ItemId, JobId, Masks, OperationId, StageKey};
+use tokio_postgres::{Row, Statement};
+
+use super::fail::Fail;
+use super::tx::{Parameters, Tx};
+use gristmill_tracker::rules::change::{Ready, SKIPPED_ALONG};
+use gristmill_tracker::rules::{Change, Item};
+
+/// In the order of their ids, so that two hosts that settle stages of the same items never wait in a circle.
+pub(super) const LOCK_ITEMS: &str =
+    concat!("SELECT ", gristmill_tracker::item_columns!(), " FROM items WHERE id = ANY ($1) ORDER BY id FOR UPDATE");
+const SET_MASKS: &str =
+    "UPDATE items SET done = u.done, skipped = u.skipped, dead = u.dead, live = u.live, stale = u.stale
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
+        AS u (item, done, skipped, dead, live, stale) WHERE id = item";
+const SKIP_ALONG: &str = "INSERT INTO item_stages (key, state, attempts, lost, deferrals, settled_at, error)
+    SELECT k, 5, 0, 0, 0, $2, $3 FROM unnest($1::bigint[]) AS u (k)
+    ON CONFLICT (key) DO UPDATE SET state = 5, reason = NULL, attempts = 0, lost = 0, deferrals = 0,
+        settled_at = excluded.settled_at, version_id = NULL, input_hash = NULL, output_hash = NULL, output = NULL,
+        error = excluded.error";
+const REPLACED: &str =
+    "SELECT version_id FROM item_stages WHERE key = ANY ($1) AND output IS NOT NULL AND version_id IS NOT NULL";
+/// A stage that is done once more goes on with the chain of its attempts.
+const ENQUEUE: &str = "INSERT INTO queue (key, stage_id, state, claim_key, due_at, last_attempt, operation_id)
+    SELECT k, stage, 1, claim, $6,
+        CASE WHEN again THEN (SELECT last_attempt FROM item_stages AS old WHERE old.key = k) END, operation
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bool[], $5::bigint[])
+        AS u (k, stage, claim, again, operation)";
+
+/// Reads `item_columns`.
+pub(super) fn read_item(row: &Row) -> Item {
+    let mask = |column: usize| row.get::<_, i64>(column) as u64;
+    Item {
+        id: ItemId(row.get(0)),
+        job: JobId(row.get(1)),
+        masks: Masks { done: mask(2), skipped: mask(3), dead: mask(4), live: mask(5), stale: mask(6) },
+        priority: row.get(7),
+        cancelled: row.get(8),
+    }
+}
+
+/// The items that these keys belong to, each once, in their order.
+pub(super) fn items_of(keys: impl IntoIterator<Item = StageKey>) -> Vec<i64> {
+    let mut items: Vec<i64> = keys.into_iter().map(|key| key.item().0).collect();
+    items.sort_unstable();
+    items.dedup();
+    items
+}
+
+/// Locks items and reads them.
+pub(super) async fn lock_items(tx: &Tx<'_>, ids: &[i64]) -> Result<BTreeMap<ItemId, Item>, Fail> {
+    let rows = tx.query_writing(LOCK_ITEMS, &[&ids]).await?;
+    Ok(rows.iter().map(read_item).map(|item| (item.id, item)).collect())
+}
+
+/// Changes of items, some of them several of one item.
+#[derive(Default)]
+pub(super) struct Changes {
+    /// The items whose row is written, as they are now.
+    items: BTreeMap<ItemId, Masks>,
+    keys: Vec<i64>,
+    stages: Vec<i64>,
+    claim_keys: Vec<i64>,
+    chained: Vec<bool>,
+    operations: Vec<Option<i64>>,
+    skipped: Vec<i64>,
+    /// Stages whose output in the database is given up.
+    replaced: Vec<i64>,
+    /// The versions of outputs that are not in the database yet.
+    versions: HashMap<i64, i64>,
+}
+
+impl Changes {
+    /// Notes a new output of a stage, so that a later change of the same batch may replace it.
+    pub(super) fn output(&mut self, key: StageKey, version: i64) {
+        self.versions.insert(key.0, version);
+    }
+
+    /// Folds a change in, and counts it. `operation`: the one that wants what enters the queue.
+    pub(super) fn push(&mut self, tx: &Tx<'_>, dag: &Dag, change: &Change, operation: Option<OperationId>) {
+        for Ready { key, stage, claim_key, chained } in change.ready(tx.now()) {
+            self.keys.push(key.0);
+            self.stages.push(stage.0);
+            self.claim_keys.push(claim_key);
+            self.chained.push(chained);
+            self.operations.push(operation.map(|id| id.0));
+            tx.core.marks.lower(stage, claim_key);
+        }
+        let key = |bit| change.after.key(bit).0;
+        self.skipped.extend(Bits(change.skipped).map(key));
+        for key in Bits(change.replaced).map(key) {
+            match self.versions.get(&key) {
+                Some(version) => tx.count_version(*version, -1),
+                None => self.replaced.push(key),
+            }
+        }
+        if change.is_other() {
+            self.items.insert(change.after.id, change.after.masks);
+        }
+        tx.count(dag, change);
+    }
+
+    /// Leaves a stage out that was to enter the queue. Says whether it was.
+    pub(super) fn remove(&mut self, key: StageKey) -> bool {
+        let Some(place) = self.keys.iter().position(|other| *other == key.0) else { return false };
+        for column in [&mut self.keys, &mut self.stages, &mut self.claim_keys] {
+            column.remove(place);
+        }
+        self.chained.remove(place);
+        self.operations.remove(place);
+        true
+    }
+
+    /// Takes outputs that are given up out of the counters, and prepares what is to be written.
+    pub(super) async fn prepare(self, tx: &Tx<'_>) -> Result<Prepared, Fail> {
+        if !self.replaced.is_empty() {
+            for row in tx.query(REPLACED, &[&self.replaced]).await? {
+                tx.count_version(row.get(0), -1);
+            }
+        }
+        let statements = tx.prepare_all([SKIP_ALONG, ENQUEUE, SET_MASKS]).await?;
+        Ok(Prepared { changes: self, statements })
+    }
+
+    /// Writes it by itself.
+    pub(super) async fn write(self, tx: &Tx<'_>) -> Result<(), Fail> {
+        self.prepare(tx).await?.write(tx).await
+    }
+
+    async fn skip_along(&self, tx: &Tx<'_>, statement: &Statement) -> Result<(), Fail> {
+        if !self.skipped.is_empty() {
+            tx.run(statement, &[&self.skipped, &tx.now().0, &SKIPPED_ALONG]).await?;
+        }
+        Ok(())
+    }
+
+    async fn enqueue(&self, tx: &Tx<'_>, statement: &Statement) -> Result<(), Fail> {
+        let Self { keys, stages, claim_keys, chained, operations, .. } = self;
+        if !keys.is_empty() {
+            tx.run(statement, &[keys, stages, claim_keys, chained, operations, &tx.now().0]).await?;
+        }
+        Ok(())
+    }
+
+    async fn set_masks(&self, tx: &Tx<'_>, statement: &Statement) -> Result<(), Fail> {
+        if self.items.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<i64> = self.items.keys().map(|id| id.0).collect();
+        let column = |read: fn(&Masks) -> u64| self.items.values().map(|row| read(row) as i64).collect::<Vec<i64>>();
+        let (done, skipped) = (column(|masks| masks.done), column(|masks| masks.skipped));
+        let (dead, live, stale) = (column(|masks| masks.dead), column(|masks| masks.live), column(|masks| masks.stale));
+        let columns: Parameters<'_> = &[&ids, &done, &skipped, &dead, &live, &stale];
+        tx.run(statement, columns).await?;
+        Ok(())
+    }
+}
+
+/// Changes that are ready to be written.
+pub(super) struct Prepared {
+    changes: Changes,
+    statements: [Statement; 3],
+}
+
+impl Prepared {
+    /// Writes them, sent in one breath: outcomes before the queue, which goes on with their chain of attempts.
+    pub(super) async fn write(&self, tx: &Tx<'_>) -> Result<(), Fail> {
+        let Self { changes, statements: [skip, enqueue, masks] } = self;
+        try_join!(changes.skip_along(tx, skip), changes.enqueue(tx, enqueue), changes.set_masks(tx, masks))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,174 @@
+//! Claiming.
+//!
+//! Owns the one statement that finds ready work, leases it and reads all that its attempts are given. Never counts.
+//!
+//! A claim begins where the last one of this tracker ended, and not at the front of the index: there lie the entries
+//! of what was claimed before, and while any transaction on the server is old they cannot be removed. But something
+//! may have become ready before that mark: of a higher priority, given back, or promoted. What this tracker does of
+//! that lowers the mark. What other hosts do does not: so a claim that finds too little begins again at the front, in
+//! the same round, before it says that a stage is drained; and every `FRONT_EVERY`-th one begins there anyway, so that
+//! a high priority waits for a few rounds at most.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+
+use gristmill_model::{Bits, Counters, Digest, Fence, HostId, StageBit, StageId, StageKey, Timestamp};
+use tokio_postgres::{Row, Statement};
+
+use super::fail::Fail;
+use super::tx::Tx;
+use gristmill_tracker::Error;
+use gristmill_tracker::records::{Claim, ClaimRequest, Lease, Output, Upstream};
+
+/// Every so many claims of a stage one begins at the front of its line.
+const FRONT_EVERY: u32 = 8;
+
+/// `$1` stage, `$2` the mark, `$3` limit, `$4` chunk, `$5` host, `$6` now, `$7` the bits of what it needs.
+/// `state = 1` is a literal, since a partial index is not used for a parameter. What was lost before gets a lease of its
+/// own: it may have taken its host with it, and must not take others along a second time. The fences come from the
+/// sequence in the order of the line.
+pub(super) const CLAIM: &str = "
+    WITH picked AS MATERIALIZED (
+        SELECT key, claim_key, lost FROM queue
+        WHERE state = 1 AND stage_id = $1 AND claim_key >= $2
+        ORDER BY claim_key, key LIMIT $3 FOR UPDATE SKIP LOCKED
+    ), numbered AS (
+        SELECT key, claim_key, lost > 0 AS suspect,
+            row_number() OVER (PARTITION BY lost > 0 ORDER BY claim_key, key) - 1 AS place FROM picked
+    ), grouped AS (
+        SELECT key, suspect, CASE WHEN suspect THEN place ELSE place / $4 END AS lease FROM numbered
+    ), leased AS MATERIALIZED (
+        SELECT suspect, lease, nextval('gristmill.leases_fence_seq') AS fence, members FROM (
+            SELECT suspect, lease, array_agg(key) AS members FROM grouped
+            GROUP BY suspect, lease ORDER BY suspect, lease
+        ) AS batches
+    ), opened AS (
+        INSERT INTO leases (fence, host_id, claimed_at, open, members)
+        SELECT fence, $5, $6, cardinality(members), members FROM leased
+    ), members AS MATERIALIZED (
+        SELECT fence, unnest(members) AS member FROM leased
+    )
+    UPDATE queue SET state = 2, fence = members.fence FROM members JOIN item_data ON item_data.id = member >> 6
+    WHERE queue.key = member
+    RETURNING queue.key, queue.claim_key, due_at, coalesce(first_due_at, due_at), attempts, lost, deferrals, queue.fence,
+        item_data.key, data, data_hash, discovered_at,
+        CASE WHEN cardinality($7::bigint[]) > 0 THEN ARRAY (
+            SELECT upstream.key & 63 FROM unnest($7::bigint[]) AS bit
+            JOIN item_stages AS upstream ON upstream.key = (queue.key & ~63::bigint) | bit
+            WHERE upstream.state = 4 ORDER BY upstream.key) END,
+        CASE WHEN cardinality($7::bigint[]) > 0 THEN ARRAY (
+            SELECT output FROM unnest($7::bigint[]) AS bit
+            JOIN item_stages AS upstream ON upstream.key = (queue.key & ~63::bigint) | bit
+            WHERE upstream.state = 4 ORDER BY upstream.key) END,
+        CASE WHEN cardinality($7::bigint[]) > 0 THEN ARRAY (
+            SELECT output_hash FROM unnest($7::bigint[]) AS bit
+            JOIN item_stages AS upstream ON upstream.key = (queue.key & ~63::bigint) | bit
+            WHERE upstream.state = 4 ORDER BY upstream.key) END";
+
+#[derive(Clone, Copy)]
+struct Mark {
+    claim_key: i64,
+    claims: u32,
+}
+
+/// How far each stage was claimed.
+#[derive(Default)]
+pub(super) struct Marks(RefCell<HashMap<StageId, Mark>>);
+
+impl Marks {
+    /// Where the next claim of a stage begins.
+    fn next(&self, stage: StageId) -> i64 {
+        let mut marks = self.0.borrow_mut();
+        let mark = marks.entry(stage).or_insert(Mark { claim_key: i64::MIN, claims: 0 });
+        mark.claims = mark.claims.wrapping_add(1);
+        if mark.claims.is_multiple_of(FRONT_EVERY) { i64::MIN } else { mark.claim_key }
+    }
+
+    /// Something is ready here. What this tracker makes ready by itself is never passed over.
+    pub(super) fn lower(&self, stage: StageId, claim_key: i64) {
+        if let Some(mark) = self.0.borrow_mut().get_mut(&stage) {
+            mark.claim_key = mark.claim_key.min(claim_key);
+        }
+    }
+
+    fn learn(&self, stage: StageId, claim_key: i64) {
+        if let Some(mark) = self.0.borrow_mut().get_mut(&stage) {
+            mark.claim_key = claim_key;
+        }
+    }
+}
+
+/// A claimed row.
+pub(super) struct Claimed {
+    claim_key: i64,
+    fence: Fence,
+    claim: Claim,
+}
+
+/// Claims up to `limit` stages.
+pub(super) async fn claim(
+    tx: &Tx<'_>,
+    statement: &Statement,
+    host: HostId,
+    request: &ClaimRequest,
+) -> Result<Vec<Claimed>, Fail> {
+    let needs: Vec<i64> =
+        Bits(tx.dag(request.stage.job())?.needs(request.stage.bit())).map(|bit| i64::from(bit.0)).collect();
+    let chunk = i64::from(request.chunk.max(1));
+    let now = tx.now();
+    let mut from = tx.core.marks.next(request.stage);
+    let mut claimed = Vec::new();
+    loop {
+        let limit = i64::from(request.limit) - claimed.len() as i64;
+        let rows = tx.take(statement, &[&request.stage.0, &from, &limit, &chunk, &host.0, &now.0, &needs]).await?;
+        for row in &rows {
+            claimed.push(read(row)?);
+        }
+        if claimed.len() >= request.limit as usize || from == i64::MIN {
+            break;
+        }
+        from = i64::MIN;
+    }
+    // Short: what becomes ready next may stand anywhere.
+    let is_short = claimed.len() < request.limit as usize;
+    let last = claimed.iter().map(|row| row.claim_key).max().filter(|_| !is_short);
+    tx.core.marks.learn(request.stage, last.unwrap_or(i64::MIN));
+    Ok(claimed)
+}
+
+fn read(row: &Row) -> Result<Claimed, Fail> {
+    let damaged = || Fail::Refused(Error::Damaged("a hash is not 32 bytes long".to_owned()));
+    let count = |column: usize| row.get::<_, i64>(column) as u32;
+    let bits: Option<Vec<i64>> = row.get(12);
+    let outputs: Option<Vec<String>> = row.get(13);
+    let hashes: Option<Vec<&[u8]>> = row.get(14);
+    let mut upstream = Vec::new();
+    for ((bit, text), hash) in
+        bits.into_iter().flatten().zip(outputs.into_iter().flatten()).zip(hashes.into_iter().flatten())
+    {
+        let hash = Digest::from_slice(hash).ok_or_else(damaged)?;
+        upstream.push(Upstream { bit: StageBit(bit as u8), output: Output { text, hash } });
+    }
+    let claim = Claim {
+        key: StageKey(row.get(0)),
+        counters: Counters { attempts: count(4), lost: count(5), deferrals: count(6) },
+        ready_at: Timestamp(row.get(2)),
+        first_ready_at: Timestamp(row.get(3)),
+        item_key: row.get(8),
+        data: row.get(9),
+        data_hash: Digest::from_slice(row.get(10)).ok_or_else(damaged)?,
+        discovered_at: Timestamp(row.get(11)),
+        upstream,
+    };
+    Ok(Claimed { claim_key: row.get(1), fence: Fence(row.get(7)), claim })
+}
+
+/// The leases of what was claimed, each in the order of the line.
+pub(super) fn given(mut claimed: Vec<Claimed>, request: &ClaimRequest) -> Vec<Lease> {
+    claimed.sort_unstable_by_key(|row| (row.claim_key, row.claim.key));
+    let mut leases: BTreeMap<Fence, Vec<Claim>> = BTreeMap::new();
+    for row in claimed {
+        leases.entry(row.fence).or_default().push(row.claim);
+    }
+    leases.into_iter().map(|(fence, claims)| Lease { fence, stage: request.stage, claims }).collect()
+}

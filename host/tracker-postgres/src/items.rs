@@ -1,0 +1,315 @@
+//! Items: discovered, and found again.
+//!
+//! Owns the upsert: what is known and unchanged costs one index look-up and no write, not even a lock. A batch is
+//! folded in memory, item by item in its order, and each table is then written by one statement.
+
+use std::collections::HashMap;
+
+use gristmill_model::{Dag, Digest, ItemId, OnUpdate, Rediscovery, Timestamp};
+use tokio_postgres::Row;
+
+use super::changes::{Changes, read_item};
+use super::fail::Fail;
+use super::tx::{Lock, Tx};
+use gristmill_tracker::Error;
+use gristmill_tracker::records::{NewItem, Source, Upsert, Upserted};
+use gristmill_tracker::rules::{Change, Item, discover};
+
+const SEEN: &str = "SELECT key, coalesce(seen_hash, data_hash) FROM item_data WHERE job_id = $1 AND key = ANY ($2)";
+/// Both rows: what another host made of one of them meanwhile is then read as well.
+const LOCK: &str = concat!(
+    "SELECT ",
+    gristmill_tracker::item_columns!(),
+    ", key, data, data_hash, coalesce(seen_hash, data_hash)
+    FROM item_data JOIN items ON items.id = item_data.id
+    WHERE item_data.job_id = $1 AND key = ANY ($2) ORDER BY items.id FOR UPDATE"
+);
+const SIGHTINGS: &str = "SELECT item_id, data_hash, at FROM sightings WHERE item_id = ANY ($1)";
+const INSERT: &str = "INSERT INTO item_data (job_id, discovered_at, changed_at, key, data_hash, seen_hash, data)
+    SELECT $1, $2, $2, k, hash, seen, data FROM unnest($3::text[], $4::bytea[], $5::bytea[], $6::text[])
+        WITH ORDINALITY AS u (k, hash, seen, data, place) ORDER BY place
+    ON CONFLICT (job_id, key) DO NOTHING RETURNING id, key";
+/// A statement of its own: a join of what was inserted with what was to be takes the square of their number.
+const INSERT_ITEMS: &str = "INSERT INTO items (id, job_id, live, priority)
+    SELECT item, $1, $2, priority FROM unnest($3::bigint[], $4::bigint[]) AS u (item, priority)";
+const UPDATE: &str = "UPDATE item_data SET data_hash = hash, seen_hash = seen, data = u.data,
+        changed_at = CASE WHEN is_new THEN $6 ELSE changed_at END
+    FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::text[], $5::bool[])
+        AS u (item, hash, seen, data, is_new) WHERE id = item";
+const PRIORITIZE: &str = "UPDATE items SET priority = u.priority
+    FROM unnest($1::bigint[], $2::bigint[]) AS u (item, priority) WHERE id = item AND items.priority <> u.priority";
+const SEE: &str = "INSERT INTO sightings (item_id, data_hash, at, source, cursor)
+    SELECT item, hash, $3, $4, $5 FROM unnest($1::bigint[], $2::bytea[]) AS u (item, hash)
+    ON CONFLICT (item_id, data_hash) DO UPDATE SET at = excluded.at, source = excluded.source, cursor = excluded.cursor";
+const FORGET: &str = "DELETE FROM sightings USING unnest($1::bigint[], $2::bytea[]) AS u (item, hash)
+    WHERE item_id = item AND data_hash = hash";
+const CURSOR: &str = "INSERT INTO cursors (job_id, cursor, updated_at) VALUES ($1, $2, $3)
+    ON CONFLICT (job_id) DO UPDATE SET cursor = excluded.cursor, updated_at = excluded.updated_at";
+const CURSOR_IS: &str = "SELECT cursor FROM cursors WHERE job_id = $1";
+
+/// An item of the batch that is written.
+struct Known {
+    /// As it is now. A new one has no number yet.
+    item: Item,
+    is_new: bool,
+    key: String,
+    data: String,
+    data_hash: Digest,
+    seen: Digest,
+    priority: i64,
+    /// What new data makes of its stages.
+    changes: Vec<Change>,
+    /// The hash of what was seen, and when.
+    sightings: Vec<(Digest, Timestamp)>,
+    seen_now: Vec<Digest>,
+    dropped: Vec<Digest>,
+    /// It is written.
+    is_changed: bool,
+    /// Its data is another one, or was in between.
+    has_new_data: bool,
+}
+
+pub(super) async fn upsert(tx: &Tx<'_>, batch: &Upsert) -> Result<Upserted, Fail> {
+    tx.begin(Lock::Shared, batch.now).await?;
+    let dag = tx.dag(batch.job)?;
+    let new = discover::discover(&dag, batch.job);
+    let mut done = Upserted::default();
+    let seen = known_as_they_are(tx, batch).await?;
+    let mut known = load(tx, batch, &seen).await?;
+    let mut places: HashMap<String, usize> =
+        known.iter().enumerate().map(|(place, item)| (item.key.clone(), place)).collect();
+    for item in &batch.items {
+        let Some(place) = places.get(&item.key).copied() else {
+            if seen.contains_key(&item.key) {
+                // All of its sightings in this batch are as the last one was.
+                done.unchanged += 1;
+                continue;
+            }
+            places.insert(item.key.clone(), known.len());
+            known.push(Known::new(item, new, batch.rediscovery.sightings_max, tx.now()));
+            done.new += 1;
+            continue;
+        };
+        let changed = known[place].see(tx, item, &batch.rediscovery, &dag)?;
+        done.changed += u64::from(changed);
+        done.unchanged += u64::from(!changed);
+    }
+    write(tx, batch, &dag, known).await?;
+    write_cursor(tx, batch).await?;
+    Ok(done)
+}
+
+/// The keys that are known, with the hash of what they were last seen with.
+async fn known_as_they_are(tx: &Tx<'_>, batch: &Upsert) -> Result<HashMap<String, Digest>, Fail> {
+    let mut keys: Vec<&str> = batch.items.iter().map(|item| item.key.as_str()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let rows = tx.query(SEEN, &[&batch.job.0, &keys]).await?;
+    rows.iter().map(|row| Ok((row.get(0), digest(row.get(1))?))).collect()
+}
+
+/// Locks and reads the items that are known and found with other data.
+async fn load(tx: &Tx<'_>, batch: &Upsert, seen: &HashMap<String, Digest>) -> Result<Vec<Known>, Fail> {
+    let differs = |item: &&NewItem| seen.get(&item.key).is_some_and(|seen| *seen != item.data_hash);
+    let mut keys: Vec<&str> = batch.items.iter().filter(differs).map(|item| item.key.as_str()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = tx.take(&tx.prepare(LOCK).await?, &[&batch.job.0, &keys]).await?;
+    let mut known = rows.iter().map(Known::read).collect::<Result<Vec<_>, Fail>>()?;
+    let ids: Vec<i64> = known.iter().map(|item| item.item.id.0).collect();
+    let mut sightings: HashMap<i64, Vec<(Digest, Timestamp)>> = HashMap::new();
+    for row in tx.query(SIGHTINGS, &[&ids]).await? {
+        sightings.entry(row.get(0)).or_default().push((digest(row.get(1))?, Timestamp(row.get(2))));
+    }
+    for item in &mut known {
+        item.sightings = sightings.remove(&item.item.id.0).unwrap_or_default();
+    }
+    Ok(known)
+}
+
+pub(super) fn digest(bytes: &[u8]) -> Result<Digest, Fail> {
+    Digest::from_slice(bytes).ok_or_else(|| Fail::Refused(Error::Damaged("a hash is not 32 bytes long".to_owned())))
+}
+
+impl Known {
+    fn new(item: &NewItem, new: Change, sightings_max: u32, now: Timestamp) -> Self {
+        let mut known = Self {
+            item: new.after,
+            is_new: true,
+            key: item.key.clone(),
+            data: item.data.clone(),
+            data_hash: item.data_hash,
+            seen: item.data_hash,
+            priority: i64::from(item.priority),
+            // Once it has a number. A later priority of the batch does not move what is enqueued.
+            changes: vec![new.numbered(ItemId(0), i64::from(item.priority))],
+            sightings: Vec::new(),
+            seen_now: Vec::new(),
+            dropped: Vec::new(),
+            is_changed: true,
+            has_new_data: true,
+        };
+        known.remember(item.data_hash, sightings_max, now);
+        known
+    }
+
+    fn read(row: &Row) -> Result<Self, Fail> {
+        let item = read_item(row);
+        Ok(Self {
+            item,
+            is_new: false,
+            key: row.get(9),
+            data: row.get(10),
+            data_hash: digest(row.get(11))?,
+            seen: digest(row.get(12))?,
+            priority: item.priority,
+            changes: Vec::new(),
+            sightings: Vec::new(),
+            seen_now: Vec::new(),
+            dropped: Vec::new(),
+            is_changed: false,
+            has_new_data: false,
+        })
+    }
+
+    /// A sighting of what is known. Returns whether its data is another one now.
+    fn see(&mut self, tx: &Tx<'_>, found: &NewItem, rediscovery: &Rediscovery, dag: &Dag) -> Result<bool, Fail> {
+        if self.seen == found.data_hash {
+            return Ok(false);
+        }
+        let again = self.sightings.iter().any(|(hash, _)| *hash == found.data_hash);
+        let known = discover::Known { data_hash: self.data_hash, data: Some((&self.data, again)) };
+        let merged = discover::merge(&rediscovery.merge, found, known)?.map(|(data, hash)| (data.into_owned(), hash));
+        self.is_changed = true;
+        self.seen = found.data_hash;
+        self.priority = i64::from(found.priority);
+        self.remember(found.data_hash, rediscovery.sightings_max, tx.now());
+        let Some((data, hash)) = merged else { return Ok(false) };
+        self.data = data;
+        self.data_hash = hash;
+        self.has_new_data = true;
+        if rediscovery.on_update == OnUpdate::Reprocess {
+            let change = discover::reprocess(dag, Item { priority: self.priority, ..self.item });
+            self.item = change.after;
+            self.changes.push(change);
+        }
+        Ok(true)
+    }
+
+    /// Remembers a sighting, and forgets the oldest where there are too many.
+    fn remember(&mut self, hash: Digest, most: u32, now: Timestamp) {
+        if most == 0 && self.sightings.is_empty() {
+            return;
+        }
+        self.sightings.retain(|(known, _)| *known != hash);
+        self.sightings.push((hash, now));
+        self.dropped.retain(|dropped| *dropped != hash);
+        if !self.seen_now.contains(&hash) {
+            self.seen_now.push(hash);
+        }
+        self.sightings.sort_unstable_by_key(|(hash, at)| (*at, *hash));
+        while self.sightings.len() > most as usize {
+            let (oldest, _) = self.sightings.remove(0);
+            self.seen_now.retain(|seen| *seen != oldest);
+            self.dropped.push(oldest);
+        }
+    }
+}
+
+async fn write(tx: &Tx<'_>, batch: &Upsert, dag: &Dag, items: Vec<Known>) -> Result<(), Fail> {
+    let (mut new, known): (Vec<Known>, Vec<Known>) =
+        items.into_iter().filter(|item| item.is_changed).partition(|item| item.is_new);
+    insert(tx, batch, &mut new).await?;
+    update(tx, &known).await?;
+    let mut changes = Changes::default();
+    let all = || known.iter().chain(&new);
+    for change in all().flat_map(|item| &item.changes) {
+        changes.push(tx, dag, change, None);
+    }
+    changes.write(tx).await?;
+    let flat = |pick: fn(&Known) -> &Vec<Digest>| -> (Vec<i64>, Vec<Vec<u8>>) {
+        all().flat_map(|item| pick(item).iter().map(|hash| (item.item.id.0, hash.0.to_vec()))).unzip()
+    };
+    let (ids, hashes) = flat(|item| &item.seen_now);
+    if !ids.is_empty() {
+        let parameters: super::tx::Parameters<'_> =
+            &[&ids, &hashes, &tx.now().0, &batch.source.name(), &batch.source.cursor()];
+        tx.execute(SEE, parameters).await?;
+    }
+    let (ids, hashes) = flat(|item| &item.dropped);
+    if !ids.is_empty() {
+        tx.execute(FORGET, &[&ids, &hashes]).await?;
+    }
+    Ok(())
+}
+
+/// Inserts both rows of new items, and gives each its number.
+async fn insert(tx: &Tx<'_>, batch: &Upsert, new: &mut [Known]) -> Result<(), Fail> {
+    let Some(first) = new.first() else { return Ok(()) };
+    let live = first.item.masks.live as i64;
+    let Columns { priorities, hashes, seen, data } = Columns::of(new);
+    let keys: Vec<&str> = new.iter().map(|item| item.key.as_str()).collect();
+    let parameters: super::tx::Parameters<'_> = &[&batch.job.0, &tx.now().0, &keys, &hashes, &seen, &data];
+    let rows = tx.query_writing(INSERT, parameters).await?;
+    if rows.len() < new.len() {
+        return Err(Fail::Again("another host found the same item at the same time".to_owned()));
+    }
+    let ids: HashMap<String, i64> = rows.iter().map(|row| (row.get(1), row.get(0))).collect();
+    let mut numbers = Vec::with_capacity(new.len());
+    for item in &*new {
+        let id = ids.get(&item.key).copied();
+        numbers.push(id.ok_or_else(|| Error::Damaged("an item was not inserted".to_owned()))?);
+    }
+    tx.execute(INSERT_ITEMS, &[&batch.job.0, &live, &numbers, &priorities]).await?;
+    for (item, id) in new.iter_mut().zip(numbers) {
+        item.item.id = ItemId(id);
+        for change in &mut item.changes {
+            *change = change.numbered(item.item.id, change.after.priority);
+        }
+    }
+    Ok(())
+}
+
+/// New data of known items. Their results stay: they name the data they were made from, and are stale by that.
+async fn update(tx: &Tx<'_>, known: &[Known]) -> Result<(), Fail> {
+    if known.is_empty() {
+        return Ok(());
+    }
+    let Columns { priorities, hashes, seen, data } = Columns::of(known);
+    let ids: Vec<i64> = known.iter().map(|item| item.item.id.0).collect();
+    let new: Vec<bool> = known.iter().map(|item| item.has_new_data).collect();
+    tx.execute(UPDATE, &[&ids, &hashes, &seen, &data, &new, &tx.now().0]).await?;
+    tx.execute(PRIORITIZE, &[&ids, &priorities]).await?;
+    Ok(())
+}
+
+struct Columns<'a> {
+    priorities: Vec<i64>,
+    hashes: Vec<&'a [u8]>,
+    seen: Vec<Option<&'a [u8]>>,
+    data: Vec<&'a str>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(items: &'a [Known]) -> Self {
+        Self {
+            priorities: items.iter().map(|item| item.priority).collect(),
+            hashes: items.iter().map(|item| &item.data_hash.0[..]).collect(),
+            seen: items.iter().map(|item| (item.seen != item.data_hash).then_some(&item.seen.0[..])).collect(),
+            data: items.iter().map(|item| item.data.as_str()).collect(),
+        }
+    }
+}
+
+/// Where the next page of discovery starts, written only where it differs.
+async fn write_cursor(tx: &Tx<'_>, batch: &Upsert) -> Result<(), Fail> {
+    let Source::Page { next, .. } = &batch.source else { return Ok(()) };
+    let is: Option<Option<String>> = tx.query_opt(CURSOR_IS, &[&batch.job.0]).await?.map(|row| row.get(0));
+    if is.as_ref() != Some(next) {
+        tx.execute(CURSOR, &[&batch.job.0, next, &tx.now().0]).await?;
+    }
+    Ok(())
+}

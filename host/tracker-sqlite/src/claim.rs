@@ -1,0 +1,103 @@
+//! Claiming ready work.
+//!
+//! Owns leases: who holds what, until when, under which fence; and what an attempt is given. Never settles.
+
+use gristmill_model::{Bits, Counters, Digest, Fence, StageId, StageKey, State, Timestamp};
+use rusqlite::OptionalExtension;
+
+use super::session::Session;
+use crate::fail::Fail;
+use gristmill_tracker::records::{Claim, ClaimRequest, Lease, Output, Round, Upstream};
+
+/// Claims up to `limit` stages, in leases of `chunk`. A stage that was lost before gets a lease of its own: it may
+/// have taken its host with it, and must not take others along a second time. Where nothing is ready, nothing is
+/// written.
+pub(super) fn claim(
+    session: &mut Session<'_>,
+    round: &Round,
+    request: &ClaimRequest,
+    leases: &mut Vec<Lease>,
+) -> Result<u32, Fail> {
+    let chunk = request.chunk.max(1);
+    let needs = session.job(request.stage.job())?.dag.needs(request.stage.bit());
+    let mut claimed = 0;
+    while claimed < request.limit {
+        let wanted = chunk.min(request.limit - claimed);
+        let mut rows = ready(session, request.stage, wanted)?;
+        let got = rows.len() as u32;
+        claimed += got;
+        session.tally.moved(request.stage, State::Ready, State::Leased, got.into());
+        let suspects: Vec<Row> = rows.extract_if(.., |row| row.counters.lost > 0).collect();
+        for rows in std::iter::once(&rows[..]).chain(suspects.chunks(1)).filter(|rows| !rows.is_empty()) {
+            leases.push(lease(session, round, request, rows, needs)?);
+        }
+        if got < wanted {
+            break;
+        }
+    }
+    Ok(claimed)
+}
+
+struct Row {
+    key: StageKey,
+    ready_at: Timestamp,
+    counters: Counters,
+    first_ready_at: Timestamp,
+}
+
+fn ready(session: &mut Session<'_>, stage: StageId, limit: u32) -> Result<Vec<Row>, Fail> {
+    let rows = session.hot.claim.query_map((stage.0, limit), |row| {
+        Ok(Row {
+            key: StageKey(row.get(0)?),
+            ready_at: Timestamp(row.get(1)?),
+            counters: Counters { attempts: row.get(2)?, lost: row.get(3)?, deferrals: row.get(4)? },
+            first_ready_at: Timestamp(row.get(5)?),
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Makes a lease of ready stages, and reads what their attempts are given.
+fn lease(
+    session: &mut Session<'_>,
+    round: &Round,
+    request: &ClaimRequest,
+    rows: &[Row],
+    needs: u64,
+) -> Result<Lease, Fail> {
+    let members: Vec<u8> = rows.iter().flat_map(|row| row.key.0.to_le_bytes()).collect();
+    session.hot.lease.execute((round.host.0, round.now.0, rows.len() as i64, members))?;
+    let fence = Fence(session.connection.last_insert_rowid());
+    for row in rows {
+        session.hot.hold.execute((row.key.0, fence.0))?;
+    }
+    let claims = rows.iter().map(|row| load(session, row, needs)).collect::<Result<_, _>>()?;
+    Ok(Lease { fence, stage: request.stage, claims })
+}
+
+fn load(session: &mut Session<'_>, row: &Row, needs: u64) -> Result<Claim, Fail> {
+    let item = row.key.item();
+    let mut claim = session.hot.given.query_row([item.0], |columns| {
+        Ok(Claim {
+            key: row.key,
+            counters: row.counters,
+            ready_at: row.ready_at,
+            first_ready_at: row.first_ready_at,
+            item_key: columns.get(0)?,
+            data: columns.get(1)?,
+            data_hash: Digest(columns.get(2)?),
+            discovered_at: Timestamp(columns.get(3)?),
+            upstream: Vec::with_capacity(needs.count_ones() as usize),
+        })
+    })?;
+    for bit in Bits(needs) {
+        let output = session.hot.upstream.query_row([StageKey::new(item, bit).0], |columns| {
+            Ok(Output { text: columns.get(0)?, hash: Digest(columns.get(1)?) })
+        });
+        if let Some(Output { text, hash }) = output.optional()? {
+            let text = session.blobs.full(text, Some(&hash))?;
+            claim.upstream.push(Upstream { bit, output: Output { text, hash } });
+        }
+    }
+    Ok(claim)
+}

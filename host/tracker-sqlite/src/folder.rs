@@ -1,0 +1,180 @@
+//! What stands in a data folder, before anything in it is opened.
+//!
+//! Owns which entries there may be, of what kind, whose, and with which modes. A folder may come with a checkout or a
+//! backup, so nothing in it is followed: a link would have gristmill write, empty or delete a file somewhere else.
+//! Never opens the database: closing a second handle of it would drop the locks of the first.
+
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use rustix::process::geteuid;
+
+use super::blobs::{FOLDER as BLOBS, failed};
+use super::open::{FILE, LOCK, with_suffix};
+use gristmill_tracker::Error;
+
+/// For its owner alone: items, outputs and logs may hold anything.
+const FOLDER_MODE: u32 = 0o700;
+pub(super) const FILE_MODE: u32 = 0o600;
+/// How a database is named until it is whole.
+pub(super) const UNFINISHED: &str = "tracker.db.unfinished";
+/// What SQLite keeps beside a database.
+const JOURNAL: &str = "-journal";
+const BESIDE: [&str; 3] = ["-wal", "-shm", JOURNAL];
+/// What ends a journal that names a super-journal: a file that SQLite deletes when it has rolled back.
+const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+
+/// Refuses a folder whose entries are not what gristmill makes there, whoever it belongs to. Changes nothing.
+pub(super) fn expect_plain(data: &Path) -> Result<(), Error> {
+    entries(data, |path, metadata| {
+        let is_blobs = path.ends_with(BLOBS);
+        match gristmill_files::fault(metadata) {
+            Some(_) if is_blobs && metadata.is_dir() => {}
+            None if !is_blobs => {}
+            Some(what) => return Err(Error::unsafe_file(path, what)),
+            None => return Err(Error::unsafe_file(path, "is no folder")),
+        }
+        if path.as_os_str().as_encoded_bytes().ends_with(JOURNAL.as_bytes()) {
+            expect_alone(path)?;
+        }
+        Ok(())
+    })
+}
+
+/// Refuses a data folder that is another user's as well: who owns a file decides what it says next.
+pub(super) fn expect_own(data: &Path) -> Result<(), Error> {
+    match fs::metadata(data) {
+        Ok(folder) => expect_owner(data, &folder)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(failed("cannot look at", data, source)),
+    }
+    entries(data, expect_owner)?;
+    expect_plain(data)
+}
+
+/// Makes a data folder if it is not there, and closes it to other users, with all that is in it.
+pub(super) fn make(data: &Path) -> Result<(), Error> {
+    let cannot = |source| failed("cannot make", data, source);
+    if !data.exists() {
+        fs::create_dir_all(data.parent().unwrap_or(data)).map_err(cannot)?;
+        make_inner(data).map_err(cannot)?;
+    }
+    if data.exists() && !data.is_dir() {
+        return Err(cannot(ErrorKind::NotADirectory.into()));
+    }
+    expect_own(data)?;
+    close(data)
+}
+
+/// Makes an empty file that its owner alone may read, for SQLite to fill: it gives what it keeps beside a database the
+/// mode of that. One that is there stays as it is.
+pub(super) fn make_database(path: &Path) -> Result<(), Error> {
+    match create(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(failed("cannot make", path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Makes a new file that its owner alone may read, whatever the umask.
+pub(super) fn create(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?;
+    file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+    Ok(file)
+}
+
+/// Makes a folder in a data folder, or takes the one that is there, if it is one.
+pub(super) fn make_inner(folder: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(FOLDER_MODE).create(folder) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => expect_folder(folder),
+        made => made.and_then(|()| fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE))),
+    }
+}
+
+/// Refuses a link, or anything else, in a folder's place.
+pub(super) fn expect_folder(folder: &Path) -> io::Result<()> {
+    let kind = fs::symlink_metadata(folder)?.file_type();
+    if kind.is_dir() {
+        return Ok(());
+    }
+    let message = format!("{} {}", folder.display(), gristmill_files::what(kind));
+    Err(io::Error::new(ErrorKind::InvalidInput, message))
+}
+
+/// Shows each entry of ours that is there, without following links.
+fn entries(data: &Path, mut each: impl FnMut(&Path, &Metadata) -> Result<(), Error>) -> Result<(), Error> {
+    let databases = [FILE, UNFINISHED].map(|name| data.join(name));
+    let beside = databases.iter().flat_map(|path| BESIDE.map(|suffix| with_suffix(path, suffix)));
+    let others = [LOCK, BLOBS].map(|name| data.join(name));
+    for path in databases.iter().cloned().chain(beside).chain(others) {
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) => each(&path, &metadata)?,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+            Err(source) => return Err(failed("cannot look at", &path, source)),
+        }
+    }
+    Ok(())
+}
+
+/// The system's own user may do anything anyway, and mounts folders for others to read.
+fn expect_owner(path: &Path, metadata: &Metadata) -> Result<(), Error> {
+    if [geteuid().as_raw(), 0].contains(&metadata.uid()) {
+        return Ok(());
+    }
+    Err(Error::unsafe_file(path, "belongs to another user"))
+}
+
+/// Refuses a journal that names another file for SQLite to delete. Ours never do: that is for several databases at once.
+fn expect_alone(journal: &Path) -> Result<(), Error> {
+    let names_another = || -> io::Result<bool> {
+        let mut file = gristmill_files::open_unlinked(OpenOptions::new().read(true), journal)?;
+        let mut end = [0; JOURNAL_MAGIC.len()];
+        let length = file.metadata()?.len();
+        if length <= end.len() as u64 {
+            return Ok(false);
+        }
+        file.seek(SeekFrom::End(-(end.len() as i64)))?;
+        file.read_exact(&mut end)?;
+        Ok(end == JOURNAL_MAGIC)
+    };
+    match names_another() {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(Error::unsafe_file(journal, "is a journal that would have another file deleted")),
+        Err(source) => Err(failed("cannot read", journal, source)),
+    }
+}
+
+/// Takes other users' rights away. A folder that holds other things as well, somebody's home for one, keeps its own mode.
+fn close(data: &Path) -> Result<(), Error> {
+    let mut closed = false;
+    let mut close = |path: &Path, mode: u32, metadata: &Metadata| {
+        if metadata.mode() & 0o7777 & !mode == 0 {
+            return Ok(());
+        }
+        closed = true;
+        fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|source| failed("cannot close", path, source))
+    };
+    entries(data, |path, metadata| close(path, if metadata.is_dir() { FOLDER_MODE } else { FILE_MODE }, metadata))?;
+    let folder = fs::metadata(data).map_err(|source| failed("cannot look at", data, source))?;
+    if folder.mode() & 0o077 != 0 && holds_others(data)? {
+        tracing::warn!("{} holds other files too, and stays open to other users", data.display());
+    } else {
+        close(data, FOLDER_MODE, &folder)?;
+    }
+    if closed {
+        tracing::warn!("{} was open to other users, and is closed to them now", data.display());
+    }
+    Ok(())
+}
+
+fn holds_others(data: &Path) -> Result<bool, Error> {
+    let is_ours = |name: &str| name == LOCK || name == BLOBS || name.starts_with(FILE);
+    let cannot = |source| failed("cannot list", data, source);
+    for entry in fs::read_dir(data).map_err(cannot)? {
+        if !entry.map_err(cannot)?.file_name().to_str().is_some_and(is_ours) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

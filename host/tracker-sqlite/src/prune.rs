@@ -1,0 +1,229 @@
+//! Data that is old enough to go.
+//!
+//! Owns the question which rows those are, asked once to show them and once more to delete them, and what goes along
+//! with a deleted row. Never decides how long data is kept. The newest attempt, event and item stay, however old: their
+//! number would be given out again.
+
+use gristmill_model::{Digest, Expiring, ItemId, StageBit, StageKey, Timestamp};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, Row};
+use serde_json::{Map, Value};
+
+use super::blobs::Blobs;
+use super::session::Session;
+use crate::fail::Fail;
+use gristmill_tracker::records::{Expired, ExpiredPage, Prune};
+use gristmill_tracker::rules::prune as rules;
+
+/// The columns that come before those of the row: its number, its time, and whether it may go once it is old.
+const JUDGED: usize = 3;
+
+/// What is looked at, with `?1` for the job.
+fn judged(what: Expiring) -> &'static str {
+    match what {
+        Expiring::Attempts => {
+            "SELECT attempts.id AS number, ended_at AS judged_at,
+                    stage_id >> 6 = ?1 AND attempts.id < (SELECT max(id) FROM attempts) AS may_go, attempts.*
+             FROM attempts WHERE attempts.id"
+        }
+        // A charge without its attempt is as old as can be.
+        Expiring::Costs => {
+            "SELECT costs.id AS number, coalesce(ended_at, 0) AS judged_at,
+                    coalesce(stage_id >> 6 = ?1, 1) AS may_go, stage_id, key, ended_at, costs.*
+             FROM costs LEFT JOIN attempts ON attempts.id = attempt_id WHERE costs.id"
+        }
+        Expiring::Events => {
+            "SELECT id AS number, at AS judged_at,
+                    coalesce(job_id = ?1, 1) AND id < (SELECT max(id) FROM events) AS may_go, events.*
+             FROM events WHERE id"
+        }
+        Expiring::Items => {
+            "SELECT items.id AS number,
+                    coalesce(cancelled_at, (SELECT max(settled_at) FROM item_stages
+                        WHERE item_stages.key BETWEEN items.id << 6 AND items.id << 6 | 63), discovered_at) AS judged_at,
+                    items.job_id = ?1 AND live = 0 AND items.id < (SELECT max(id) FROM items) AND (cancelled_at IS NOT NULL
+                        OR ~((done | skipped) & ~stale) & (SELECT coalesce(sum(1 << (id & 63)), 0) FROM stages
+                            WHERE job_id = ?1 AND retired_at IS NULL) = 0) AS may_go, items.*, item_data.*
+             FROM items CROSS JOIN item_data ON item_data.id = items.id WHERE items.id"
+        }
+        Expiring::Results => {
+            "SELECT settled.key AS number, settled_at AS judged_at,
+                    item_data.job_id = ?1 AND retired_at IS NOT NULL AS may_go,
+                    item_data.job_id, item_data.key AS item, stages.name AS stage, settled.*
+             FROM item_stages AS settled JOIN item_data ON item_data.id = settled.key >> 6
+             JOIN stages ON stages.id = item_data.job_id << 6 | (settled.key & 63) WHERE settled.key"
+        }
+    }
+}
+
+pub(super) fn expired(connection: &Connection, blobs: &Blobs, expired: &Expired) -> Result<ExpiredPage, Fail> {
+    let Expired { job, what, before, after, limit } = *expired;
+    // What the attempts, charges and events behind a young one are is young as well.
+    let in_order_of_age = matches!(what, Expiring::Attempts | Expiring::Costs | Expiring::Events);
+    let sql = format!("{} > ?2 ORDER BY number LIMIT ?3", judged(what));
+    let mut statement = connection.prepare_cached(&sql)?;
+    let names: Vec<String> = statement.column_names().skip(JUDGED).map(str::to_owned).collect();
+    let mut rows = statement.query((job.0, after, i64::from(limit) + 1))?;
+    let mut page = ExpiredPage::default();
+    let mut looked = 0;
+    let mut last = None;
+    while let Some(row) = rows.next()? {
+        if looked == limit {
+            page.next = last;
+            break;
+        }
+        looked += 1;
+        let number: i64 = row.get(0)?;
+        last = Some(number);
+        let is_old = row.get::<_, i64>(1)? < before.0;
+        if !is_old && in_order_of_age {
+            break;
+        }
+        if is_old && row.get(2)? {
+            page.numbers.push(number);
+            page.rows.push(shown(connection, blobs, what, number, row, &names)?);
+        }
+    }
+    Ok(page)
+}
+
+/// What a row holds, and what goes along with it.
+fn shown(
+    connection: &Connection,
+    blobs: &Blobs,
+    what: Expiring,
+    number: i64,
+    row: &Row<'_>,
+    names: &[String],
+) -> Result<String, Fail> {
+    let mut object = object(row, names, JUDGED)?;
+    match what {
+        Expiring::Attempts => {
+            let costs =
+                list(connection, "SELECT meter, amount FROM costs WHERE attempt_id = ?1 ORDER BY id", &[number])?;
+            object.insert("charges".to_owned(), values(costs));
+        }
+        Expiring::Results => inline(blobs, &mut object)?,
+        Expiring::Items => {
+            let (first, last) = keys_of(ItemId(number));
+            let sql = "SELECT * FROM item_stages WHERE key BETWEEN ?1 AND ?2 ORDER BY key";
+            let mut stages = list(connection, sql, &[first, last])?;
+            stages.iter_mut().try_for_each(|stage| inline(blobs, stage))?;
+            object.insert("stages".to_owned(), values(stages));
+            let sightings = "SELECT * FROM sightings WHERE item_id = ?1 ORDER BY at, data_hash";
+            object.insert("sightings".to_owned(), values(list(connection, sightings, &[number])?));
+        }
+        Expiring::Costs | Expiring::Events => {}
+    }
+    Ok(Value::Object(object).to_string())
+}
+
+fn values(objects: Vec<Map<String, Value>>) -> Value {
+    objects.into_iter().map(Value::Object).collect()
+}
+
+fn list(connection: &Connection, sql: &str, parameters: &[i64]) -> Result<Vec<Map<String, Value>>, Fail> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
+    let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
+    let mut objects = Vec::new();
+    while let Some(row) = rows.next()? {
+        objects.push(object(row, &names, 0)?);
+    }
+    Ok(objects)
+}
+
+/// Texts that are JSON stay texts, so that not a digit is changed; hashes are hexadecimal.
+fn object(row: &Row<'_>, names: &[String], skip: usize) -> Result<Map<String, Value>, Fail> {
+    let mut object = Map::new();
+    for (place, name) in names.iter().enumerate() {
+        let value = match row.get_ref(skip + place)? {
+            ValueRef::Null => Value::Null,
+            ValueRef::Integer(number) => number.into(),
+            ValueRef::Real(number) => number.into(),
+            ValueRef::Text(text) => String::from_utf8_lossy(text).into(),
+            ValueRef::Blob(bytes) => Digest::from_slice(bytes).map(|digest| digest.to_string()).into(),
+        };
+        object.insert(name.clone(), value);
+    }
+    Ok(object)
+}
+
+fn inline(blobs: &Blobs, object: &mut Map<String, Value>) -> Result<(), Fail> {
+    let text = |name: &str| object.get(name).and_then(Value::as_str);
+    if let (Some(""), Some(hash)) = (text("output"), text("output_hash").and_then(|hash| hash.parse().ok())) {
+        object.insert("output".to_owned(), blobs.read(&hash)?.into());
+    }
+    Ok(())
+}
+
+/// The range of keys that the stages of an item have.
+fn keys_of(item: ItemId) -> (i64, i64) {
+    (StageKey::new(item, StageBit(0)).0, StageKey::new(item, StageBit(63)).0)
+}
+
+pub(super) fn prune(session: &mut Session<'_>, prune: &Prune) -> Result<u64, Fail> {
+    let sql = format!("SELECT judged_at < ?3 AND may_go FROM ({} = ?2)", judged(prune.what));
+    let mut gone = 0;
+    for number in &prune.numbers {
+        let may_go: Option<bool> = session
+            .connection
+            .prepare_cached(&sql)?
+            .query_row((prune.job.0, number, prune.before.0), |row| row.get(0))
+            .optional()?;
+        if may_go != Some(true) {
+            continue;
+        }
+        gone += 1;
+        match prune.what {
+            Expiring::Attempts => {
+                delete(session, "DELETE FROM costs WHERE attempt_id = ?1", *number)?;
+                delete(session, "DELETE FROM attempts WHERE id = ?1", *number)?;
+            }
+            Expiring::Costs => delete(session, "DELETE FROM costs WHERE id = ?1", *number)?,
+            Expiring::Events => delete(session, "DELETE FROM events WHERE id = ?1", *number)?,
+            Expiring::Items => delete_item(session, ItemId(*number))?,
+            Expiring::Results => delete_result(session, StageKey(*number), prune.before)?,
+        }
+    }
+    Ok(gone)
+}
+
+fn delete(session: &Session<'_>, sql: &str, number: i64) -> Result<(), Fail> {
+    session.connection.prepare_cached(sql)?.execute([number])?;
+    Ok(())
+}
+
+fn delete_item(session: &mut Session<'_>, id: ItemId) -> Result<(), Fail> {
+    let Some(item) = session.item(id)? else { return Ok(()) };
+    let (first, last) = keys_of(id);
+    let keys: Vec<i64> = session
+        .connection
+        .prepare_cached("SELECT key FROM item_stages WHERE key BETWEEN ?1 AND ?2")?
+        .query_map([first, last], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    keys.into_iter().try_for_each(|key| forget(session, key))?;
+    delete(session, "DELETE FROM sightings WHERE item_id = ?1", id.0)?;
+    delete(session, "DELETE FROM item_data WHERE id = ?1", id.0)?;
+    delete(session, "DELETE FROM items WHERE id = ?1", id.0)?;
+    let job = session.job(item.job)?;
+    session.count(&job, &rules::delete(item));
+    Ok(())
+}
+
+fn delete_result(session: &mut Session<'_>, key: StageKey, now: Timestamp) -> Result<(), Fail> {
+    let Some(item) = session.item(key.item())? else { return Ok(()) };
+    forget(session, key.0)?;
+    let job = session.job(item.job)?;
+    session.apply(&job, &rules::forget(item, key.bit()), now, None)
+}
+
+/// Deletes an outcome, and counts the version of its output no more.
+fn forget(session: &mut Session<'_>, key: i64) -> Result<(), Fail> {
+    let version: Option<i64> = session
+        .connection
+        .prepare_cached("DELETE FROM item_stages WHERE key = ?1 RETURNING iif(output IS NULL, NULL, version_id)")?
+        .query_row([key], |row| row.get(0))?;
+    version.inspect(|version| session.tally.version(*version, -1));
+    Ok(())
+}

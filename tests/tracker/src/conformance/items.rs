@@ -1,0 +1,374 @@
+//! Items that are found again.
+
+use std::collections::BTreeMap;
+
+use gristmill_model::{
+    DeadReason, Digest, Disposition, ItemStatus, Merge, MergePolicy, MergeRule, OnUpdate, Outcome, Rediscovery, State,
+};
+
+use super::{Bench, NOW, Open, item};
+use gristmill_tracker::Error;
+use gristmill_tracker::records::{Merged, NewItem, Source, Upsert, Upserted};
+
+const UNCHANGED: Upserted = Upserted { new: 0, changed: 0, unchanged: 1 };
+const CHANGED: Upserted = Upserted { new: 0, changed: 1, unchanged: 0 };
+
+fn reprocess() -> Rediscovery {
+    Rediscovery { on_update: OnUpdate::Reprocess, ..Rediscovery::default() }
+}
+
+fn by_fields(rule: MergeRule) -> Rediscovery {
+    let fields = BTreeMap::from([("n".to_owned(), rule)]);
+    Rediscovery { merge: Merge::Fields(MergePolicy { fields }), ..Rediscovery::default() }
+}
+
+fn by_handler() -> Rediscovery {
+    Rediscovery { merge: Merge::Handler, ..Rediscovery::default() }
+}
+
+impl Bench {
+    async fn see(&self, data: &str, rediscovery: &Rediscovery) -> Upserted {
+        self.see_all(vec![item("a", data, 0)], rediscovery).await.expect("an upsert")
+    }
+
+    async fn see_all(&self, items: Vec<NewItem>, rediscovery: &Rediscovery) -> Result<Upserted, Error> {
+        let batch = Upsert { rediscovery: rediscovery.clone(), ..self.page(items, None) };
+        self.tracker.upsert(batch).await
+    }
+}
+
+fn merged(data: &str, merged: &str, replaces: &str) -> NewItem {
+    let replaces = Digest::of(replaces.as_bytes());
+    NewItem { merged: Some(Merged { data: merged.to_owned(), replaces }), ..item("a", data, 0) }
+}
+
+pub async fn what_is_found_again_takes_the_place_of_what_was_known(open: Open<'_>) {
+    let mut bench = Bench::new(open, &[("fetch", &[])]).await;
+    bench.see("1", &Rediscovery::default()).await;
+    bench.now.0 += 5;
+    assert_eq!(bench.see("2", &Rediscovery::default()).await, CHANGED);
+    let known = bench.item("a").await;
+    assert_eq!((known.data.as_str(), known.row.discovered_at, known.row.changed_at), ("2", NOW, bench.now));
+    bench.now.0 += 5;
+    assert_eq!(bench.see("2", &Rediscovery::default()).await, UNCHANGED);
+    let known = bench.item("a").await;
+    assert_eq!((known.row.changed_at.0, known.sightings[0].at.0), (bench.now.0 - 5, bench.now.0 - 5), "no write");
+    bench.recount().await;
+}
+
+pub async fn fields_are_merged_by_their_rules(open: Open<'_>) {
+    let bench = Bench::new(open, &[("fetch", &[])]).await;
+    bench.see(r#"{"n":3,"s":"x"}"#, &by_fields(MergeRule::Max)).await;
+    assert_eq!(bench.see(r#"{"s":"y","n":1}"#, &by_fields(MergeRule::Max)).await, CHANGED);
+    let text = r#"{"n":3,"s":"y"}"#;
+    assert_eq!(bench.item("a").await.data, text);
+    let known = bench.tracker.known(bench.job.id, vec!["a".to_owned()]).await.expect("a read").remove(0);
+    assert_eq!(known.data_hash, Digest::of(text.as_bytes()), "of what it is now");
+    assert_eq!(known.seen_hash, Digest::of(br#"{"s":"y","n":1}"#), "of what was seen last");
+    let (_, claim) = bench.claim_one(0).await;
+    assert_eq!((claim.data.as_str(), claim.data_hash), (text, known.data_hash));
+    bench.recount().await;
+}
+
+pub async fn data_that_changes_nothing_is_unchanged_and_yet_a_sighting(open: Open<'_>) {
+    let mut bench = Bench::new(open, &[("fetch", &[])]).await;
+    bench.see(r#"{"n":3}"#, &by_fields(MergeRule::Max)).await;
+    bench.now.0 += 5;
+    assert_eq!(bench.see(r#"{"n":2}"#, &by_fields(MergeRule::Max)).await, UNCHANGED);
+    let known = bench.item("a").await;
+    assert_eq!((known.data.as_str(), known.row.changed_at), (r#"{"n":3}"#, NOW));
+    assert_eq!(known.sightings.len(), 2);
+    let known = bench.tracker.known(bench.job.id, vec!["a".to_owned()]).await.expect("a read").remove(0);
+    assert_eq!(known.seen_hash, Digest::of(br#"{"n":2}"#));
+    bench.now.0 += 5;
+    bench.see(r#"{"n":2}"#, &by_fields(MergeRule::Max)).await;
+    assert_eq!(bench.item("a").await.sightings[0].at.0, NOW.0 + 5, "the same again costs no write");
+}
+
+pub async fn a_sighting_adds_to_a_sum_once(open: Open<'_>) {
+    let bench = Bench::new(open, &[("fetch", &[])]).await;
+    for (seen, sum) in [(1, 1), (2, 3), (1, 3), (2, 3), (4, 7), (1, 7)] {
+        bench.see(&format!("{{\"n\":{seen}}}"), &by_fields(MergeRule::Sum)).await;
+        assert_eq!(bench.item("a").await.data, format!("{{\"n\":{sum}}}"), "after {seen}");
+    }
+    // Nothing is remembered without sightings: the same again is added again.
+    let forgetful = Rediscovery { sightings_max: 0, ..by_fields(MergeRule::Sum) };
+    bench.see(r#"{"n":8}"#, &forgetful).await;
+    bench.see(r#"{"n":16}"#, &forgetful).await;
+    bench.see(r#"{"n":8}"#, &forgetful).await;
+    let known = bench.item("a").await;
+    assert_eq!((known.data.as_str(), known.sightings.len()), (r#"{"n":39}"#, 0));
+}
+
+pub async fn each_occurrence_of_a_key_in_a_page_is_a_sighting(open: Open<'_>) {
+    let bench = Bench::new(open, &[("fetch", &[])]).await;
+    let page = vec![item("a", r#"{"n":1}"#, 0), item("a", r#"{"n":2}"#, 3), item("a", r#"{"n":2}"#, 5)];
+    let done = bench.see_all(page, &by_fields(MergeRule::Sum)).await.expect("an upsert");
+    assert_eq!(done, Upserted { new: 1, changed: 1, unchanged: 1 });
+    let known = bench.item("a").await;
+    assert_eq!((known.data.as_str(), known.priority, known.sightings.len()), (r#"{"n":3}"#, 3, 2));
+    assert_eq!(bench.states("a").await, [State::Ready], "and there is one item");
+    bench.recount().await;
+}
+
+pub async fn sightings_say_who_saw_what_when_and_where(open: Open<'_>) {
+    let mut bench = Bench::new(open, &[("fetch", &[])]).await;
+    let source = Source::Page { cursor: Some("page 2".to_owned()), next: None };
+    let page = Upsert { source, ..bench.page(vec![item("a", "1", 0)], None) };
+    bench.tracker.upsert(page).await.expect("an upsert");
+    bench.now.0 += 5;
+    let named = Upsert { source: Source::Named("import".to_owned()), ..bench.page(vec![item("a", "2", 0)], None) };
+    bench.tracker.upsert(named).await.expect("an upsert");
+    let seen: Vec<_> = bench.item("a").await.sightings;
+    let seen: Vec<_> = seen.iter().map(|row| (row.source.as_str(), row.cursor.as_deref(), row.at.0)).collect();
+    assert_eq!(seen, [("import", None, NOW.0 + 5), ("discover", Some("page 2"), NOW.0)], "the newest first");
+    assert_eq!(bench.item("a").await.sightings[0].data_hash, Digest::of(b"2"));
+    // The same data from another place: the latest counts.
+    bench.now.0 += 5;
+    bench.discover(&[("a", "1")]).await;
+    let seen = bench.item("a").await.sightings;
+    assert_eq!(seen.len(), 2);
+    assert_eq!((seen[0].at, seen[0].cursor.as_deref(), seen[0].data_hash), (bench.now, None, Digest::of(b"1")));
+}
+
+pub async fn the_oldest_sightings_are_forgotten(open: Open<'_>) {
+    let mut bench = Bench::new(open, &[("fetch", &[])]).await;
+    let two = Rediscovery { sightings_max: 2, ..Rediscovery::default() };
+    for data in ["1", "2", "3", "1"] {
+        bench.now.0 += 5;
+        bench.see(data, &two).await;
+    }
+    let seen: Vec<Digest> = bench.item("a").await.sightings.iter().map(|row| row.data_hash).collect();
+    assert_eq!(seen, [Digest::of(b"1"), Digest::of(b"3")]);
+    // At one time, the smaller hash goes first.
+    let same_time: Vec<NewItem> = ["4", "5", "6"].map(|data| item("a", data, 0)).into();
+    bench.now.0 += 5;
+    bench.see_all(same_time, &two).await.expect("an upsert");
+    let mut hashes = ["4", "5", "6"].map(|data| Digest::of(data.as_bytes()));
+    hashes.sort();
+    let mut seen: Vec<Digest> = bench.item("a").await.sightings.iter().map(|row| row.data_hash).collect();
+    seen.sort();
+    assert_eq!(seen, hashes[1..]);
+    bench.see("7", &Rediscovery { sightings_max: 0, ..Rediscovery::default() }).await;
+    assert_eq!(bench.item("a").await.sightings, []);
+    bench.recount().await;
+}
+
+pub async fn a_component_merges_what_it_was_shown(open: Open<'_>) {
+    let bench = Bench::new(open, &[("fetch", &[])]).await;
+    let new = NewItem { merged: None, ..item("a", "1", 0) };
+    assert_eq!(bench.see_all(vec![new], &by_handler()).await.expect("an upsert").new, 1);
+    assert_eq!(bench.see_all(vec![merged("2", "12", "1")], &by_handler()).await.expect("an upsert"), CHANGED);
+    assert_eq!(bench.item("a").await.data, "12");
+    assert_eq!(bench.see_all(vec![merged("3", "12", "12")], &by_handler()).await.expect("an upsert"), UNCHANGED);
+    let known = bench.tracker.known(bench.job.id, vec!["a".to_owned()]).await.expect("a read").remove(0);
+    assert_eq!((known.data_hash, known.seen_hash), (Digest::of(b"12"), Digest::of(b"3")));
+    // What it was seen with last needs no merging, and nothing is compared.
+    assert_eq!(bench.see("3", &by_handler()).await, UNCHANGED);
+    bench.recount().await;
+}
+
+pub async fn a_merge_that_was_overtaken_refuses_the_whole_page(open: Open<'_>) {
+    let bench = Bench::new(open, &[("fetch", &[])]).await;
+    bench.see("1", &by_handler()).await;
+    for late in [merged("3", "13", "2"), item("a", "3", 0)] {
+        let page = Upsert {
+            rediscovery: by_handler(),
+            ..bench.page(vec![item("new", "1", 0), late, item("newer", "1", 0)], Some("page 2"))
+        };
+        match bench.tracker.upsert(page).await {
+            Err(Error::Overtaken(key)) => assert_eq!(key, "a"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(bench.item("a").await.data, "1");
+    assert_eq!(bench.item("a").await.sightings.len(), 1);
+    assert!(bench.tracker.item(bench.job.id, "new").await.expect("a read").is_none(), "nothing of it was written");
+    bench.recount().await;
+    drop(bench);
+    assert_eq!(Bench::new(open, &[("fetch", &[])]).await.job.cursor, None, "nor its cursor");
+}
+
+pub async fn what_is_known_is_told_by_key(open: Open<'_>) {
+    let bench = Bench::new(open, &[("fetch", &[])]).await;
+    bench.discover(&[("a", "1"), ("b", "2")]).await;
+    let keys = ["b", "c"].map(str::to_owned).to_vec();
+    let known = bench.tracker.known(bench.job.id, keys.clone()).await.expect("a read");
+    assert_eq!(known.len(), 1);
+    assert_eq!((known[0].key.as_str(), known[0].data.as_str()), ("b", "2"));
+    assert_eq!((known[0].data_hash, known[0].seen_hash), (Digest::of(b"2"), Digest::of(b"2")));
+    let other = gristmill_model::JobId(bench.job.id.0 + 1);
+    assert_eq!(bench.tracker.known(other, keys).await.expect("a read"), []);
+    assert_eq!(bench.tracker.known(bench.job.id, Vec::new()).await.expect("a read"), []);
+}
+
+pub async fn somebody_else_leaves_the_cursor_where_it_is(open: Open<'_>) {
+    {
+        let bench = Bench::new(open, &[("fetch", &[])]).await;
+        bench.upsert(vec![item("a", "1", 0)], Some("page 2")).await;
+        let named = Upsert { source: Source::Named("import".to_owned()), ..bench.page(vec![item("b", "1", 0)], None) };
+        assert_eq!(bench.tracker.upsert(named).await.expect("an upsert").new, 1);
+    }
+    assert_eq!(Bench::new(open, &[("fetch", &[])]).await.job.cursor.as_deref(), Some("page 2"));
+}
+
+pub async fn the_last_priority_counts_for_what_is_enqueued_from_then_on(open: Open<'_>) {
+    let bench = Bench::new(open, &[("fetch", &[]), ("extract", &[0])]).await;
+    bench.upsert(vec![item("a", "1", 0), item("b", "1", 0)], None).await;
+    bench.upsert(vec![item("b", "2", 9)], None).await;
+    assert_eq!(bench.item("b").await.priority, 9);
+    assert_eq!(bench.claim_one(0).await.1.item_key, "a", "its place in line was given before");
+    drop(bench);
+    let bench = Bench::new(open, &[("fetch", &[]), ("extract", &[0])]).await;
+    super::attempts::reap(&bench, bench.host).await;
+    bench.done(0).await;
+    assert_eq!(bench.claim_one(1).await.1.item_key, "b");
+}
+
+pub async fn new_data_leaves_results_alone_unless_told_otherwise(open: Open<'_>) {
+    let bench = Bench::new(open, &[("fetch", &[])]).await;
+    bench.discover(&[("a", "1")]).await;
+    bench.done(0).await;
+    assert_eq!(bench.see("2", &Rediscovery::default()).await, CHANGED);
+    assert_eq!(bench.states("a").await, [State::Done]);
+    assert_eq!(bench.item("a").await.row.status, ItemStatus::Done);
+    bench.recount().await;
+}
+
+pub async fn new_data_reprocesses_the_roots_and_what_changes_with_them(open: Open<'_>) {
+    let bench = Bench::new(open, &[("fetch", &[]), ("note", &[]), ("extract", &[0]), ("index", &[2])]).await;
+    bench.discover(&[("a", "1")]).await;
+    bench.done(0).await;
+    bench.pass(1, Outcome::Skipped, Disposition::Skipped).await;
+    bench.done(2).await;
+    bench.done(3).await;
+    assert_eq!(bench.see("2", &reprocess()).await, CHANGED);
+    assert_eq!(bench.states("a").await, [State::Ready, State::Ready, State::Done, State::Done]);
+    assert_eq!(bench.item("a").await.row.status, ItemStatus::Active);
+    assert!(bench.item("a").await.stages[0].output.is_some(), "the old result stays until there is a new one");
+    bench.recount().await;
+    // The same output as before: nothing after it runs again.
+    let claim = bench.done(0).await;
+    assert_eq!(claim.data, "2");
+    assert_eq!(bench.states("a").await, [State::Done, State::Ready, State::Done, State::Done]);
+    let attempts = bench.item("a").await.stages.remove(0).attempts;
+    assert_eq!(attempts.len(), 2, "it goes on with its history");
+    bench.pass(1, Outcome::Skipped, Disposition::Skipped).await;
+    assert_eq!(bench.item("a").await.row.status, ItemStatus::Done);
+    bench.recount().await;
+    // Another output: what was made from it is made again, and so on.
+    assert_eq!(bench.see("3", &reprocess()).await, CHANGED);
+    settle_otherwise(&bench, 0, "other").await;
+    assert_eq!(bench.states("a").await, [State::Done, State::Ready, State::Ready, State::Done]);
+    assert_eq!(bench.item("a").await.row.status, ItemStatus::Active);
+    bench.recount().await;
+    let claim = settle_otherwise(&bench, 2, "another").await;
+    assert_eq!(claim.upstream[0].output.text, "\"other\"");
+    assert_eq!(bench.states("a").await, [State::Done, State::Ready, State::Done, State::Ready]);
+    bench.recount().await;
+}
+
+async fn settle_otherwise(bench: &Bench, place: usize, output: &str) -> gristmill_tracker::records::Claim {
+    let (fence, claim) = bench.claim_one(place).await;
+    let text = format!("\"{output}\"");
+    let hash = Digest::of(text.as_bytes());
+    let mut completion = bench.completion(&claim, Outcome::Done, Disposition::Done);
+    completion.output = Some(gristmill_tracker::records::Output { text, hash });
+    assert_eq!(bench.settle(fence, vec![completion]).await.applied, 1);
+    claim
+}
+
+pub async fn a_result_that_becomes_skipped_takes_along_who_needs_its_output(open: Open<'_>) {
+    use gristmill_model::Need;
+    let need = |stage, output| vec![Need { stage, output }];
+    let stages = vec![
+        super::stage("fetch", vec![]),
+        super::stage("extract", need(0, true)),
+        super::stage("index", need(1, true)),
+        super::stage("note", need(1, false)),
+    ];
+    let bench = Bench::with(open(), stages).await;
+    bench.discover(&[("a", "1")]).await;
+    for place in 0..4 {
+        bench.done(place).await;
+    }
+    bench.see("2", &reprocess()).await;
+    let done = bench.pass(0, Outcome::Skipped, Disposition::Skipped).await;
+    assert_eq!(done.counters, gristmill_model::Counters::default());
+    // The extract cannot be redone, nor what needs it; the note can do without.
+    assert_eq!(bench.states("a").await, [State::Skipped, State::Skipped, State::Skipped, State::Ready]);
+    let extract = bench.item("a").await.stages.remove(1);
+    assert_eq!((extract.output, extract.attempts.len()), (None, 1), "its history stays");
+    bench.recount().await;
+    bench.done(3).await;
+    assert_eq!(bench.item("a").await.row.status, ItemStatus::Done);
+    // And back: with an output, all of them run again.
+    bench.see("3", &reprocess()).await;
+    for place in 0..4 {
+        bench.done(place).await;
+    }
+    assert_eq!(bench.item("a").await.row.status, ItemStatus::Done);
+    bench.recount().await;
+}
+
+pub async fn what_stays_skipped_does_not_become_stale(open: Open<'_>) {
+    use gristmill_model::Need;
+    let stages = vec![
+        super::stage("fetch", vec![]),
+        super::stage("price", vec![]),
+        super::stage("report", vec![Need { stage: 0, output: true }, Need { stage: 1, output: false }]),
+    ];
+    let bench = Bench::with(open(), stages).await;
+    bench.discover(&[("a", "1")]).await;
+    bench.done(1).await;
+    bench.pass(0, Outcome::Skipped, Disposition::Skipped).await;
+    bench.see("2", &reprocess()).await;
+    bench.pass(0, Outcome::Skipped, Disposition::Skipped).await;
+    settle_otherwise(&bench, 1, "another price").await;
+    assert_eq!(bench.states("a").await, [State::Skipped, State::Done, State::Skipped]);
+    assert_eq!(bench.item("a").await.row.status, ItemStatus::Done, "the report could not be redone");
+    bench.recount().await;
+}
+
+pub async fn new_data_leaves_dead_and_live_roots_alone(open: Open<'_>) {
+    let bench = Bench::new(open, &[("fetch", &[]), ("note", &[])]).await;
+    bench.discover(&[("a", "1")]).await;
+    bench.pass(0, Outcome::Permanent, Disposition::Dead(DeadReason::Permanent)).await;
+    let (fence, claim) = bench.claim_one(1).await;
+    assert_eq!(bench.see("2", &reprocess()).await, CHANGED);
+    assert_eq!(bench.states("a").await, [State::Dead, State::Leased]);
+    bench.recount().await;
+    bench.settle(fence, vec![bench.completion(&claim, Outcome::Done, Disposition::Done)]).await;
+    assert_eq!(bench.states("a").await, [State::Dead, State::Done]);
+    bench.recount().await;
+}
+
+pub async fn a_redone_result_that_dies_is_dead_and_keeps_its_old_output(open: Open<'_>) {
+    let bench = Bench::new(open, &[("fetch", &[]), ("extract", &[0])]).await;
+    bench.discover(&[("a", "1")]).await;
+    bench.done(0).await;
+    bench.done(1).await;
+    bench.see("2", &reprocess()).await;
+    bench.pass(0, Outcome::Permanent, Disposition::Dead(DeadReason::Permanent)).await;
+    let known = bench.item("a").await;
+    assert_eq!((known.row.status, known.stages[0].state), (ItemStatus::Failed, State::Dead));
+    assert!(known.stages[0].output.is_some());
+    assert_eq!(known.stages[1].state, State::Done, "what was made from it stays");
+    bench.recount().await;
+}
+
+pub async fn what_waited_for_a_result_that_dies_when_it_is_redone_does_not_run(open: Open<'_>) {
+    let bench = Bench::new(open, &[("fetch", &[]), ("extract", &[0]), ("index", &[0])]).await;
+    bench.discover(&[("a", "1")]).await;
+    bench.done(0).await;
+    let (fence, running) = bench.claim_one(1).await;
+    bench.see("2", &reprocess()).await;
+    bench.pass(0, Outcome::Permanent, Disposition::Dead(DeadReason::Permanent)).await;
+    assert_eq!(bench.states("a").await, [State::Dead, State::Leased, State::Blocked], "what is running is let finish");
+    assert!(bench.claim(2, 9, 9).await.is_empty(), "it would be given no output");
+    bench.recount().await;
+    let wait = Disposition::Wait(std::time::Duration::ZERO);
+    bench.settle(fence, vec![bench.completion(&running, Outcome::Retry, wait)]).await;
+    assert_eq!(bench.states("a").await, [State::Dead, State::Blocked, State::Blocked]);
+    bench.recount().await;
+}

@@ -1,0 +1,296 @@
+//! What the model knows of, and what a change makes of it.
+//!
+//! Owns the maps, what a rule is told of them, and the writing of a change. Masks are never kept: they are computed from
+//! the rows each time.
+
+use std::collections::BTreeMap;
+
+use gristmill_model::{
+    Bits, Counters, Dag, DeadReason, Digest, ItemId, ItemStatus, JobId, Masks, Outcome, StageBit, StageId, StageKey,
+    State, Timestamp,
+};
+
+use gristmill_tracker::Error;
+use gristmill_tracker::records::{EventRow, OperationRow, Sighting};
+use gristmill_tracker::rules::change::{Ready, SKIPPED_ALONG};
+use gristmill_tracker::rules::events::Event;
+use gristmill_tracker::rules::{self, Change};
+
+#[derive(Clone)]
+pub(super) struct Job {
+    pub(super) name: String,
+    pub(super) spec_id: Digest,
+    pub(super) created_at: Timestamp,
+    pub(super) reconciled: Option<i64>,
+}
+
+#[derive(Clone)]
+pub(super) struct Spec {
+    pub(super) number: i64,
+    pub(super) yaml: String,
+    pub(super) loaded_at: Timestamp,
+}
+
+#[derive(Clone)]
+pub(super) struct Stage {
+    pub(super) job: i64,
+    pub(super) name: String,
+    pub(super) place: i64,
+    pub(super) needs: u64,
+    pub(super) outputs: u64,
+    pub(super) version: Option<i64>,
+    pub(super) retired_at: Option<Timestamp>,
+}
+
+#[derive(Clone)]
+pub(super) struct Component {
+    pub(super) raw_hash: Digest,
+    pub(super) size: i64,
+    pub(super) source: String,
+    pub(super) added_at: Timestamp,
+}
+
+#[derive(Clone)]
+pub(super) struct Version {
+    pub(super) stage: i64,
+    pub(super) digest: Digest,
+    pub(super) component: Digest,
+    pub(super) declared: Option<String>,
+    pub(super) created_at: Timestamp,
+}
+
+#[derive(Clone)]
+pub(super) struct Host {
+    pub(super) name: String,
+    pub(super) pid: i64,
+    pub(super) app_version: String,
+    pub(super) started_at: Timestamp,
+    pub(super) heartbeat_at: Timestamp,
+    pub(super) ended_at: Option<Timestamp>,
+}
+
+#[derive(Clone)]
+pub(super) struct Item {
+    pub(super) job: i64,
+    pub(super) key: String,
+    pub(super) data: String,
+    pub(super) data_hash: Digest,
+    pub(super) seen_hash: Digest,
+    pub(super) priority: i32,
+    pub(super) cancelled_at: Option<Timestamp>,
+    pub(super) discovered_at: Timestamp,
+    pub(super) changed_at: Timestamp,
+    pub(super) sightings: Vec<Sighting>,
+}
+
+#[expect(clippy::struct_field_names, reason = "the columns of the table")]
+#[derive(Clone)]
+pub(super) struct Settled {
+    pub(super) state: State,
+    /// An operation, or new data, wants it again.
+    pub(super) stale: bool,
+    pub(super) reason: Option<DeadReason>,
+    pub(super) counters: Counters,
+    pub(super) settled_at: Timestamp,
+    pub(super) last_attempt: Option<i64>,
+    pub(super) version: Option<i64>,
+    pub(super) input_hash: Option<Digest>,
+    pub(super) output_hash: Option<Digest>,
+    pub(super) output: Option<String>,
+    pub(super) error: Option<String>,
+}
+
+#[derive(Clone)]
+pub(super) struct Queued {
+    pub(super) state: State,
+    pub(super) stage: i64,
+    pub(super) claim_key: i64,
+    pub(super) due_at: Timestamp,
+    pub(super) first_due_at: Option<Timestamp>,
+    pub(super) counters: Counters,
+    pub(super) last_attempt: Option<i64>,
+    pub(super) operation: Option<i64>,
+    pub(super) fence: Option<i64>,
+}
+
+#[derive(Clone)]
+pub(super) struct Lease {
+    pub(super) host: i64,
+    pub(super) members: Vec<i64>,
+}
+
+#[derive(Clone)]
+pub(super) struct Attempt {
+    pub(super) key: i64,
+    pub(super) stage: i64,
+    pub(super) prev: Option<i64>,
+    pub(super) outcome: Outcome,
+    pub(super) host: i64,
+    pub(super) fence: i64,
+    pub(super) queued_at: Timestamp,
+    pub(super) started_at: Option<Timestamp>,
+    pub(super) ended_at: Timestamp,
+    pub(super) version: Option<i64>,
+    pub(super) memory_bytes_max: Option<i64>,
+    pub(super) input_hash: Option<Digest>,
+    pub(super) spec: Option<i64>,
+    pub(super) operation: Option<i64>,
+    pub(super) error: Option<String>,
+    pub(super) log: Option<String>,
+}
+
+#[derive(Clone)]
+pub(super) struct Cost {
+    pub(super) attempt: i64,
+    pub(super) meter: String,
+    pub(super) amount: f64,
+}
+
+#[derive(Clone)]
+pub(super) struct Operation {
+    pub(super) row: OperationRow,
+    pub(super) filter: String,
+    pub(super) position: i64,
+}
+
+/// Everything. Maps are by id; results, the queue and attempts by the packed key of a stage of an item.
+#[derive(Clone, Default)]
+pub(super) struct World {
+    pub(super) jobs: BTreeMap<i64, Job>,
+    pub(super) specs: BTreeMap<(i64, Digest), Spec>,
+    pub(super) stages: BTreeMap<i64, Stage>,
+    pub(super) components: BTreeMap<Digest, Component>,
+    pub(super) versions: BTreeMap<i64, Version>,
+    pub(super) hosts: BTreeMap<i64, Host>,
+    pub(super) items: BTreeMap<i64, Item>,
+    pub(super) results: BTreeMap<i64, Settled>,
+    pub(super) cursors: BTreeMap<i64, (Option<String>, Timestamp)>,
+    pub(super) queue: BTreeMap<i64, Queued>,
+    pub(super) leases: BTreeMap<i64, Lease>,
+    pub(super) attempts: BTreeMap<i64, Attempt>,
+    pub(super) costs: BTreeMap<i64, Cost>,
+    pub(super) rollups: BTreeMap<(i64, String, i64), (f64, i64)>,
+    pub(super) operations: BTreeMap<i64, Operation>,
+    pub(super) events: Vec<EventRow>,
+    /// While tables come in: items say what is stale before the results are there.
+    pub(super) stale: std::collections::BTreeSet<i64>,
+    pub(super) last_fence: i64,
+    pub(super) last_host: i64,
+}
+
+/// The next number of a map.
+pub(super) fn next<T>(map: &BTreeMap<i64, T>) -> i64 {
+    map.keys().next_back().map_or(1, |last| last + 1)
+}
+
+impl World {
+    pub(super) fn known_job(&self, job: i64) -> Result<(), Error> {
+        if self.jobs.contains_key(&job) { Ok(()) } else { Err(Error::UnknownJob(job)) }
+    }
+
+    /// The stages in a job's file, in its order.
+    pub(super) fn stages_of(&self, job: i64) -> Vec<(StageId, &Stage)> {
+        let of_job = self.stages.iter().map(|(id, stage)| (StageId(*id), stage));
+        let mut stages: Vec<_> = of_job.filter(|(id, stage)| id.job().0 == job && stage.retired_at.is_none()).collect();
+        stages.sort_by_key(|(_, stage)| stage.place);
+        stages
+    }
+
+    pub(super) fn find(&self, job: i64, key: &str) -> Option<i64> {
+        self.items.iter().find(|(_, item)| item.job == job && item.key == key).map(|(id, _)| *id)
+    }
+
+    /// The keys of an item's stages, of whatever is known of them.
+    pub(super) fn keys(item: i64) -> impl Iterator<Item = i64> {
+        (0..64).map(move |bit| StageKey::new(ItemId(item), StageBit(bit)).0)
+    }
+
+    pub(super) fn masks(&self, item: i64) -> Masks {
+        let mut masks = Masks::default();
+        for key in Self::keys(item) {
+            let bit = StageKey(key).bit().mask();
+            if self.queue.contains_key(&key) {
+                masks.live |= bit;
+            }
+            let Some(result) = self.results.get(&key) else { continue };
+            match result.state {
+                State::Done => masks.done |= bit,
+                State::Skipped => masks.skipped |= bit,
+                _ => masks.dead |= bit,
+            }
+            if result.stale {
+                masks.stale |= bit;
+            }
+        }
+        masks
+    }
+
+    /// The DAG of a job that is known.
+    pub(super) fn dag(&self, job: i64) -> Dag {
+        let mut dag = Dag::default();
+        self.stages_of(job).into_iter().for_each(|(id, stage)| dag.add(id.bit(), stage.needs, stage.outputs));
+        dag
+    }
+
+    /// An item as rules are given it.
+    pub(super) fn item(&self, id: i64) -> rules::Item {
+        let Item { job, priority, cancelled_at, .. } = &self.items[&id];
+        let (priority, cancelled) = (i64::from(*priority), cancelled_at.is_some());
+        rules::Item { id: ItemId(id), job: JobId(*job), masks: self.masks(id), priority, cancelled }
+    }
+
+    pub(super) fn status(&self, id: i64) -> ItemStatus {
+        self.item(id).status(&self.dag(self.items[&id].job))
+    }
+
+    /// Writes what an act makes of an item.
+    pub(super) fn apply(&mut self, change: &Change, now: Timestamp, operation: Option<i64>) {
+        for bit in Bits(change.skipped) {
+            let key = change.after.key(bit).0;
+            let skipped = Settled {
+                state: State::Skipped,
+                stale: false,
+                reason: None,
+                counters: Counters::default(),
+                settled_at: now,
+                last_attempt: self.results.get(&key).and_then(|old| old.last_attempt),
+                version: None,
+                input_hash: None,
+                output_hash: None,
+                output: None,
+                error: Some(SKIPPED_ALONG.to_owned()),
+            };
+            self.results.insert(key, skipped);
+        }
+        for Ready { key, stage, claim_key, chained } in change.ready(now) {
+            let queued = Queued {
+                state: State::Ready,
+                stage: stage.0,
+                claim_key,
+                due_at: now,
+                first_due_at: None,
+                counters: Counters::default(),
+                last_attempt: self.results.get(&key.0).and_then(|old| old.last_attempt).filter(|_| chained),
+                operation,
+                fence: None,
+            };
+            assert!(self.queue.insert(key.0, queued).is_none(), "a stage is enqueued once");
+        }
+        for key in Self::keys(change.after.id.0) {
+            if let Some(result) = self.results.get_mut(&key) {
+                result.stale = change.after.masks.stale & StageKey(key).bit().mask() != 0;
+            }
+        }
+    }
+
+    /// Compares the masks that a rule computed with the rows that were written.
+    pub(super) fn expect(&self, change: &Change) {
+        assert_eq!(self.masks(change.after.id.0), change.after.masks, "masks and rows agree after {change:?}");
+    }
+
+    pub(super) fn note(&mut self, at: Timestamp, event: &Event<'_>) {
+        let id = self.events.last().map_or(1, |event| event.id + 1);
+        let Event { kind, job, item, operation, data } = event.clone();
+        self.events.push(EventRow { id, at, kind: kind.to_owned(), job, item, operation, data });
+    }
+}

@@ -13,9 +13,10 @@ use super::fail::Fail;
 use crate::Error;
 
 /// Forward only, numbered from 1, each in one transaction. What has landed is never edited.
-const MIGRATIONS: [(&str, &str); 2] = [
+const MIGRATIONS: [(&str, &str); 3] = [
     ("first", include_str!("../../migrations/postgres/0001_first.sql")),
     ("apart", include_str!("../../migrations/postgres/0002_apart.sql")),
+    ("history", include_str!("../../migrations/postgres/0003_history.sql")),
 ];
 
 /// "gristmil" as a number: the lock of whoever migrates.

@@ -69,6 +69,11 @@ const SIGHTING_WITHOUT_ITEM: &str = differences!(
     "SELECT 'item ' || item_id AS place, 'a row' AS found, 'none' AS expected FROM sightings
      WHERE NOT EXISTS (SELECT FROM items WHERE items.id = item_id)"
 );
+const PAGES: &str = differences!(
+    "SELECT 'page ' || coalesce(id, page_id) AS place, coalesce(n, 0)::text AS found, coalesce(named, 0)::text AS expected
+     FROM pages FULL JOIN (SELECT page_id, count(*) AS named FROM sightings GROUP BY 1) AS fact ON page_id = id
+     WHERE coalesce(n, 0) <> coalesce(named, 0) OR named IS NULL"
+);
 const DATA_WITHOUT_ITEM: &str = differences!(
     "SELECT 'item ' || id AS place, 'a row' AS found, 'none' AS expected FROM item_data
      WHERE NOT EXISTS (SELECT FROM items WHERE items.id = item_data.id)"
@@ -139,6 +144,7 @@ pub(super) async fn examine(tx: &Tx<'_>) -> Result<Examination, Fail> {
         ("queue row without item", QUEUE_WITHOUT_ITEM),
         ("result without item", RESULT_WITHOUT_ITEM),
         ("sighting without item", SIGHTING_WITHOUT_ITEM),
+        ("sightings of a page", PAGES),
         ("data without item", DATA_WITHOUT_ITEM),
         ("item without data", ITEM_WITHOUT_DATA),
         ("leased row without lease", LEASED_WITHOUT_LEASE),

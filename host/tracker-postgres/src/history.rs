@@ -33,8 +33,8 @@ const SETTLED: &str = "SELECT state, reason, attempts, lost, deferrals, settled_
     FROM item_stages LEFT JOIN versions ON versions.id = version_id WHERE key = ANY ($1)";
 const QUEUED: &str =
     "SELECT state, due_at, attempts, lost, deferrals, last_attempt, key FROM queue WHERE key = ANY ($1)";
-const SIGHTINGS: &str =
-    "SELECT source, cursor, at, data_hash FROM sightings WHERE item_id = $1 ORDER BY at DESC, data_hash DESC";
+const SIGHTINGS: &str = "SELECT source, cursor, at, data_hash FROM sightings JOIN pages ON pages.id = page_id
+    WHERE item_id = $1 ORDER BY page_id DESC, data_hash DESC";
 
 macro_rules! attempts {
     ($before:literal, $from:literal, $rest:literal) => {

@@ -3,9 +3,9 @@
 //! Owns the upsert: what is known and unchanged costs one index look-up and no write, not even a lock. A batch is
 //! folded in memory, item by item in its order, and each table is then written by one statement.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use gristmill_model::{Dag, Digest, ItemId, OnUpdate, Rediscovery, Timestamp};
+use gristmill_model::{Dag, Digest, ItemId, OnUpdate, Rediscovery};
 use tokio_postgres::Row;
 
 use super::changes::{Changes, read_item};
@@ -24,7 +24,7 @@ const LOCK: &str = concat!(
     FROM item_data JOIN items ON items.id = item_data.id
     WHERE item_data.job_id = $1 AND key = ANY ($2) ORDER BY items.id FOR UPDATE"
 );
-const SIGHTINGS: &str = "SELECT item_id, data_hash, at FROM sightings WHERE item_id = ANY ($1)";
+const SIGHTINGS: &str = "SELECT item_id, data_hash, page_id FROM sightings WHERE item_id = ANY ($1)";
 const INSERT: &str = "INSERT INTO item_data (job_id, discovered_at, changed_at, key, data_hash, seen_hash, data)
     SELECT $1, $2, $2, k, hash, seen, data FROM unnest($3::text[], $4::bytea[], $5::bytea[], $6::text[])
         WITH ORDINALITY AS u (k, hash, seen, data, place) ORDER BY place
@@ -38,14 +38,25 @@ const UPDATE: &str = "UPDATE item_data SET data_hash = hash, seen_hash = seen, d
         AS u (item, hash, seen, data, is_new) WHERE id = item";
 const PRIORITIZE: &str = "UPDATE items SET priority = u.priority
     FROM unnest($1::bigint[], $2::bigint[]) AS u (item, priority) WHERE id = item AND items.priority <> u.priority";
-const SEE: &str = "INSERT INTO sightings (item_id, data_hash, at, source, cursor)
-    SELECT item, hash, $3, $4, $5 FROM unnest($1::bigint[], $2::bytea[]) AS u (item, hash)
-    ON CONFLICT (item_id, data_hash) DO UPDATE SET at = excluded.at, source = excluded.source, cursor = excluded.cursor";
+const SEE: &str = "WITH page AS (
+        INSERT INTO pages (job_id, at, n, source, cursor) VALUES ($3, $4, cardinality($1::bigint[]), $5, $6) RETURNING id
+    )
+    INSERT INTO sightings (item_id, data_hash, page_id)
+    SELECT item, hash, id FROM page CROSS JOIN unnest($1, $2::bytea[]) AS u (item, hash)
+    ON CONFLICT (item_id, data_hash) DO UPDATE SET page_id = excluded.page_id";
 const FORGET: &str = "DELETE FROM sightings USING unnest($1::bigint[], $2::bytea[]) AS u (item, hash)
     WHERE item_id = item AND data_hash = hash";
+/// In the order of their ids, as whoever locks items does.
+const LOCK_PAGES: &str = "SELECT FROM pages WHERE id = ANY ($1) ORDER BY id FOR UPDATE";
+const LEAVE_PAGES: &str = "UPDATE pages SET n = pages.n - u.n FROM unnest($1::bigint[], $2::bigint[]) AS u (page, n)
+    WHERE id = page";
+const DELETE_PAGES: &str = "DELETE FROM pages WHERE id = ANY ($1) AND n <= 0";
 const CURSOR: &str = "INSERT INTO cursors (job_id, cursor, updated_at) VALUES ($1, $2, $3)
     ON CONFLICT (job_id) DO UPDATE SET cursor = excluded.cursor, updated_at = excluded.updated_at";
 const CURSOR_IS: &str = "SELECT cursor FROM cursors WHERE job_id = $1";
+
+/// The page that is recorded, before it has a number: no page is behind it.
+const THIS_PAGE: i64 = i64::MAX;
 
 /// An item of the batch that is written.
 struct Known {
@@ -59,10 +70,12 @@ struct Known {
     priority: i64,
     /// What new data makes of its stages.
     changes: Vec<Change>,
-    /// The hash of what was seen, and when.
-    sightings: Vec<(Digest, Timestamp)>,
+    /// The hash of what was seen, and on which page last.
+    sightings: Vec<(Digest, i64)>,
     seen_now: Vec<Digest>,
     dropped: Vec<Digest>,
+    /// The pages of sightings that name them no more.
+    left: Vec<i64>,
     /// It is written.
     is_changed: bool,
     /// Its data is another one, or was in between.
@@ -86,11 +99,11 @@ pub(super) async fn upsert(tx: &Tx<'_>, batch: &Upsert) -> Result<Upserted, Fail
                 continue;
             }
             places.insert(item.key.clone(), known.len());
-            known.push(Known::new(item, new, batch.rediscovery.sightings_max, tx.now()));
+            known.push(Known::new(item, new, batch.rediscovery.sightings_max));
             done.new += 1;
             continue;
         };
-        let changed = known[place].see(tx, item, &batch.rediscovery, &dag)?;
+        let changed = known[place].see(item, &batch.rediscovery, &dag)?;
         done.changed += u64::from(changed);
         done.unchanged += u64::from(!changed);
     }
@@ -120,9 +133,9 @@ async fn load(tx: &Tx<'_>, batch: &Upsert, seen: &HashMap<String, Digest>) -> Re
     let rows = tx.take(&tx.prepare(LOCK).await?, &[&batch.job.0, &keys]).await?;
     let mut known = rows.iter().map(Known::read).collect::<Result<Vec<_>, Fail>>()?;
     let ids: Vec<i64> = known.iter().map(|item| item.item.id.0).collect();
-    let mut sightings: HashMap<i64, Vec<(Digest, Timestamp)>> = HashMap::new();
+    let mut sightings: HashMap<i64, Vec<(Digest, i64)>> = HashMap::new();
     for row in tx.query(SIGHTINGS, &[&ids]).await? {
-        sightings.entry(row.get(0)).or_default().push((digest(row.get(1))?, Timestamp(row.get(2))));
+        sightings.entry(row.get(0)).or_default().push((digest(row.get(1))?, row.get(2)));
     }
     for item in &mut known {
         item.sightings = sightings.remove(&item.item.id.0).unwrap_or_default();
@@ -135,7 +148,7 @@ pub(super) fn digest(bytes: &[u8]) -> Result<Digest, Fail> {
 }
 
 impl Known {
-    fn new(item: &NewItem, new: Change, sightings_max: u32, now: Timestamp) -> Self {
+    fn new(item: &NewItem, new: Change, sightings_max: u32) -> Self {
         let mut known = Self {
             item: new.after,
             is_new: true,
@@ -149,10 +162,11 @@ impl Known {
             sightings: Vec::new(),
             seen_now: Vec::new(),
             dropped: Vec::new(),
+            left: Vec::new(),
             is_changed: true,
             has_new_data: true,
         };
-        known.remember(item.data_hash, sightings_max, now);
+        known.remember(item.data_hash, sightings_max);
         known
     }
 
@@ -170,13 +184,14 @@ impl Known {
             sightings: Vec::new(),
             seen_now: Vec::new(),
             dropped: Vec::new(),
+            left: Vec::new(),
             is_changed: false,
             has_new_data: false,
         })
     }
 
     /// A sighting of what is known. Returns whether its data is another one now.
-    fn see(&mut self, tx: &Tx<'_>, found: &NewItem, rediscovery: &Rediscovery, dag: &Dag) -> Result<bool, Fail> {
+    fn see(&mut self, found: &NewItem, rediscovery: &Rediscovery, dag: &Dag) -> Result<bool, Fail> {
         if self.seen == found.data_hash {
             return Ok(false);
         }
@@ -186,7 +201,7 @@ impl Known {
         self.is_changed = true;
         self.seen = found.data_hash;
         self.priority = i64::from(found.priority);
-        self.remember(found.data_hash, rediscovery.sightings_max, tx.now());
+        self.remember(found.data_hash, rediscovery.sightings_max);
         let Some((data, hash)) = merged else { return Ok(false) };
         self.data = data;
         self.data_hash = hash;
@@ -200,19 +215,22 @@ impl Known {
     }
 
     /// Remembers a sighting, and forgets the oldest where there are too many.
-    fn remember(&mut self, hash: Digest, most: u32, now: Timestamp) {
+    fn remember(&mut self, hash: Digest, most: u32) {
         if most == 0 && self.sightings.is_empty() {
             return;
         }
-        self.sightings.retain(|(known, _)| *known != hash);
-        self.sightings.push((hash, now));
+        let before = self.sightings.iter().position(|(known, _)| *known == hash);
+        let before = before.map(|place| self.sightings.remove(place).1);
+        self.left.extend(before.filter(|page| *page != THIS_PAGE));
+        self.sightings.push((hash, THIS_PAGE));
         self.dropped.retain(|dropped| *dropped != hash);
         if !self.seen_now.contains(&hash) {
             self.seen_now.push(hash);
         }
-        self.sightings.sort_unstable_by_key(|(hash, at)| (*at, *hash));
+        self.sightings.sort_unstable_by_key(|(hash, page)| (*page, *hash));
         while self.sightings.len() > most as usize {
-            let (oldest, _) = self.sightings.remove(0);
+            let (oldest, page) = self.sightings.remove(0);
+            self.left.extend(Some(page).filter(|page| *page != THIS_PAGE));
             self.seen_now.retain(|seen| *seen != oldest);
             self.dropped.push(oldest);
         }
@@ -236,13 +254,27 @@ async fn write(tx: &Tx<'_>, batch: &Upsert, dag: &Dag, items: Vec<Known>) -> Res
     let (ids, hashes) = flat(|item| &item.seen_now);
     if !ids.is_empty() {
         let parameters: super::tx::Parameters<'_> =
-            &[&ids, &hashes, &tx.now().0, &batch.source.name(), &batch.source.cursor()];
+            &[&ids, &hashes, &batch.job.0, &tx.now().0, &batch.source.name(), &batch.source.cursor()];
         tx.execute(SEE, parameters).await?;
     }
     let (ids, hashes) = flat(|item| &item.dropped);
     if !ids.is_empty() {
         tx.execute(FORGET, &[&ids, &hashes]).await?;
     }
+    leave_pages(tx, all().flat_map(|item| item.left.iter().copied())).await
+}
+
+/// Counts sightings that name these pages no more, and deletes the pages that nothing names any more.
+pub(super) async fn leave_pages(tx: &Tx<'_>, left: impl Iterator<Item = i64>) -> Result<(), Fail> {
+    let mut counts: BTreeMap<i64, i64> = BTreeMap::new();
+    left.for_each(|page| *counts.entry(page).or_default() += 1);
+    if counts.is_empty() {
+        return Ok(());
+    }
+    let (pages, counts): (Vec<i64>, Vec<i64>) = counts.into_iter().unzip();
+    tx.query_writing(LOCK_PAGES, &[&pages]).await?;
+    tx.execute(LEAVE_PAGES, &[&pages, &counts]).await?;
+    tx.execute(DELETE_PAGES, &[&pages]).await?;
     Ok(())
 }
 

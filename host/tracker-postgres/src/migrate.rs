@@ -13,8 +13,11 @@ use super::fail::Fail;
 use gristmill_tracker::Error;
 
 /// Forward only, numbered from 1, each in one transaction. What has landed is never edited.
-const MIGRATIONS: [(&str, &str); 2] =
-    [("first", include_str!("../migrations/0001_first.sql")), ("apart", include_str!("../migrations/0002_apart.sql"))];
+const MIGRATIONS: [(&str, &str); 3] = [
+    ("first", include_str!("../migrations/0001_first.sql")),
+    ("apart", include_str!("../migrations/0002_apart.sql")),
+    ("history", include_str!("../migrations/0003_history.sql")),
+];
 
 /// "gristmil" as a number: the lock of whoever migrates.
 const LOCK: i64 = 0x6772_6973_746d_696c;

@@ -11,7 +11,7 @@ use gristmill_tracker::Error;
 use gristmill_tracker::tables::{Cell, Column, Row, Sequences, Table};
 
 /// The tables whose numbers are given out one after the other, beside hosts and leases.
-const NUMBERED: [&str; 7] = ["jobs", "versions", "item_data", "attempts", "costs", "operations", "events"];
+const NUMBERED: [&str; 8] = ["jobs", "versions", "item_data", "pages", "attempts", "costs", "operations", "events"];
 
 fn names(table: &Table) -> String {
     table.columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")

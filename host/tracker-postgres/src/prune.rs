@@ -11,6 +11,7 @@ use tokio_postgres::Row;
 
 use super::changes::{Changes, items_of, lock_items};
 use super::fail::Fail;
+use super::items::leave_pages;
 use super::moving::read;
 use super::tx::{Lock, Tx};
 use gristmill_tracker::records::{Expired, ExpiredPage, Prune};
@@ -205,7 +206,8 @@ async fn prune_items(tx: &Tx<'_>, prune: &Prune) -> Result<u64, Fail> {
     for item in gone.iter().filter_map(|id| items.get(&ItemId(*id))) {
         tx.count(&dag, &rules::delete(*item));
     }
-    tx.execute("DELETE FROM sightings WHERE item_id = ANY ($1)", &[&gone]).await?;
+    let seen = tx.query_writing("DELETE FROM sightings WHERE item_id = ANY ($1) RETURNING page_id", &[&gone]).await?;
+    leave_pages(tx, seen.iter().map(|row| row.get(0))).await?;
     tx.execute("DELETE FROM item_data WHERE id = ANY ($1)", &[&gone]).await?;
     tx.execute("DELETE FROM items WHERE id = ANY ($1)", &[&gone]).await?;
     Ok(gone.len() as u64)

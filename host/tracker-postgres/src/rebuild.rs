@@ -28,6 +28,12 @@ const STAGES: &str = "INSERT INTO stage_counts (stage_id, state, slot, n)
 const VERSIONS: &str = "INSERT INTO version_counts (version_id, slot, n)
     SELECT version_id, 0, count(*) FROM item_stages WHERE output IS NOT NULL AND version_id IS NOT NULL GROUP BY 1";
 
+const PAGES: &str = "UPDATE pages SET n = fact.n
+    FROM (
+        SELECT id, count(page_id) AS n FROM pages LEFT JOIN sightings ON page_id = id GROUP BY id
+    ) AS fact
+    WHERE pages.id = fact.id AND pages.n <> fact.n";
+
 /// Makes everything anew that can be computed from the facts.
 pub(super) async fn rebuild(tx: &Tx<'_>, now: Timestamp) -> Result<(), Fail> {
     tx.begin(Lock::Alone, now).await?;
@@ -46,6 +52,8 @@ pub(super) async fn rebuild(tx: &Tx<'_>, now: Timestamp) -> Result<(), Fail> {
         MASKS,
         STAGES,
         VERSIONS,
+        PAGES,
+        "DELETE FROM pages WHERE n = 0",
         "UPDATE jobs SET reconciled = 0",
     ] {
         tx.execute(sql, &[]).await?;

@@ -46,7 +46,8 @@ pub(super) fn item(
 fn sightings(connection: &Connection, item: ItemId) -> Result<Vec<Sighting>, Fail> {
     let sightings = connection
         .prepare_cached(
-            "SELECT source, cursor, at, data_hash FROM sightings WHERE item_id = ?1 ORDER BY at DESC, data_hash DESC",
+            "SELECT source, cursor, at, data_hash FROM sightings CROSS JOIN pages ON pages.id = page_id
+             WHERE item_id = ?1 ORDER BY page_id DESC, data_hash DESC",
         )?
         .query_map([item.0], |row| {
             Ok(Sighting {

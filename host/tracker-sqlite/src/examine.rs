@@ -25,6 +25,7 @@ pub(super) fn examine(connection: &Connection, blobs: &Blobs) -> Result<Examinat
     findings.version_counts(&look)?;
     findings.masks(&look)?;
     findings.orphans(&look)?;
+    findings.pages(&look)?;
     findings.leases(&look)?;
     findings.results(&look)?;
     findings.texts(&look)?;
@@ -185,6 +186,18 @@ impl Findings {
         let sql = "SELECT id FROM items WHERE NOT EXISTS (SELECT 1 FROM item_data WHERE item_data.id = items.id)";
         self.each(connection, sql, |findings, row| {
             findings.differs("item without data", format!("item {}", row.get::<_, i64>(0)?), &"none", &"a row");
+            Ok(())
+        })
+    }
+
+    fn pages(&mut self, connection: &Connection) -> Result<(), Fail> {
+        let sql = "SELECT page, sum(stored), sum(counted) FROM (
+                SELECT id AS page, n AS stored, 0 AS counted FROM pages
+                UNION ALL SELECT page_id, 0, count(*) FROM sightings GROUP BY 1)
+             GROUP BY 1 HAVING sum(stored) <> sum(counted) OR sum(counted) = 0";
+        self.each(connection, sql, |findings, row| {
+            let place = format!("page {}", row.get::<_, i64>(0)?);
+            findings.differs("sightings of a page", place, &row.get::<_, i64>(1)?, &row.get::<_, i64>(2)?);
             Ok(())
         })
     }

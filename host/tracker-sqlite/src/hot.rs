@@ -48,8 +48,8 @@ pub(super) const INSERT: &str = "INSERT INTO items (job_id, live, priority) VALU
 pub(super) const INSERT_DATA: &str =
     "INSERT INTO item_data (id, job_id, discovered_at, changed_at, key, data_hash, data)
      VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6)";
-pub(super) const SIGHT: &str = "INSERT INTO sightings (item_id, data_hash, at, source, cursor) VALUES (?1, ?2, ?3, ?4, ?5)
-    ON CONFLICT (item_id, data_hash) DO UPDATE SET at = excluded.at, source = excluded.source, cursor = excluded.cursor";
+pub(super) const SIGHT: &str = "INSERT INTO sightings (item_id, data_hash, page_id) VALUES (?1, ?2, ?3)
+    ON CONFLICT (item_id, data_hash) DO UPDATE SET page_id = excluded.page_id";
 pub(super) const END_LEASE: &str = "DELETE FROM leases WHERE fence = ?1 AND open <= ?2";
 pub(super) const SHRINK_LEASE: &str = "UPDATE leases SET open = open - ?2 WHERE fence = ?1";
 

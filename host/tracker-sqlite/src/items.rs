@@ -3,8 +3,10 @@
 //! Owns the upsert, which costs an unchanged item one index look-up and no write. Never says how data is merged: that
 //! is a pure function of the model, or a component's answer.
 
+use std::collections::BTreeMap;
+
 use gristmill_model::{Digest, ItemId, OnUpdate};
-use rusqlite::OptionalExtension;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::session::{Job, Session};
 use crate::fail::Fail;
@@ -14,6 +16,7 @@ use gristmill_tracker::rules::{Change, discover};
 pub(super) fn upsert(session: &mut Session<'_>, batch: &Upsert) -> Result<Upserted, Fail> {
     let job = session.job(batch.job)?;
     let new = discover::discover(&job.dag, batch.job);
+    let mut page = Page::default();
     let mut done = Upserted::default();
     for item in &batch.items {
         let known = session.hot.known.query_row((batch.job.0, &item.key), |row| {
@@ -22,18 +25,19 @@ pub(super) fn upsert(session: &mut Session<'_>, batch: &Upsert) -> Result<Upsert
         match known.optional()? {
             Some(known) if known.seen_hash == item.data_hash => done.unchanged += 1,
             Some(known) => {
-                if see_again(session, batch, item, &known, &job)? {
+                if see_again(session, batch, &mut page, item, &known, &job)? {
                     done.changed += 1;
                 } else {
                     done.unchanged += 1;
                 }
             }
             None => {
-                insert(session, batch, item, new, &job)?;
+                insert(session, batch, &mut page, item, new, &job)?;
                 done.new += 1;
             }
         }
     }
+    page.write(session.connection, batch)?;
     let Source::Page { next, .. } = &batch.source else { return Ok(done) };
     session
         .connection
@@ -46,22 +50,83 @@ pub(super) fn upsert(session: &mut Session<'_>, batch: &Upsert) -> Result<Upsert
     Ok(done)
 }
 
-fn insert(session: &mut Session<'_>, batch: &Upsert, item: &NewItem, new: Change, job: &Job) -> Result<(), Fail> {
+/// How many sightings name which page, as a batch changes it.
+#[derive(Default)]
+pub(super) struct Named(BTreeMap<i64, i64>);
+
+impl Named {
+    /// Sightings that named a page are gone, or name another one.
+    pub(super) fn left(&mut self, pages: impl IntoIterator<Item = i64>) {
+        pages.into_iter().for_each(|page| *self.0.entry(page).or_default() -= 1);
+    }
+
+    /// Counts it, and deletes the pages that nothing names any more.
+    pub(super) fn write(self, connection: &Connection) -> Result<(), Fail> {
+        let mut delete = connection.prepare_cached("DELETE FROM pages WHERE id = ?1 AND n + ?2 <= 0")?;
+        let mut count = connection.prepare_cached("UPDATE pages SET n = n + ?2 WHERE id = ?1")?;
+        for (page, change) in self.0.into_iter().filter(|(_, change)| *change != 0) {
+            if delete.execute((page, change))? == 0 {
+                count.execute((page, change))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The page that is recorded. It has a row if something was seen on it.
+#[derive(Default)]
+struct Page {
+    id: Option<i64>,
+    named: Named,
+}
+
+impl Page {
+    fn sight(&mut self, session: &mut Session<'_>, item: &NewItem, id: ItemId) -> Result<(), Fail> {
+        let page = match self.id {
+            Some(page) => page,
+            None => session
+                .connection
+                .prepare_cached("SELECT coalesce(max(id), 0) + 1 FROM pages")?
+                .query_row([], |row| row.get(0))?,
+        };
+        self.id = Some(page);
+        session.hot.sight.execute((id.0, &item.data_hash.0[..], page))?;
+        *self.named.0.entry(page).or_default() += 1;
+        Ok(())
+    }
+
+    fn write(mut self, connection: &Connection, batch: &Upsert) -> Result<(), Fail> {
+        if let Some(page) = self.id
+            && let Some(named) = self.named.0.remove(&page).filter(|named| *named > 0)
+        {
+            let Upsert { job, source, now, .. } = batch;
+            connection
+                .prepare_cached(
+                    "INSERT INTO pages (id, job_id, at, n, source, cursor) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                )?
+                .execute((page, job.0, now.0, named, source.name(), source.cursor()))?;
+        }
+        self.named.write(connection)
+    }
+}
+
+fn insert(
+    session: &mut Session<'_>,
+    batch: &Upsert,
+    page: &mut Page,
+    item: &NewItem,
+    new: Change,
+    job: &Job,
+) -> Result<(), Fail> {
     let priority = i64::from(item.priority);
     let (key, hash, live) = (&item.key, &item.data_hash.0[..], new.after.masks.live as i64);
     session.hot.insert.execute((batch.job.0, live, priority))?;
     let id = ItemId(session.connection.last_insert_rowid());
     session.hot.insert_data.execute((id.0, batch.job.0, batch.now.0, key, hash, &item.data))?;
     if batch.rediscovery.sightings_max > 0 {
-        sight(session, batch, item, id)?;
+        page.sight(session, item, id)?;
     }
     session.apply(job, &new.numbered(id, priority), batch.now, None)
-}
-
-fn sight(session: &mut Session<'_>, batch: &Upsert, item: &NewItem, id: ItemId) -> Result<(), Fail> {
-    let Upsert { source, now, .. } = batch;
-    session.hot.sight.execute((id.0, &item.data_hash.0[..], now.0, source.name(), source.cursor()))?;
-    Ok(())
 }
 
 struct Known {
@@ -75,6 +140,7 @@ struct Known {
 fn see_again(
     session: &mut Session<'_>,
     batch: &Upsert,
+    page: &mut Page,
     item: &NewItem,
     known: &Known,
     job: &Job,
@@ -83,7 +149,7 @@ fn see_again(
     let data = if discover::asks(merge) { Some(known_data(session, item, known)?) } else { None };
     let data = data.as_ref().map(|(data, again)| (data.as_str(), *again));
     let merged = discover::merge(merge, item, discover::Known { data_hash: known.data_hash, data })?;
-    remember(session, batch, item, known.id)?;
+    remember(session, batch.rediscovery.sightings_max, page, item, known.id)?;
     session
         .connection
         .prepare_cached("UPDATE items SET priority = ?2 WHERE id = ?1")?
@@ -122,10 +188,14 @@ fn known_data(session: &Session<'_>, item: &NewItem, known: &Known) -> Result<(S
 }
 
 /// Records a sighting, and forgets the oldest beyond what is kept.
-fn remember(session: &mut Session<'_>, batch: &Upsert, item: &NewItem, id: ItemId) -> Result<(), Fail> {
-    let most = batch.rediscovery.sightings_max;
+fn remember(session: &mut Session<'_>, most: u32, page: &mut Page, item: &NewItem, id: ItemId) -> Result<(), Fail> {
     if most > 0 {
-        sight(session, batch, item, id)?;
+        let before = session
+            .connection
+            .prepare_cached("SELECT page_id FROM sightings WHERE item_id = ?1 AND data_hash = ?2")?
+            .query_row((id.0, &item.data_hash.0[..]), |row| row.get(0));
+        page.named.left(before.optional()?);
+        page.sight(session, item, id)?;
     }
     let kept: u32 = session
         .connection
@@ -134,12 +204,15 @@ fn remember(session: &mut Session<'_>, batch: &Upsert, item: &NewItem, id: ItemI
     if kept <= most {
         return Ok(());
     }
-    session
+    let forgotten: Vec<i64> = session
         .connection
         .prepare_cached(
             "DELETE FROM sightings WHERE item_id = ?1 AND data_hash IN (
-                SELECT data_hash FROM sightings WHERE item_id = ?1 ORDER BY at DESC, data_hash DESC LIMIT -1 OFFSET ?2)",
+                SELECT data_hash FROM sightings WHERE item_id = ?1
+                ORDER BY page_id DESC, data_hash DESC LIMIT -1 OFFSET ?2) RETURNING page_id",
         )?
-        .execute((id.0, most))?;
+        .query_map((id.0, most), |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    page.named.left(forgotten);
     Ok(())
 }

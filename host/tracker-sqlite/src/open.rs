@@ -33,11 +33,12 @@ pub(super) const LOCK: &str = "host.lock";
 const LOCK_BYTES_MAX: u64 = 32;
 
 /// Forward only, numbered from 1, each in one transaction. What has landed is never edited.
-pub(super) const MIGRATIONS: [(&str, &str); 4] = [
+pub(super) const MIGRATIONS: [(&str, &str); 5] = [
     ("first", include_str!("../migrations/0001_first.sql")),
     ("complete", include_str!("../migrations/0002_complete.sql")),
     ("ranges", include_str!("../migrations/0003_ranges.sql")),
     ("apart", include_str!("../migrations/0004_apart.sql")),
+    ("history", include_str!("../migrations/0005_history.sql")),
 ];
 
 /// Where the database of a data folder is.

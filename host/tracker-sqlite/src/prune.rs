@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use serde_json::{Map, Value};
 
 use super::blobs::Blobs;
+use super::items::Named;
 use super::session::Session;
 use crate::fail::Fail;
 use gristmill_tracker::records::{Expired, ExpiredPage, Prune};
@@ -110,7 +111,8 @@ fn shown(
             let mut stages = list(connection, sql, &[first, last])?;
             stages.iter_mut().try_for_each(|stage| inline(blobs, stage))?;
             object.insert("stages".to_owned(), values(stages));
-            let sightings = "SELECT * FROM sightings WHERE item_id = ?1 ORDER BY at, data_hash";
+            let sightings = "SELECT item_id, data_hash, at, source, cursor FROM sightings
+                CROSS JOIN pages ON pages.id = page_id WHERE item_id = ?1 ORDER BY page_id, data_hash";
             object.insert("sightings".to_owned(), values(list(connection, sightings, &[number])?));
         }
         Expiring::Costs | Expiring::Events => {}
@@ -164,7 +166,7 @@ fn keys_of(item: ItemId) -> (i64, i64) {
 
 pub(super) fn prune(session: &mut Session<'_>, prune: &Prune) -> Result<u64, Fail> {
     let sql = format!("SELECT judged_at < ?3 AND may_go FROM ({} = ?2)", judged(prune.what));
-    let mut gone = 0;
+    let (mut gone, mut named) = (0, Named::default());
     for number in &prune.numbers {
         let may_go: Option<bool> = session
             .connection
@@ -182,10 +184,11 @@ pub(super) fn prune(session: &mut Session<'_>, prune: &Prune) -> Result<u64, Fai
             }
             Expiring::Costs => delete(session, "DELETE FROM costs WHERE id = ?1", *number)?,
             Expiring::Events => delete(session, "DELETE FROM events WHERE id = ?1", *number)?,
-            Expiring::Items => delete_item(session, ItemId(*number))?,
+            Expiring::Items => delete_item(session, ItemId(*number), &mut named)?,
             Expiring::Results => delete_result(session, StageKey(*number), prune.before)?,
         }
     }
+    named.write(session.connection)?;
     Ok(gone)
 }
 
@@ -194,7 +197,7 @@ fn delete(session: &Session<'_>, sql: &str, number: i64) -> Result<(), Fail> {
     Ok(())
 }
 
-fn delete_item(session: &mut Session<'_>, id: ItemId) -> Result<(), Fail> {
+fn delete_item(session: &mut Session<'_>, id: ItemId, named: &mut Named) -> Result<(), Fail> {
     let Some(item) = session.item(id)? else { return Ok(()) };
     let (first, last) = keys_of(id);
     let keys: Vec<i64> = session
@@ -203,7 +206,12 @@ fn delete_item(session: &mut Session<'_>, id: ItemId) -> Result<(), Fail> {
         .query_map([first, last], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     keys.into_iter().try_for_each(|key| forget(session, key))?;
-    delete(session, "DELETE FROM sightings WHERE item_id = ?1", id.0)?;
+    let pages: Vec<i64> = session
+        .connection
+        .prepare_cached("DELETE FROM sightings WHERE item_id = ?1 RETURNING page_id")?
+        .query_map([id.0], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    named.left(pages);
     delete(session, "DELETE FROM item_data WHERE id = ?1", id.0)?;
     delete(session, "DELETE FROM items WHERE id = ?1", id.0)?;
     let job = session.job(item.job)?;

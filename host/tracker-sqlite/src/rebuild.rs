@@ -27,6 +27,10 @@ const REBUILD: &str = "
         SELECT version_id, count(*) FROM item_stages
         WHERE output IS NOT NULL AND version_id IS NOT NULL GROUP BY version_id;
     DELETE FROM item_counts;
+    UPDATE pages SET n = 0;
+    UPDATE pages SET n = named FROM (SELECT page_id, count(*) AS named FROM sightings GROUP BY page_id)
+        WHERE page_id = id;
+    DELETE FROM pages WHERE n = 0;
     UPDATE jobs SET reconciled = 0;";
 
 pub(super) fn rebuild(session: &mut Session<'_>, now: Timestamp) -> Result<(), Fail> {

@@ -76,7 +76,7 @@ use Column::{Bytes, Int, Real, Text};
 
 /// Every table that is moved, in an order in which no row comes before one that it refers to. Leases are not: no host
 /// is at work while a tracker moves, and what vanished hosts held is given back before.
-pub static TABLES: [Table; 20] = [
+pub static TABLES: [Table; 21] = [
     table("jobs", 1, &[("id", Int), ("name", Text), ("spec_id", Bytes), ("created_at", Int), ("reconciled", Int)]),
     table("job_specs", 2, &[("job_id", Int), ("spec_id", Bytes), ("number", Int), ("yaml", Text), ("loaded_at", Int)]),
     table(
@@ -132,6 +132,7 @@ pub static TABLES: [Table; 20] = [
             ("stale", Int),
             ("priority", Int),
             ("cancelled_at", Int),
+            ("outdated", Int),
         ],
     ),
     table(
@@ -148,7 +149,8 @@ pub static TABLES: [Table; 20] = [
             ("data", Text),
         ],
     ),
-    table("sightings", 2, &[("item_id", Int), ("data_hash", Bytes), ("at", Int), ("source", Text), ("cursor", Text)]),
+    table("pages", 1, &[("id", Int), ("job_id", Int), ("at", Int), ("n", Int), ("source", Text), ("cursor", Text)]),
+    table("sightings", 2, &[("item_id", Int), ("data_hash", Bytes), ("page_id", Int)]),
     table(
         "item_stages",
         1,

@@ -63,6 +63,8 @@ macro_rules! conformance {
                 each_occurrence_of_a_key_in_a_page_is_a_sighting,
                 sightings_say_who_saw_what_when_and_where,
                 the_oldest_sightings_are_forgotten,
+                a_long_cursor_is_stored_once_a_page,
+                a_page_goes_with_the_last_sighting_that_names_it,
                 a_component_merges_what_it_was_shown,
                 a_merge_that_was_overtaken_refuses_the_whole_page,
                 what_is_known_is_told_by_key,

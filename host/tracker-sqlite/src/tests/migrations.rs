@@ -15,8 +15,11 @@ use crate::{SqliteOptions, SqliteReader, SqliteTracker};
 
 const FIRST: &str = include_str!("../../../../tests/fixtures/tracker-schema-1.sql");
 
-/// A tracker that its host left when it was killed, with items in every state.
-const THIRD: &str = include_str!("../../../../tests/fixtures/tracker-schema-3.sql");
+/// Trackers that their host left when it was killed, with items in every state.
+const FURNISHED: [&str; 2] = [
+    include_str!("../../../../tests/fixtures/tracker-schema-3.sql"),
+    include_str!("../../../../tests/fixtures/tracker-schema-4.sql"),
+];
 
 fn make_first(folder: &Path) -> Connection {
     let connection = Connection::open(folder.join("tracker.db")).expect("a database");
@@ -74,12 +77,14 @@ fn a_database_of_the_first_schema_is_migrated_and_its_work_goes_on() {
 
 #[test]
 fn a_database_with_items_in_every_state_is_migrated_with_its_contents_and_goes_on() {
-    let place = Folder::new();
-    let connection = Connection::open(place.path().join("tracker.db")).expect("a database");
-    connection.execute_batch(THIRD).expect("the third schema");
-    drop(connection);
-    let tracker = open(&place).expect("a migrated tracker");
-    block_on(older::it_has_its_contents_and_goes_on(&tracker));
+    for older in FURNISHED {
+        let place = Folder::new();
+        let connection = Connection::open(place.path().join("tracker.db")).expect("a database");
+        connection.execute_batch(older).expect("an older schema");
+        drop(connection);
+        let tracker = open(&place).expect("a migrated tracker");
+        block_on(older::it_has_its_contents_and_goes_on(&tracker));
+    }
 }
 
 #[test]

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use gristmill_model::{
-    DeadReason, Digest, Disposition, ItemStatus, Merge, MergePolicy, MergeRule, OnUpdate, Outcome, Rediscovery, State,
+    DeadReason, Digest, Disposition, Expiring, ItemStatus, Merge, MergePolicy, MergeRule, OnUpdate, Outcome,
+    Rediscovery, State,
 };
 
 use super::{Bench, NOW, Open, item};
 use gristmill_tracker::Error;
 use gristmill_tracker::records::{Merged, NewItem, Source, Upsert, Upserted};
+use gristmill_tracker::tables::{Cell, TABLES};
 
 const UNCHANGED: Upserted = Upserted { new: 0, changed: 0, unchanged: 1 };
 const CHANGED: Upserted = Upserted { new: 0, changed: 1, unchanged: 0 };
@@ -152,6 +154,78 @@ pub async fn the_oldest_sightings_are_forgotten(open: Open<'_>) {
     bench.see("7", &Rediscovery { sightings_max: 0, ..Rediscovery::default() }).await;
     assert_eq!(bench.item("a").await.sightings, []);
     bench.recount().await;
+}
+
+impl Bench {
+    /// The pages that are stored: how many sightings name each, and how long its cursor is.
+    async fn pages(&self) -> Vec<(i64, usize)> {
+        let table = TABLES.iter().find(|table| table.name == "pages").expect("a table of pages");
+        let rows = super::moving::rows(self.tracker.as_ref(), table).await;
+        let page = |row: gristmill_tracker::tables::Row| match (&row[3], &row[5]) {
+            (Cell::Int(named), Cell::Text(cursor)) => (*named, cursor.len()),
+            (Cell::Int(named), Cell::Null) => (*named, 0),
+            other => panic!("{other:?}"),
+        };
+        rows.into_iter().map(page).collect()
+    }
+
+    /// Finds items on a page of their own.
+    async fn find(&self, found: &[(&str, &str)], cursor: &str, sightings_max: u32) {
+        let items = found.iter().map(|(key, data)| item(key, data, 0)).collect();
+        let source = Source::Page { cursor: Some(cursor.to_owned()), next: None };
+        let rediscovery = Rediscovery { sightings_max, ..Rediscovery::default() };
+        let batch = Upsert { source, rediscovery, ..self.page(items, None) };
+        self.tracker.upsert(batch).await.expect("an upsert");
+    }
+}
+
+pub async fn a_long_cursor_is_stored_once_a_page(open: Open<'_>) {
+    let bench = Bench::new(open, &[("fetch", &[])]).await;
+    let (long, longer) = ("c".repeat(200_000), "d".repeat(1 << 20));
+    let keys: Vec<String> = (0..50).map(|number| format!("item-{number}")).collect();
+    let page = |data: &'static str| keys.iter().map(|key| (key.as_str(), data)).collect::<Vec<_>>();
+    bench.find(&page("1"), &long, 2).await;
+    assert_eq!(bench.pages().await, [(50, 200_000)]);
+    assert_eq!(bench.item("item-49").await.sightings[0].cursor.as_ref(), Some(&long));
+    bench.find(&page("1"), &longer, 2).await;
+    assert_eq!(bench.pages().await, [(50, 200_000)], "nothing new was seen on it");
+    bench.find(&page("2")[..1], &longer, 2).await;
+    assert_eq!(bench.pages().await, [(50, 200_000), (1, 1 << 20)]);
+    let seen = bench.item("item-0").await.sightings;
+    let cursors: Vec<_> = seen.iter().map(|seen| seen.cursor.as_deref().map(str::len)).collect();
+    assert_eq!(cursors, [Some(1 << 20), Some(200_000)], "the newest first");
+    bench.recount().await;
+}
+
+pub async fn a_page_goes_with_the_last_sighting_that_names_it(open: Open<'_>) {
+    let mut bench = Bench::new(open, &[("fetch", &[])]).await;
+    bench.find(&[("a", "1"), ("b", "1"), ("c", "1")], "first", 2).await;
+    bench.find(&[("a", "2"), ("b", "2")], "second", 2).await;
+    assert_eq!(bench.pages().await, [(3, 5), (2, 6)]);
+    // Seen so again: it was last seen there.
+    bench.find(&[("a", "1"), ("b", "1")], "third", 2).await;
+    assert_eq!(bench.pages().await, [(1, 5), (2, 6), (2, 5)]);
+    // The oldest is forgotten, and its page with the second of its two.
+    bench.find(&[("a", "3")], "4", 2).await;
+    assert_eq!(bench.pages().await, [(1, 5), (1, 6), (2, 5), (1, 1)]);
+    bench.find(&[("b", "3"), ("b", "4"), ("b", "5")], "5", 2).await;
+    assert_eq!(bench.pages().await, [(1, 5), (1, 5), (1, 1), (2, 1)]);
+    bench.recount().await;
+    // Nothing is remembered any more.
+    bench.find(&[("b", "6")], "6", 0).await;
+    assert_eq!(bench.pages().await, [(1, 5), (1, 5), (1, 1)]);
+    // Nor of an item that is gone.
+    bench.cancel(&["a", "c"], false).await;
+    bench.find(&[("last", "1")], "7", 2).await;
+    bench.now.0 += 1000;
+    assert_eq!(bench.prune_all(Expiring::Items, bench.now).await, 2);
+    assert_eq!(bench.pages().await, [(1, 1)], "what is left names the last page alone");
+    bench.recount().await;
+    // What was counted wrongly, or is counted anew, is as it was.
+    bench.tracker.retire_host(bench.host, bench.now).await.expect("an end");
+    bench.now.0 += 3_600_000_000;
+    bench.tracker.rebuild(bench.now).await.expect("a rebuilding");
+    assert_eq!(bench.pages().await, [(1, 1)]);
 }
 
 pub async fn a_component_merges_what_it_was_shown(open: Open<'_>) {

@@ -14,6 +14,7 @@ use gristmill_tracker::records::{
     Claim, ClaimRequest, Completion, HostInfo, ItemsFilter, JobRow, Output, Reap, Round, Settlement, Source, Upsert,
     Upserted,
 };
+use gristmill_tracker::tables::TABLES;
 
 /// Each item, its status, its data, and how often it was seen with other data.
 const ITEMS: [(&str, ItemStatus, &str, usize); 10] = [
@@ -40,6 +41,8 @@ pub async fn it_has_its_contents_and_goes_on(tracker: &dyn Tracker) {
     for job in &jobs {
         contents(tracker, job).await;
     }
+    let pages = TABLES.iter().find(|table| table.name == "pages").expect("a table of pages");
+    assert_eq!(tracker.export(pages, None, 99).await.expect("pages").len(), 4, "two of each job");
     let info = HostInfo { name: "new".to_owned(), pid: 8, app_version: "1".to_owned(), now: NOW };
     let host = tracker.register_host(info).await.expect("a host");
     let reap = Reap {

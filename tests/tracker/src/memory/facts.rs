@@ -3,7 +3,7 @@
 //! Owns the maps, what a rule is told of them, and the writing of a change. Masks are never kept: they are computed from
 //! the rows each time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gristmill_model::{
     Bits, Counters, Dag, DeadReason, Digest, ItemId, ItemStatus, JobId, Masks, Outcome, StageBit, StageId, StageKey,
@@ -80,7 +80,17 @@ pub(super) struct Item {
     pub(super) cancelled_at: Option<Timestamp>,
     pub(super) discovered_at: Timestamp,
     pub(super) changed_at: Timestamp,
-    pub(super) sightings: Vec<Sighting>,
+    /// By page, and by what was seen: the newest last.
+    pub(super) sightings: BTreeSet<(i64, Digest)>,
+}
+
+/// Whatever was found at once.
+#[derive(Clone)]
+pub(super) struct Page {
+    pub(super) job: i64,
+    pub(super) at: Timestamp,
+    pub(super) source: String,
+    pub(super) cursor: Option<String>,
 }
 
 #[expect(clippy::struct_field_names, reason = "the columns of the table")]
@@ -163,6 +173,7 @@ pub(super) struct World {
     pub(super) versions: BTreeMap<i64, Version>,
     pub(super) hosts: BTreeMap<i64, Host>,
     pub(super) items: BTreeMap<i64, Item>,
+    pub(super) pages: BTreeMap<i64, Page>,
     pub(super) results: BTreeMap<i64, Settled>,
     pub(super) cursors: BTreeMap<i64, (Option<String>, Timestamp)>,
     pub(super) queue: BTreeMap<i64, Queued>,
@@ -173,7 +184,7 @@ pub(super) struct World {
     pub(super) operations: BTreeMap<i64, Operation>,
     pub(super) events: Vec<EventRow>,
     /// While tables come in: items say what is stale before the results are there.
-    pub(super) stale: std::collections::BTreeSet<i64>,
+    pub(super) stale: BTreeSet<i64>,
     pub(super) last_fence: i64,
     pub(super) last_host: i64,
 }
@@ -198,6 +209,29 @@ impl World {
 
     pub(super) fn find(&self, job: i64, key: &str) -> Option<i64> {
         self.items.iter().find(|(_, item)| item.job == job && item.key == key).map(|(id, _)| *id)
+    }
+
+    /// With which data an item was seen, the newest first.
+    pub(super) fn sightings(&self, item: &Item) -> Vec<Sighting> {
+        let newest = item.sightings.iter().rev();
+        let sighting = |(page, data_hash): &(i64, Digest)| {
+            let Page { at, source, cursor, .. } = self.pages[page].clone();
+            Sighting { source, cursor, at, data_hash: *data_hash }
+        };
+        newest.map(sighting).collect()
+    }
+
+    /// How many sightings name a page.
+    pub(super) fn named(&self, page: i64) -> i64 {
+        let seen = self.items.values().flat_map(|item| &item.sightings);
+        seen.filter(|(other, _)| *other == page).count() as i64
+    }
+
+    /// Pages go with the last sighting that names them.
+    pub(super) fn forget_pages(&mut self) {
+        let named: BTreeSet<i64> =
+            self.items.values().flat_map(|item| &item.sightings).map(|(page, _)| *page).collect();
+        self.pages.retain(|page, _| named.contains(page));
     }
 
     /// The keys of an item's stages, of whatever is known of them.

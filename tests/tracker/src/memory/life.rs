@@ -117,6 +117,7 @@ impl World {
                 Expiring::Items => {
                     self.items.remove(number);
                     self.results.retain(|key, _| StageKey(*key).item().0 != *number);
+                    self.forget_pages();
                 }
                 Expiring::Results => drop(self.results.remove(number)),
             }

@@ -4,7 +4,7 @@
 //! stale: only an item's row says that.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gristmill_model::{
     Bits, Counters, DeadReason, Digest, ItemId, ItemStatus, JobId, Masks, OperationId, Outcome, StageKey, State,
@@ -12,9 +12,9 @@ use gristmill_model::{
 };
 
 use super::facts::{
-    Attempt, Component, Cost, Host, Item, Job, Operation, Queued, Settled, Spec, Stage, Version, World,
+    Attempt, Component, Cost, Host, Item, Job, Operation, Page, Queued, Settled, Spec, Stage, Version, World,
 };
-use gristmill_tracker::records::{EventRow, OperationRow, OperationState, Sighting};
+use gristmill_tracker::records::{EventRow, OperationRow, OperationState};
 use gristmill_tracker::tables::{Cell, Row, Table};
 
 /// The cells of a row, one after the other.
@@ -140,7 +140,6 @@ records! {
     Component { raw_hash, size, source, added_at }
     Version { stage, digest, component, declared, created_at }
     Host { name, pid, app_version, started_at, heartbeat_at, ended_at }
-    Sighting { data_hash, at, source, cursor }
     Settled {
         state, reason, counters, settled_at, last_attempt, version, input_hash, output_hash, output, error; stale: false
     }
@@ -242,9 +241,10 @@ impl World {
             "cursors" => rows(&self.cursors),
             "items" => self.items.iter().map(|(id, item)| self.item_cells(*id, item)).collect(),
             "item_data" => self.items.iter().map(|(id, item)| data_cells(*id, item)).collect(),
+            "pages" => self.pages.iter().map(|(id, page)| self.page_cells(*id, page)).collect(),
             "sightings" => {
-                let all = self.items.iter().flat_map(|(id, item)| item.sightings.iter().map(move |row| (*id, row)));
-                all.map(|(id, sighting)| [row(&id), row(sighting)].concat()).collect()
+                let all = self.items.iter().flat_map(|(id, item)| item.sightings.iter().map(move |seen| (*id, seen)));
+                all.map(|(id, (page, hash))| row(&(id, *hash, *page))).collect()
             }
             "item_stages" => rows(&self.results),
             "queue" => rows(&self.queue),
@@ -286,7 +286,13 @@ impl World {
     }
 
     fn item_cells(&self, id: i64, item: &Item) -> Row {
-        row(&((id, item.job, self.masks(id)), (item.priority, item.cancelled_at)))
+        // Nothing says of an item that what is leased of it is outdated.
+        row(&((id, item.job, self.masks(id)), (item.priority, item.cancelled_at), 0i64))
+    }
+
+    fn page_cells(&self, id: i64, page: &Page) -> Row {
+        let Page { job, at, source, cursor } = page.clone();
+        row(&((id, job, at), self.named(id), (source, cursor)))
     }
 
     pub(super) fn import(&mut self, table: &'static Table, rows: Vec<Row>) {
@@ -302,11 +308,18 @@ impl World {
             "cursors" => fill(&mut self.cursors, rows),
             "items" => rows.for_each(|mut cells| self.import_item(&mut cells)),
             "item_data" => rows.for_each(|mut cells| self.import_data(&mut cells)),
+            "pages" => {
+                for mut cells in rows {
+                    // How many sightings name it is counted where it is asked for.
+                    let ((id, job, at), _, (source, cursor)): (_, i64, _) = Value::take(&mut cells);
+                    self.pages.insert(id, Page { job, at, source, cursor });
+                }
+            }
             "sightings" => {
                 for mut cells in rows {
-                    let item = self.items.get_mut(&i64::take(&mut cells)).expect("the item comes first");
-                    item.sightings.push(Sighting::take(&mut cells));
-                    item.sightings.sort_by_key(|sighting| std::cmp::Reverse((sighting.at, sighting.data_hash)));
+                    let (item, hash, page): (i64, _, _) = Value::take(&mut cells);
+                    let item = self.items.get_mut(&item).expect("the item comes first");
+                    item.sightings.insert((page, hash));
                 }
             }
             "item_stages" => {
@@ -329,9 +342,9 @@ impl World {
     }
 
     fn import_item(&mut self, cells: &mut Cells) {
-        let ((id, job, masks), (priority, cancelled_at)): ((i64, _, Masks), _) = Value::take(cells);
+        let ((id, job, masks), (priority, cancelled_at), _): ((i64, _, Masks), _, i64) = Value::take(cells);
         // What discovery found comes with the next table.
-        let (key, data, sightings) = (String::new(), String::new(), Vec::new());
+        let (key, data, sightings) = (String::new(), String::new(), BTreeSet::new());
         let (data_hash, seen_hash) = (Digest([0; 32]), Digest([0; 32]));
         let (discovered_at, changed_at) = (Timestamp(0), Timestamp(0));
         self.stale.extend(Bits(masks.stale).map(|bit| StageKey::new(ItemId(id), bit).0));

@@ -103,7 +103,7 @@ impl World {
             row: self.item_row(id),
             data: item.data.clone(),
             priority: item.priority,
-            sightings: item.sightings.clone(),
+            sightings: self.sightings(item),
             stages: self
                 .stages_of(job)
                 .into_iter()

@@ -1,14 +1,13 @@
 //! Hosts, jobs and items become known.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use gristmill_model::{HostId, ItemId, JobId, OnUpdate, StageBit, StageId, Timestamp, VersionId};
 
-use super::facts::{Component, Host, Item, Job, Spec, Stage, Version, World, next};
+use super::facts::{Component, Host, Item, Job, Page, Spec, Stage, Version, World, next};
 use gristmill_tracker::Error;
 use gristmill_tracker::records::{
-    HostInfo, JobRegistration, NewItem, RegisteredJob, RegisteredStage, Sighting, Source, StageRegistration, Upsert,
-    Upserted,
+    HostInfo, JobRegistration, NewItem, RegisteredJob, RegisteredStage, Source, StageRegistration, Upsert, Upserted,
 };
 use gristmill_tracker::rules::register::{Declared, Edit};
 use gristmill_tracker::rules::{discover, events, reconcile, register};
@@ -138,17 +137,21 @@ impl World {
     pub(super) fn upsert(&mut self, batch: &Upsert) -> Result<Upserted, Error> {
         self.known_job(batch.job.0)?;
         let mut done = Upserted::default();
+        let (page, Upsert { job, source, now, .. }) = (next(&self.pages), batch);
+        let (name, cursor) = (source.name().to_owned(), source.cursor().map(str::to_owned));
+        self.pages.insert(page, Page { job: job.0, at: *now, source: name, cursor });
         for item in &batch.items {
             match self.find(batch.job.0, &item.key) {
                 None => {
-                    self.insert_item(batch, item);
+                    self.insert_item(batch, page, item);
                     done.new += 1;
                 }
                 Some(id) if self.items[&id].seen_hash == item.data_hash => done.unchanged += 1,
-                Some(id) if self.see_again(batch, item, id)? => done.changed += 1,
+                Some(id) if self.see_again(batch, page, item, id)? => done.changed += 1,
                 Some(_) => done.unchanged += 1,
             }
         }
+        self.forget_pages();
         if let Source::Page { next, .. } = &batch.source {
             let stored = self.cursors.entry(batch.job.0).or_insert((None, batch.now));
             if stored.0 != *next {
@@ -158,7 +161,7 @@ impl World {
         Ok(done)
     }
 
-    fn insert_item(&mut self, batch: &Upsert, item: &NewItem) {
+    fn insert_item(&mut self, batch: &Upsert, page: i64, item: &NewItem) {
         let id = next(&self.items);
         let row = Item {
             job: batch.job.0,
@@ -170,10 +173,10 @@ impl World {
             cancelled_at: None,
             discovered_at: batch.now,
             changed_at: batch.now,
-            sightings: Vec::new(),
+            sightings: BTreeSet::new(),
         };
         self.items.insert(id, row);
-        self.sight(batch, item, id);
+        self.sight(batch, page, item, id);
         let new = discover::discover(&self.dag(batch.job.0), batch.job);
         let change = new.numbered(ItemId(id), item.priority.into());
         self.apply(&change, batch.now, None);
@@ -181,9 +184,9 @@ impl World {
     }
 
     /// An item with data other than it was last seen with. Returns whether that changed anything.
-    fn see_again(&mut self, batch: &Upsert, item: &NewItem, id: i64) -> Result<bool, Error> {
+    fn see_again(&mut self, batch: &Upsert, page: i64, item: &NewItem, id: i64) -> Result<bool, Error> {
         let known = &self.items[&id];
-        let again = known.sightings.iter().any(|sighting| sighting.data_hash == item.data_hash);
+        let again = known.sightings.iter().any(|(_, hash)| *hash == item.data_hash);
         let known = discover::Known { data_hash: known.data_hash, data: Some((&known.data, again)) };
         let merged = discover::merge(&batch.rediscovery.merge, item, known)?;
         let row = self.items.get_mut(&id).expect("the item");
@@ -193,7 +196,7 @@ impl World {
         if let Some((data, hash)) = merged {
             (row.data, row.data_hash, row.changed_at) = (data.into_owned(), hash, batch.now);
         }
-        self.sight(batch, item, id);
+        self.sight(batch, page, item, id);
         if changed && batch.rediscovery.on_update == OnUpdate::Reprocess {
             let change = discover::reprocess(&self.dag(batch.job.0), self.item(id));
             self.apply(&change, batch.now, None);
@@ -202,18 +205,13 @@ impl World {
         Ok(changed)
     }
 
-    fn sight(&mut self, batch: &Upsert, item: &NewItem, id: i64) {
+    fn sight(&mut self, batch: &Upsert, page: i64, item: &NewItem, id: i64) {
         let most = batch.rediscovery.sightings_max as usize;
         let sightings = &mut self.items.get_mut(&id).expect("the item").sightings;
-        sightings.retain(|sighting| sighting.data_hash != item.data_hash);
-        sightings.push(Sighting {
-            source: batch.source.name().to_owned(),
-            cursor: batch.source.cursor().map(str::to_owned),
-            at: batch.now,
-            data_hash: item.data_hash,
-        });
-        // The newest first.
-        sightings.sort_by_key(|sighting| std::cmp::Reverse((sighting.at, sighting.data_hash)));
-        sightings.truncate(most);
+        sightings.retain(|(_, hash)| *hash != item.data_hash);
+        sightings.insert((page, item.data_hash));
+        while sightings.len() > most {
+            sightings.pop_first();
+        }
     }
 }

@@ -28,7 +28,8 @@ INSERT INTO sightings (item_id, data_hash, page_id)
     ORDER BY item_id, data_hash;
 DROP TABLE sightings_before;
 
-ALTER TABLE items ADD COLUMN outdated BIGINT NOT NULL DEFAULT 0;
+-- Leased, and what it was given has changed since. It runs once more.
+ALTER TABLE queue ADD COLUMN superseded BOOLEAN NOT NULL DEFAULT false;
 
 -- For lists. Differs because an index here does not end with the key by itself.
 CREATE INDEX items_cancelled ON items (job_id, id) WHERE cancelled_at IS NOT NULL;

@@ -3,7 +3,7 @@
 //! Owns items that are locked, and the writing of a batch of changes: one statement a table. Never decides what a change
 //! is: that is a rule.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use futures_util::try_join;
 use gristmill_model::{Bits, Dag, ItemId, JobId, Masks, OperationId, StageKey};
@@ -35,6 +35,13 @@ const ENQUEUE: &str = "INSERT INTO queue (key, stage_id, state, claim_key, due_a
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bool[], $5::bigint[])
         AS u (k, stage, claim, again, operation)";
 
+/// Puts an older result in the place of a death.
+const PUT_BACK: &str = "UPDATE item_stages SET state = 4, reason = NULL, error = NULL
+    WHERE key = ANY ($1) AND output IS NOT NULL";
+const FORGET: &str = "DELETE FROM item_stages WHERE key = ANY ($1) AND output IS NULL";
+const SUPERSEDE: &str = "UPDATE queue SET superseded = true WHERE key = ANY ($1) AND state = 2";
+const RESULTS: &str = "SELECT key FROM item_stages WHERE key = ANY ($1) AND output IS NOT NULL";
+
 /// Reads `item_columns`.
 pub(super) fn read_item(row: &Row) -> Item {
     let mask = |column: usize| row.get::<_, i64>(column) as u64;
@@ -61,6 +68,14 @@ pub(super) async fn lock_items(tx: &Tx<'_>, ids: &[i64]) -> Result<BTreeMap<Item
     Ok(rows.iter().map(read_item).map(|item| (item.id, item)).collect())
 }
 
+/// Those of these stages that have a result, be it an older one.
+pub(super) async fn with_result(tx: &Tx<'_>, keys: &[i64]) -> Result<HashSet<i64>, Fail> {
+    if keys.is_empty() {
+        return Ok(HashSet::new());
+    }
+    Ok(tx.query(RESULTS, &[&keys]).await?.iter().map(|row| row.get(0)).collect())
+}
+
 /// Changes of items, some of them several of one item.
 #[derive(Default)]
 pub(super) struct Changes {
@@ -74,6 +89,8 @@ pub(super) struct Changes {
     skipped: Vec<i64>,
     /// Stages whose output in the database is given up.
     replaced: Vec<i64>,
+    renewed: Vec<i64>,
+    superseded: BTreeSet<i64>,
     /// The versions of outputs that are not in the database yet.
     versions: HashMap<i64, i64>,
 }
@@ -96,6 +113,8 @@ impl Changes {
         }
         let key = |bit| change.after.key(bit).0;
         self.skipped.extend(Bits(change.skipped).map(key));
+        self.renewed.extend(Bits(change.renewed).map(key));
+        self.superseded.extend(Bits(change.superseded).map(key));
         for key in Bits(change.replaced).map(key) {
             match self.versions.get(&key) {
                 Some(version) => tx.count_version(*version, -1),
@@ -106,6 +125,11 @@ impl Changes {
             self.items.insert(change.after.id, change.after.masks);
         }
         tx.count(dag, change);
+    }
+
+    /// Whether what this stage was given is no longer what it would be given.
+    pub(super) fn is_superseded(&self, key: StageKey) -> bool {
+        self.superseded.contains(&key.0)
     }
 
     /// Leaves a stage out that was to enter the queue. Says whether it was.
@@ -150,6 +174,19 @@ impl Changes {
         Ok(())
     }
 
+    /// What is rare, after all that is in the same breath.
+    async fn write_rare(&self, tx: &Tx<'_>) -> Result<(), Fail> {
+        if !self.renewed.is_empty() {
+            tx.execute(PUT_BACK, &[&self.renewed]).await?;
+            tx.execute(FORGET, &[&self.renewed]).await?;
+        }
+        if !self.superseded.is_empty() {
+            let keys: Vec<i64> = self.superseded.iter().copied().collect();
+            tx.execute(SUPERSEDE, &[&keys]).await?;
+        }
+        Ok(())
+    }
+
     async fn set_masks(&self, tx: &Tx<'_>, statement: &Statement) -> Result<(), Fail> {
         if self.items.is_empty() {
             return Ok(());
@@ -175,6 +212,6 @@ impl Prepared {
     pub(super) async fn write(&self, tx: &Tx<'_>) -> Result<(), Fail> {
         let Self { changes, statements: [skip, enqueue, masks] } = self;
         try_join!(changes.skip_along(tx, skip), changes.enqueue(tx, enqueue), changes.set_masks(tx, masks))?;
-        Ok(())
+        changes.write_rare(tx).await
     }
 }

@@ -5,17 +5,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use gristmill_model::{Dag, Digest, ItemId, OnUpdate, Rediscovery};
+use gristmill_model::{Bits, Dag, Digest, ItemId, OnUpdate, Rediscovery, StageId, StageKey, State};
 use tokio_postgres::Row;
 
-use super::changes::{Changes, read_item};
+use super::changes::{Changes, read_item, with_result};
 use super::fail::Fail;
 use super::tx::{Lock, Tx};
 use gristmill_tracker::Error;
 use gristmill_tracker::records::{NewItem, Source, Upsert, Upserted};
 use gristmill_tracker::rules::{Change, Item, discover};
 
-const SEEN: &str = "SELECT key, coalesce(seen_hash, data_hash) FROM item_data WHERE job_id = $1 AND key = ANY ($2)";
+const SEEN: &str = "SELECT key, coalesce(seen_hash, data_hash), priority
+    FROM item_data JOIN items ON items.id = item_data.id WHERE item_data.job_id = $1 AND key = ANY ($2)";
 /// Both rows: what another host made of one of them meanwhile is then read as well.
 const LOCK: &str = concat!(
     "SELECT ",
@@ -37,7 +38,11 @@ const UPDATE: &str = "UPDATE item_data SET data_hash = hash, seen_hash = seen, d
     FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::text[], $5::bool[])
         AS u (item, hash, seen, data, is_new) WHERE id = item";
 const PRIORITIZE: &str = "UPDATE items SET priority = u.priority
-    FROM unnest($1::bigint[], $2::bigint[]) AS u (item, priority) WHERE id = item AND items.priority <> u.priority";
+    FROM unnest($1::bigint[], $2::bigint[]) AS u (item, priority) WHERE id = item";
+/// So much is added to the places in line of what is in the queue.
+const MOVE_IN_LINE: &str =
+    "UPDATE queue SET claim_key = claim_key + by FROM unnest($1::bigint[], $2::bigint[]) AS u (item, by)
+    WHERE key BETWEEN item << 6 AND item << 6 | 63 RETURNING state, stage_id, claim_key";
 const SEE: &str = "WITH page AS (
         INSERT INTO pages (job_id, at, n, source, cursor) VALUES ($3, $4, cardinality($1::bigint[]), $5, $6) RETURNING id
     )
@@ -67,7 +72,11 @@ struct Known {
     data: String,
     data_hash: Digest,
     seen: Digest,
+    /// As it was found last, and as it is in the database.
     priority: i64,
+    priority_before: i64,
+    /// The dead stages that have an older result, where a rule asks for them.
+    results: u64,
     /// What new data makes of its stages.
     changes: Vec<Change>,
     /// The hash of what was seen, and on which page last.
@@ -88,7 +97,7 @@ pub(super) async fn upsert(tx: &Tx<'_>, batch: &Upsert) -> Result<Upserted, Fail
     let new = discover::discover(&dag, batch.job);
     let mut done = Upserted::default();
     let seen = known_as_they_are(tx, batch).await?;
-    let mut known = load(tx, batch, &seen).await?;
+    let mut known = load(tx, batch, &dag, &seen).await?;
     let mut places: HashMap<String, usize> =
         known.iter().enumerate().map(|(place, item)| (item.key.clone(), place)).collect();
     for item in &batch.items {
@@ -112,18 +121,22 @@ pub(super) async fn upsert(tx: &Tx<'_>, batch: &Upsert) -> Result<Upserted, Fail
     Ok(done)
 }
 
-/// The keys that are known, with the hash of what they were last seen with.
-async fn known_as_they_are(tx: &Tx<'_>, batch: &Upsert) -> Result<HashMap<String, Digest>, Fail> {
+/// What an item was last seen with: the hash of its data, and its priority.
+type Seen = (Digest, i64);
+
+/// The keys that are known, with what they were last seen with.
+async fn known_as_they_are(tx: &Tx<'_>, batch: &Upsert) -> Result<HashMap<String, Seen>, Fail> {
     let mut keys: Vec<&str> = batch.items.iter().map(|item| item.key.as_str()).collect();
     keys.sort_unstable();
     keys.dedup();
     let rows = tx.query(SEEN, &[&batch.job.0, &keys]).await?;
-    rows.iter().map(|row| Ok((row.get(0), digest(row.get(1))?))).collect()
+    rows.iter().map(|row| Ok((row.get(0), (digest(row.get(1))?, row.get(2))))).collect()
 }
 
-/// Locks and reads the items that are known and found with other data.
-async fn load(tx: &Tx<'_>, batch: &Upsert, seen: &HashMap<String, Digest>) -> Result<Vec<Known>, Fail> {
-    let differs = |item: &&NewItem| seen.get(&item.key).is_some_and(|seen| *seen != item.data_hash);
+/// Locks and reads the items that are known and found with other data or another priority.
+async fn load(tx: &Tx<'_>, batch: &Upsert, dag: &Dag, seen: &HashMap<String, Seen>) -> Result<Vec<Known>, Fail> {
+    let differs =
+        |item: &&NewItem| seen.get(&item.key).is_some_and(|seen| *seen != (item.data_hash, i64::from(item.priority)));
     let mut keys: Vec<&str> = batch.items.iter().filter(differs).map(|item| item.key.as_str()).collect();
     keys.sort_unstable();
     keys.dedup();
@@ -139,6 +152,17 @@ async fn load(tx: &Tx<'_>, batch: &Upsert, seen: &HashMap<String, Digest>) -> Re
     }
     for item in &mut known {
         item.sightings = sightings.remove(&item.item.id.0).unwrap_or_default();
+    }
+    if batch.rediscovery.on_update == OnUpdate::Reprocess {
+        let asked = |item: &Known| {
+            Bits(discover::reprocess_asks(dag, &item.item)).map(|bit| item.item.key(bit)).collect::<Vec<_>>()
+        };
+        let keys: Vec<i64> = known.iter().flat_map(asked).map(|key| key.0).collect();
+        let found = with_result(tx, &keys).await?;
+        for item in &mut known {
+            let has = |key: &StageKey| found.contains(&key.0);
+            item.results = asked(item).iter().filter(|key| has(key)).fold(0, |mask, key| mask | key.bit().mask());
+        }
     }
     Ok(known)
 }
@@ -157,7 +181,9 @@ impl Known {
             data_hash: item.data_hash,
             seen: item.data_hash,
             priority: i64::from(item.priority),
-            // Once it has a number. A later priority of the batch does not move what is enqueued.
+            priority_before: i64::from(item.priority),
+            results: 0,
+            // Once it has a number.
             changes: vec![new.numbered(ItemId(0), i64::from(item.priority))],
             sightings: Vec::new(),
             seen_now: Vec::new(),
@@ -170,6 +196,10 @@ impl Known {
         known
     }
 
+    const fn is_written(&self) -> bool {
+        self.is_changed || self.priority != self.priority_before
+    }
+
     fn read(row: &Row) -> Result<Self, Fail> {
         let item = read_item(row);
         Ok(Self {
@@ -180,6 +210,8 @@ impl Known {
             data_hash: digest(row.get(11))?,
             seen: digest(row.get(12))?,
             priority: item.priority,
+            priority_before: item.priority,
+            results: 0,
             changes: Vec::new(),
             sightings: Vec::new(),
             seen_now: Vec::new(),
@@ -190,8 +222,18 @@ impl Known {
         })
     }
 
-    /// A sighting of what is known. Returns whether its data is another one now.
+    /// A sighting of what is known. Returns whether its data or its priority is another one now.
     fn see(&mut self, found: &NewItem, rediscovery: &Rediscovery, dag: &Dag) -> Result<bool, Fail> {
+        let is_other = self.see_data(found, rediscovery, dag)?;
+        let priority = i64::from(found.priority);
+        let is_moved = self.priority != priority;
+        self.priority = priority;
+        // What enters the queue by this batch does so with the last priority.
+        self.changes.iter_mut().for_each(|change| change.after.priority = priority);
+        Ok(is_other || is_moved)
+    }
+
+    fn see_data(&mut self, found: &NewItem, rediscovery: &Rediscovery, dag: &Dag) -> Result<bool, Fail> {
         if self.seen == found.data_hash {
             return Ok(false);
         }
@@ -200,14 +242,13 @@ impl Known {
         let merged = discover::merge(&rediscovery.merge, found, known)?.map(|(data, hash)| (data.into_owned(), hash));
         self.is_changed = true;
         self.seen = found.data_hash;
-        self.priority = i64::from(found.priority);
         self.remember(found.data_hash, rediscovery.sightings_max);
         let Some((data, hash)) = merged else { return Ok(false) };
         self.data = data;
         self.data_hash = hash;
         self.has_new_data = true;
         if rediscovery.on_update == OnUpdate::Reprocess {
-            let change = discover::reprocess(dag, Item { priority: self.priority, ..self.item });
+            let change = discover::reprocess(dag, self.item, self.results);
             self.item = change.after;
             self.changes.push(change);
         }
@@ -239,9 +280,10 @@ impl Known {
 
 async fn write(tx: &Tx<'_>, batch: &Upsert, dag: &Dag, items: Vec<Known>) -> Result<(), Fail> {
     let (mut new, known): (Vec<Known>, Vec<Known>) =
-        items.into_iter().filter(|item| item.is_changed).partition(|item| item.is_new);
+        items.into_iter().filter(Known::is_written).partition(|item| item.is_new);
     insert(tx, batch, &mut new).await?;
     update(tx, &known).await?;
+    prioritize(tx, &known).await?;
     let mut changes = Changes::default();
     let all = || known.iter().chain(&new);
     for change in all().flat_map(|item| &item.changes) {
@@ -282,7 +324,7 @@ pub(super) async fn leave_pages(tx: &Tx<'_>, left: impl Iterator<Item = i64>) ->
 async fn insert(tx: &Tx<'_>, batch: &Upsert, new: &mut [Known]) -> Result<(), Fail> {
     let Some(first) = new.first() else { return Ok(()) };
     let live = first.item.masks.live as i64;
-    let Columns { priorities, hashes, seen, data } = Columns::of(new);
+    let Columns { priorities, hashes, seen, data } = Columns::of(&new.iter().collect::<Vec<_>>());
     let keys: Vec<&str> = new.iter().map(|item| item.key.as_str()).collect();
     let parameters: super::tx::Parameters<'_> = &[&batch.job.0, &tx.now().0, &keys, &hashes, &seen, &data];
     let rows = tx.query_writing(INSERT, parameters).await?;
@@ -310,11 +352,34 @@ async fn update(tx: &Tx<'_>, known: &[Known]) -> Result<(), Fail> {
     if known.is_empty() {
         return Ok(());
     }
-    let Columns { priorities, hashes, seen, data } = Columns::of(known);
+    let known: Vec<&Known> = known.iter().filter(|item| item.is_changed).collect();
+    let Columns { hashes, seen, data, .. } = Columns::of(&known);
     let ids: Vec<i64> = known.iter().map(|item| item.item.id.0).collect();
     let new: Vec<bool> = known.iter().map(|item| item.has_new_data).collect();
     tx.execute(UPDATE, &[&ids, &hashes, &seen, &data, &new, &tx.now().0]).await?;
+    Ok(())
+}
+
+/// Gives items the priority that they were found with last, and moves what is in the queue in line.
+async fn prioritize(tx: &Tx<'_>, known: &[Known]) -> Result<(), Fail> {
+    let moved = known.iter().filter(|item| item.priority != item.priority_before);
+    let row =
+        |item: &Known| (item.item.id.0, item.priority, discover::moved_in_line(item.priority_before, item.priority));
+    let (mut ids, mut priorities, mut by) = (Vec::new(), Vec::new(), Vec::new());
+    for (id, priority, shift) in moved.map(row) {
+        ids.push(id);
+        priorities.push(priority);
+        by.push(shift);
+    }
+    if ids.is_empty() {
+        return Ok(());
+    }
     tx.execute(PRIORITIZE, &[&ids, &priorities]).await?;
+    for row in tx.query_writing(MOVE_IN_LINE, &[&ids, &by]).await? {
+        if State::from_code(row.get(0)) == Some(State::Ready) {
+            tx.core.marks.lower(StageId(row.get(1)), row.get(2));
+        }
+    }
     Ok(())
 }
 
@@ -326,7 +391,7 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    fn of(items: &'a [Known]) -> Self {
+    fn of(items: &[&'a Known]) -> Self {
         Self {
             priorities: items.iter().map(|item| item.priority).collect(),
             hashes: items.iter().map(|item| &item.data_hash.0[..]).collect(),

@@ -15,7 +15,7 @@ use gristmill_tracker::rules::{events, register};
 
 pub(super) async fn register(tx: &Tx<'_>, job: &JobRegistration) -> Result<RegisteredJob, Fail> {
     tx.begin(Lock::Alone, job.now).await?;
-    let (id, is_new_spec) = store_spec(tx, job).await?;
+    let (id, spec_change) = store_spec(tx, job).await?;
     let bits = register::assign_bits(&known_bits(tx, id).await?, job)?;
     let known = tx.core.shapes.dag(id).unwrap_or_default();
     let (declared, dag) = register::declare(job, &bits);
@@ -41,8 +41,8 @@ pub(super) async fn register(tx: &Tx<'_>, job: &JobRegistration) -> Result<Regis
         }
     }
     let reconcile: Option<i64> = tx.query_one("SELECT reconciled FROM jobs WHERE id = $1", &[&id.0]).await?.get(0);
-    if is_new_spec {
-        tx.note(&events::new_spec(id, job)).await?;
+    if let Some(is_new) = spec_change {
+        tx.note(&events::spec_changed(id, job, is_new)).await?;
     }
     let cursor = tx.query_opt("SELECT cursor FROM cursors WHERE job_id = $1", &[&id.0]).await?;
     let cursor: Option<String> = cursor.and_then(|row| row.get(0));
@@ -65,9 +65,11 @@ const STORE_STAGE: &str = "INSERT INTO stages (id, job_id, name, place, needs, o
 const RETIRE: &str = "UPDATE stages SET retired_at = $3
     WHERE job_id = $1 AND retired_at IS NULL AND $2::bigint >> (id & 63)::int & 1 = 0";
 
-async fn store_spec(tx: &Tx<'_>, job: &JobRegistration) -> Result<(JobId, bool), Fail> {
+/// Returns the job, and whether its spec is a new one; none: it is the one that it had last.
+async fn store_spec(tx: &Tx<'_>, job: &JobRegistration) -> Result<(JobId, Option<bool>), Fail> {
     let spec = &job.spec_id.0[..];
     let known = tx.query_opt("SELECT id FROM jobs WHERE name = $1 AND spec_id = $2", &[&job.name, &spec]).await?;
+    let is_last = known.is_some();
     let id: i64 = match known {
         Some(row) => row.get(0),
         None => {
@@ -77,7 +79,7 @@ async fn store_spec(tx: &Tx<'_>, job: &JobRegistration) -> Result<(JobId, bool),
     let added = tx.execute(STORE_SPEC, &[&id, &spec, &job.yaml, &tx.now().0]).await?;
     let number = "SELECT number FROM job_specs WHERE job_id = $1 AND spec_id = $2";
     tx.core.shapes.declare(JobId(id), tx.query_one(number, &[&id, &spec]).await?.get(0));
-    Ok((JobId(id), added > 0))
+    Ok((JobId(id), if is_last && added == 0 { None } else { Some(added > 0) }))
 }
 
 /// The bits of all stages that a job ever had, by name.
@@ -94,10 +96,18 @@ async fn store_version(tx: &Tx<'_>, stage_id: StageId, stage: &StageRegistration
     tx.execute(STORE_COMPONENT, parameters).await?;
     let find = "SELECT id FROM versions WHERE stage_id = $1 AND digest = $2";
     // Looked for first: a conflict would use up a number.
-    if let Some(row) = tx.query_opt(find, &[&stage_id.0, &digest]).await? {
-        return Ok(VersionId(row.get(0)));
+    let known = tx.query_opt(find, &[&stage_id.0, &digest]).await?;
+    let is_new = known.is_none();
+    let row = match known {
+        Some(row) => row,
+        None => {
+            tx.execute(STORE_VERSION, &[&stage_id.0, &digest, &component, &stage.declared, &now]).await?;
+            tx.query_one(find, &[&stage_id.0, &digest]).await?
+        }
+    };
+    let id: i64 = row.get(0);
+    if tx.query_opt("SELECT FROM stages WHERE id = $1 AND version_id = $2", &[&stage_id.0, &id]).await?.is_none() {
+        tx.note(&events::version_changed(stage_id, stage, is_new)).await?;
     }
-    tx.execute(STORE_VERSION, &[&stage_id.0, &digest, &component, &stage.declared, &now]).await?;
-    tx.note(&events::new_version(stage_id, stage)).await?;
-    Ok(VersionId(tx.query_one(find, &[&stage_id.0, &digest]).await?.get(0)))
+    Ok(VersionId(id))
 }

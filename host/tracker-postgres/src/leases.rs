@@ -26,7 +26,8 @@ const BEAT: &str = "UPDATE hosts SET heartbeat_at = $2, ended_at = NULL
     FROM (SELECT id, ended_at FROM hosts WHERE id = $1 FOR UPDATE) AS before
     WHERE hosts.id = before.id RETURNING before.ended_at IS NOT NULL";
 const RETIRE: &str = "UPDATE hosts SET heartbeat_at = $2, ended_at = $2 WHERE id = $1 AND ended_at IS NULL";
-const GIVE_BACK: &str = "UPDATE queue SET state = 1, fence = NULL FROM unnest($1::bigint[], $2::bigint[]) AS u (k, f)
+const GIVE_BACK: &str =
+    "UPDATE queue SET state = 1, fence = NULL, superseded = false FROM unnest($1::bigint[], $2::bigint[]) AS u (k, f)
     WHERE key = k AND state = 2 AND fence = f RETURNING key, f, stage_id, claim_key";
 const GIVE_UP: &str = "DELETE FROM queue USING unnest($1::bigint[], $2::bigint[]) AS u (k, f)
     WHERE key = k AND state = 2 AND fence = f RETURNING key, f, stage_id";

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use gristmill_model::{JobId, OperationId, StageKey, State, Timestamp};
+use gristmill_model::{JobId, OperationId, StageKey, Timestamp};
 use tokio_postgres::Row;
 
 use super::changes::{Changes, items_of, lock_items};
@@ -29,9 +29,6 @@ const BEGIN: &str = "INSERT INTO operations (kind, job_id, filter, state, planne
 const UPDATE: &str =
     "UPDATE operations SET state = $2, done = $3, next_at = $4, updated_at = $5, position = $6 WHERE id = $1";
 const STILL_DEAD: &str = "SELECT key, output IS NOT NULL FROM item_stages WHERE key = ANY ($1) AND state = 6";
-const PUT_BACK: &str = "UPDATE item_stages SET state = 4, reason = NULL, error = NULL
-    WHERE key = ANY ($1) AND output IS NOT NULL";
-const FORGET: &str = "DELETE FROM item_stages WHERE key = ANY ($1) AND output IS NULL";
 
 /// An operation with what only the tracker needs of it.
 struct Operation {
@@ -146,7 +143,7 @@ async fn redrive(tx: &Tx<'_>, id: OperationId, job: JobId, found: &[DeadRow]) ->
     let mut items = lock_items(tx, &items_of(found.iter().map(|row| row.key))).await?;
     let rows = tx.query(STILL_DEAD, &[&keys]).await?;
     let still_dead: HashMap<i64, bool> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-    let (mut changes, mut events, mut redriven) = (Changes::default(), Vec::new(), Vec::new());
+    let (mut changes, mut events) = (Changes::default(), Vec::new());
     for row in found {
         let (Some(has_result), Some(item)) = (still_dead.get(&row.key.0), items.get_mut(&row.key.item())) else {
             continue;
@@ -156,15 +153,8 @@ async fn redrive(tx: &Tx<'_>, id: OperationId, job: JobId, found: &[DeadRow]) ->
         *item = change.after;
         changes.push(tx, &dag, &change, Some(id));
         events.push(events::redriven(job, id, row));
-        // What is skipped along has another outcome.
-        if item.settled_as(bit) != Some(State::Skipped) {
-            redriven.push(row.key.0);
-        }
     }
-    // Before its outcome is forgotten: the queue goes on with the chain of its attempts.
     changes.write(tx).await?;
-    tx.execute(PUT_BACK, &[&redriven]).await?;
-    tx.execute(FORGET, &[&redriven]).await?;
     tx.note_all(&events).await?;
     Ok(events.len() as u64)
 }

@@ -24,7 +24,7 @@ use gristmill_tracker::rules::{Item, Rows, Taken, item, settle};
 pub(super) const TAKE: &str = "DELETE FROM queue USING unnest($1::bigint[], $2::bigint[]) AS u (k, f)
     WHERE key = k AND state = 2 AND fence = f
     RETURNING key, fence, stage_id, due_at, coalesce(first_due_at, due_at), attempts, lost, deferrals, last_attempt,
-        operation_id";
+        operation_id, superseded";
 pub(super) const ATTEMPT_IDS: &str = "SELECT nextval('gristmill.attempts_id_seq') FROM generate_series(1, $1::bigint)";
 const STANDING: &str =
     "SELECT key, version_id, output_hash FROM item_stages WHERE key = ANY ($1) AND output IS NOT NULL";
@@ -45,6 +45,7 @@ pub(super) fn read_taken(row: &Row) -> Taken {
         counters: Counters { attempts: count(5), lost: count(6), deferrals: count(7) },
         last_attempt: row.get(8),
         operation: row.get(9),
+        superseded: row.get(10),
     }
 }
 
@@ -106,7 +107,7 @@ impl<'a> Batch<'a> {
         let mut leaves: Vec<(Item, u64)> = Vec::new();
         for Attempt { taken, completion, .. } in attempts {
             let Some(item) = self.items.get(&taken.key.item()) else { continue };
-            let stages = settle::leaves(&*tx.dag(item.job)?, item, taken.key.bit(), completion.disposition);
+            let stages = settle::leaves(&*tx.dag(item.job)?, item, taken, completion);
             leaves.push((*item, stages));
         }
         leave_queue(tx, leaves.into_iter()).await
@@ -115,8 +116,8 @@ impl<'a> Batch<'a> {
     /// The outputs that the rule asks for.
     async fn standing(&self, tx: &Tx<'_>, attempts: &[Attempt<'a>]) -> Result<HashMap<StageKey, Standing>, Fail> {
         let is_asked = |attempt: &&Attempt<'_>| {
-            let (key, disposition) = (attempt.taken.key, attempt.completion.disposition);
-            self.items.get(&key.item()).is_some_and(|item| settle::asks(item, key.bit(), disposition))
+            let Attempt { taken, completion, .. } = attempt;
+            self.items.get(&taken.key.item()).is_some_and(|item| settle::asks(item, taken, completion))
         };
         let keys: Vec<i64> = attempts.iter().filter(is_asked).map(|attempt| attempt.taken.key.0).collect();
         if keys.is_empty() {
@@ -143,7 +144,9 @@ impl<'a> Batch<'a> {
         }
         *self.settled.entry(taken.fence.0).or_default() += 1;
         let dag = tx.dag(item.job)?;
-        let leaves = settle::leaves(&dag, item, taken.key.bit(), completion.disposition);
+        // An earlier attempt of this batch may have changed what it was given.
+        let taken = &Taken { superseded: taken.superseded || self.changes.is_superseded(taken.key), ..*taken };
+        let leaves = settle::leaves(&dag, item, taken, completion);
         let mut left = self.left.get_mut(&item.id).map(|rows| rows.take(leaves)).unwrap_or_default();
         for bit in Bits(leaves & !left.all()) {
             // It may have come into the queue by an earlier attempt of this batch.

@@ -40,8 +40,8 @@ DROP TABLE sightings_before;
 DROP INDEX pages_found;
 UPDATE pages SET n = named FROM (SELECT page_id, count(*) AS named FROM sightings GROUP BY page_id) WHERE page_id = id;
 
--- The stages that are leased while what they were given has changed.
-ALTER TABLE items ADD COLUMN outdated INTEGER NOT NULL DEFAULT 0;
+-- 1: leased, and what it was given has changed since. It runs once more.
+ALTER TABLE queue ADD COLUMN superseded INTEGER;
 
 -- For lists. None of them is written when a stage is done.
 CREATE INDEX items_cancelled ON items (job_id, id) WHERE cancelled_at IS NOT NULL;

@@ -14,7 +14,8 @@ pub(super) const GIVEN: &str = "SELECT key, data, data_hash, discovered_at FROM 
 pub(super) const UPSTREAM: &str = "SELECT output, output_hash FROM item_stages WHERE key = ?1 AND state = 4";
 // Two statements, and not DELETE RETURNING: that opens a table of its own each time, a sixth of the writer.
 pub(super) const LEASED: &str =
-    "SELECT stage_id, due_at, attempts, lost, deferrals, last_attempt, coalesce(first_due_at, due_at), operation_id
+    "SELECT stage_id, due_at, attempts, lost, deferrals, last_attempt, coalesce(first_due_at, due_at), operation_id,
+            superseded IS NOT NULL
      FROM queue WHERE key = ?1 AND state = 2 AND fence = ?2";
 pub(super) const DEQUEUE: &str = "DELETE FROM queue WHERE key = ?1";
 pub(super) const ATTEMPT: &str =
@@ -42,8 +43,8 @@ pub(super) const ENQUEUE: &str =
 pub(super) const ENQUEUE_AGAIN: &str =
     "INSERT INTO queue (key, stage_id, state, claim_key, due_at, last_attempt, operation_id)
     VALUES (?1, ?2, 1, ?3, ?4, (SELECT last_attempt FROM item_stages WHERE item_stages.key = ?1), ?5)";
-pub(super) const KNOWN: &str =
-    "SELECT id, data_hash, coalesce(seen_hash, data_hash) FROM item_data WHERE job_id = ?1 AND key = ?2";
+pub(super) const KNOWN: &str = "SELECT item_data.id, data_hash, coalesce(seen_hash, data_hash), priority
+     FROM item_data CROSS JOIN items ON items.id = item_data.id WHERE item_data.job_id = ?1 AND key = ?2";
 pub(super) const INSERT: &str = "INSERT INTO items (job_id, live, priority) VALUES (?1, ?2, ?3)";
 pub(super) const INSERT_DATA: &str =
     "INSERT INTO item_data (id, job_id, discovered_at, changed_at, key, data_hash, data)

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use gristmill_model::{Digest, ItemId, OnUpdate};
+use gristmill_model::{Bits, Digest, ItemId, OnUpdate, StageBit, StageKey};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::session::{Job, Session};
@@ -20,12 +20,18 @@ pub(super) fn upsert(session: &mut Session<'_>, batch: &Upsert) -> Result<Upsert
     let mut done = Upserted::default();
     for item in &batch.items {
         let known = session.hot.known.query_row((batch.job.0, &item.key), |row| {
-            Ok(Known { id: ItemId(row.get(0)?), data_hash: Digest(row.get(1)?), seen_hash: Digest(row.get(2)?) })
+            Ok(Known {
+                id: ItemId(row.get(0)?),
+                data_hash: Digest(row.get(1)?),
+                seen_hash: Digest(row.get(2)?),
+                priority: row.get(3)?,
+            })
         });
         match known.optional()? {
-            Some(known) if known.seen_hash == item.data_hash => done.unchanged += 1,
             Some(known) => {
-                if see_again(session, batch, &mut page, item, &known, &job)? {
+                let is_other =
+                    known.seen_hash != item.data_hash && see_again(session, batch, &mut page, item, &known, &job)?;
+                if prioritize(session, item, &known)? || is_other {
                     done.changed += 1;
                 } else {
                     done.unchanged += 1;
@@ -133,10 +139,11 @@ struct Known {
     id: ItemId,
     data_hash: Digest,
     seen_hash: Digest,
+    priority: i64,
 }
 
-/// A known item was seen with other data than the last time. Returns whether its data is another now. Its results
-/// stay: they name the data they were made from, and are stale by that.
+/// A known item was seen with other data than the last time. Returns whether its data is another now. Its results stay:
+/// they name the data that they were made from.
 fn see_again(
     session: &mut Session<'_>,
     batch: &Upsert,
@@ -150,10 +157,6 @@ fn see_again(
     let data = data.as_ref().map(|(data, again)| (data.as_str(), *again));
     let merged = discover::merge(merge, item, discover::Known { data_hash: known.data_hash, data })?;
     remember(session, batch.rediscovery.sightings_max, page, item, known.id)?;
-    session
-        .connection
-        .prepare_cached("UPDATE items SET priority = ?2 WHERE id = ?1")?
-        .execute((known.id.0, item.priority))?;
     let Some((data, hash)) = merged else {
         session
             .connection
@@ -170,8 +173,28 @@ fn see_again(
     if batch.rediscovery.on_update == OnUpdate::Reprocess
         && let Some(item) = session.item(known.id)?
     {
-        session.apply(job, &discover::reprocess(&job.dag, item), batch.now, None)?;
+        let mut results = 0;
+        for bit in Bits(discover::reprocess_asks(&job.dag, &item)) {
+            results |= if session.has_result(item.key(bit))? { bit.mask() } else { 0 };
+        }
+        session.apply(job, &discover::reprocess(&job.dag, item, results), batch.now, None)?;
     }
+    Ok(true)
+}
+
+/// Gives an item the priority that it was found with, and moves what is in the queue in line. Returns whether it is
+/// another one.
+fn prioritize(session: &Session<'_>, item: &NewItem, known: &Known) -> Result<bool, Fail> {
+    let priority = i64::from(item.priority);
+    if known.priority == priority {
+        return Ok(false);
+    }
+    let set = "UPDATE items SET priority = ?2 WHERE id = ?1";
+    session.connection.prepare_cached(set)?.execute((known.id.0, priority))?;
+    let by = discover::moved_in_line(known.priority, priority);
+    let (first, last) = (StageKey::new(known.id, StageBit(0)), StageKey::new(known.id, StageBit(63)));
+    let shift = "UPDATE queue SET claim_key = claim_key + ?3 WHERE key BETWEEN ?1 AND ?2";
+    session.connection.prepare_cached(shift)?.execute((first.0, last.0, by))?;
     Ok(true)
 }
 

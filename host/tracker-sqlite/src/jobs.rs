@@ -14,7 +14,7 @@ use gristmill_tracker::rules::register::{Declared, Edit};
 use gristmill_tracker::rules::{events, register};
 
 pub(super) fn register(session: &mut Session<'_>, job: &JobRegistration) -> Result<RegisteredJob, Fail> {
-    let (id, spec, is_new_spec) = store_spec(session, job)?;
+    let Spec { job: id, number: spec, change } = store_spec(session, job)?;
     let bits = register::assign_bits(&known_bits(session, id)?, job)?;
     let known = load_dag(session.connection, id)?;
     let (declared, dag) = register::declare(job, &bits);
@@ -35,8 +35,8 @@ pub(super) fn register(session: &mut Session<'_>, job: &JobRegistration) -> Resu
     let reconcile: Option<i64> =
         session.connection.query_row("SELECT reconciled FROM jobs WHERE id = ?1", [id.0], |row| row.get(0))?;
     let reconcile = reconcile.map(ItemId);
-    if is_new_spec {
-        session.note(job.now, &events::new_spec(id, job))?;
+    if let Some(is_new) = change {
+        session.note(job.now, &events::spec_changed(id, job, is_new))?;
     }
     let cursor: Option<Option<String>> = session
         .connection
@@ -46,9 +46,19 @@ pub(super) fn register(session: &mut Session<'_>, job: &JobRegistration) -> Resu
     Ok(RegisteredJob { id, stages, dag, reconcile, cursor: cursor.flatten() })
 }
 
-/// Returns the job, the number of its spec, and whether that is a new one.
-fn store_spec(session: &Session<'_>, job: &JobRegistration) -> Result<(JobId, i64, bool), Fail> {
+/// A spec that was stored.
+struct Spec {
+    job: JobId,
+    number: i64,
+    /// Whether it is a new one; none: it is the one that the job had last.
+    change: Option<bool>,
+}
+
+fn store_spec(session: &Session<'_>, job: &JobRegistration) -> Result<Spec, Fail> {
     let connection = session.connection;
+    let is_last = connection
+        .prepare_cached("SELECT 1 FROM jobs WHERE name = ?1 AND spec_id = ?2")?
+        .exists((&job.name, &job.spec_id.0[..]))?;
     connection.execute(
         "INSERT INTO jobs (name, spec_id, created_at) VALUES (?1, ?2, ?3)
          ON CONFLICT (name) DO UPDATE SET spec_id = excluded.spec_id WHERE spec_id <> excluded.spec_id",
@@ -66,7 +76,8 @@ fn store_spec(session: &Session<'_>, job: &JobRegistration) -> Result<(JobId, i6
         (id, &job.spec_id.0[..]),
         |row| row.get(0),
     )?;
-    Ok((JobId(id), number, added > 0))
+    let change = if is_last && added == 0 { None } else { Some(added > 0) };
+    Ok(Spec { job: JobId(id), number, change })
 }
 
 /// The bits of all stages that a job ever had, by name.
@@ -101,8 +112,11 @@ fn store_version(
         (stage_id.0, &stage.version.0[..]),
         |row| row.get(0),
     )?;
-    if added > 0 {
-        session.note(now, &events::new_version(stage_id, stage))?;
+    let is_last = connection
+        .prepare_cached("SELECT 1 FROM stages WHERE id = ?1 AND version_id = ?2")?
+        .exists((stage_id.0, id))?;
+    if !is_last {
+        session.note(now, &events::version_changed(stage_id, stage, added > 0))?;
     }
     Ok(VersionId(id))
 }

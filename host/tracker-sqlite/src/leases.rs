@@ -78,7 +78,7 @@ fn give_back(session: &mut Session<'_>, key: StageKey, fence: Fence) -> Result<b
         session.hot.dequeue.execute([key.0])?;
         session.apply(&job, &change, Timestamp(0), None)?;
     } else {
-        let back = "UPDATE queue SET state = 1, fence = NULL WHERE key = ?1";
+        let back = "UPDATE queue SET state = 1, fence = NULL, superseded = NULL WHERE key = ?1";
         session.connection.prepare_cached(back)?.execute([key.0])?;
         session.tally.moved(stage, State::Leased, State::Ready, 1);
     }

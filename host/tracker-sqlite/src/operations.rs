@@ -3,7 +3,7 @@
 //! Owns their rows, and the redrive of dead stages. A step and how far it came are one transaction, so that a crash
 //! repeats nothing. Never decides when to go on: whoever runs the operation steps it.
 
-use gristmill_model::{JobId, OperationId, StageKey, State, Timestamp};
+use gristmill_model::{JobId, OperationId, StageKey, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::dead::{count, dead};
@@ -151,24 +151,10 @@ fn redrive(
     let Some(item) = session.item(key.item())? else {
         return Err(Error::Damaged(format!("item {} of a result is missing", key.item())).into());
     };
-    let has_result: bool = session
-        .connection
-        .prepare_cached("SELECT output IS NOT NULL FROM item_stages WHERE key = ?1")?
-        .query_row([key.0], |row| row.get(0))?;
+    let has_result = session.has_result(key)?;
     let job = session.job(which.job)?;
     let Some(change) = redrive::redrive(&job.dag, item, bit, has_result) else { return Ok(false) };
-    // Before its outcome is forgotten: the queue goes on with the chain of its attempts.
     session.apply(&job, &change, now, Some(id))?;
-    match change.after.settled_as(bit) {
-        Some(State::Done) => {
-            let put_back = "UPDATE item_stages SET state = 4, reason = NULL, error = NULL WHERE key = ?1";
-            session.connection.prepare_cached(put_back)?.execute([key.0])?;
-        }
-        None => {
-            session.connection.prepare_cached("DELETE FROM item_stages WHERE key = ?1")?.execute([key.0])?;
-        }
-        Some(_) => {}
-    }
     session.note(now, &events::redriven(which.job, id, row))?;
     Ok(true)
 }

@@ -56,6 +56,7 @@ pub(super) fn take(session: &mut Session<'_>, key: StageKey, fence: Fence) -> Re
             last_attempt: row.get(5)?,
             first_due_at: row.get(6)?,
             operation: row.get(7)?,
+            superseded: row.get(8)?,
         })
     });
     let taken = taken.optional()?;
@@ -89,10 +90,9 @@ pub(super) fn record(session: &mut Session<'_>, attempt: &Attempt<'_>, taken: &T
     let Some(item) = session.item(taken.key.item())? else {
         return Err(Error::Damaged(format!("item {} of a queue row is missing", taken.key.item())).into());
     };
-    let standing =
-        if settle::asks(&item, taken.key.bit(), completion.disposition) { standing(session, taken.key)? } else { None };
+    let standing = if settle::asks(&item, taken, completion) { standing(session, taken.key)? } else { None };
     let job = session.job(item.job)?;
-    let leaves = settle::leaves(&job.dag, &item, taken.key.bit(), completion.disposition);
+    let leaves = settle::leaves(&job.dag, &item, taken, completion);
     let left = session.leave_queue(&item, leaves)?;
     let settled = settle::settle(&job.dag, item, taken, completion, standing, left, now);
     match settled.next {

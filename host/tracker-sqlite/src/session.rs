@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use gristmill_model::{Bits, Dag, ItemId, JobId, Masks, OperationId, StageBit, StageId, State, Timestamp};
+use gristmill_model::{Bits, Dag, ItemId, JobId, Masks, OperationId, StageBit, StageId, StageKey, State, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, Statement};
 
 use super::blobs::Blobs;
@@ -191,6 +191,13 @@ impl<'c> Session<'c> {
                 self.hot.enqueue.execute((key.0, stage.0, claim_key, now.0))?;
             }
         }
+        for bit in Bits(change.renewed) {
+            self.renew(change.after.key(bit))?;
+        }
+        for bit in Bits(change.superseded) {
+            let mark = "UPDATE queue SET superseded = 1 WHERE key = ?1 AND state = 2";
+            self.connection.prepare_cached(mark)?.execute([change.after.key(bit).0])?;
+        }
         if change.is_other() {
             let Item { id, masks: Masks { done, skipped, dead, live, stale }, .. } = change.after;
             self.hot.set_masks.execute((id.0, done as i64, skipped as i64, dead as i64, live as i64, stale as i64))?;
@@ -226,6 +233,22 @@ impl<'c> Session<'c> {
             )?
             .execute((key, now.0, SKIPPED_ALONG))?;
         Ok(())
+    }
+
+    /// Puts an older result in the place of a death, or forgets the death if there is none.
+    fn renew(&self, key: StageKey) -> Result<(), Fail> {
+        let put_back =
+            "UPDATE item_stages SET state = 4, reason = NULL, error = NULL WHERE key = ?1 AND output IS NOT NULL";
+        if self.connection.prepare_cached(put_back)?.execute([key.0])? == 0 {
+            self.connection.prepare_cached("DELETE FROM item_stages WHERE key = ?1")?.execute([key.0])?;
+        }
+        Ok(())
+    }
+
+    /// Whether a stage has a result, be it an older one.
+    pub(super) fn has_result(&self, key: StageKey) -> Result<bool, Fail> {
+        let has = "SELECT 1 FROM item_stages WHERE key = ?1 AND output IS NOT NULL";
+        Ok(self.connection.prepare_cached(has)?.exists([key.0])?)
     }
 
     /// Takes rows of an item out of the queue, what is leased left out. Returns those that were there.

@@ -132,7 +132,6 @@ pub static TABLES: [Table; 21] = [
             ("stale", Int),
             ("priority", Int),
             ("cancelled_at", Int),
-            ("outdated", Int),
         ],
     ),
     table(

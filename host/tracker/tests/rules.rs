@@ -14,7 +14,7 @@ use gristmill_tracker::records::{
     Completion, DeadFilter, Lost, Merged, NewItem, OperationState, Output, Reap, Redrive,
 };
 use gristmill_tracker::rules::change::Census;
-use gristmill_tracker::rules::settle::{Next, Settled, Standing, settle};
+use gristmill_tracker::rules::settle::{self, Next, Settled, Standing};
 use gristmill_tracker::rules::{
     Change, Item, Rows, Taken, Tally, cancel, claim_key, discover, lose, operation, prune, reconcile, redrive,
 };
@@ -72,6 +72,7 @@ fn completion(bit: StageBit, outcome: Outcome, disposition: Disposition) -> Comp
 
 fn taken(bit: StageBit) -> Taken {
     Taken {
+        superseded: false,
         key: StageKey::new(ItemId(3), bit),
         fence: Fence(1),
         stage: StageId::new(JOB, bit),
@@ -89,7 +90,7 @@ fn settled(item: Item, bit: StageBit, disposition: Disposition, standing: Option
         Disposition::Skipped => Outcome::Skipped,
         _ => Outcome::Retry,
     };
-    settle(&dag(), item, &taken(bit), &completion(bit, outcome, disposition), standing, Rows::default(), NOW)
+    settle::settle(&dag(), item, &taken(bit), &completion(bit, outcome, disposition), standing, Rows::default(), NOW)
 }
 
 /// The counters that a change moves, as (stage or status, change).
@@ -161,8 +162,9 @@ fn an_older_result_that_can_not_be_redone_gives_way() {
 fn a_stage_that_dies_keeps_its_output_and_changes_nothing_else() {
     let redone = item(masks([7, 0, 0, 1, 1]));
     let standing = Some(Standing { version: Some(4), output_hash: None });
-    assert!(!gristmill_tracker::rules::settle::asks(&redone, FETCH, Disposition::Dead(DeadReason::Guard)));
-    let died = settled(redone, FETCH, Disposition::Dead(DeadReason::Guard), standing);
+    let death = Disposition::Dead(DeadReason::Guard);
+    assert!(!settle::asks(&redone, &taken(FETCH), &completion(FETCH, Outcome::Memory, death)));
+    let died = settled(redone, FETCH, death, standing);
     assert_eq!(died.next, Next::Outcome { state: State::Dead, reason: Some(DeadReason::Guard) });
     assert_eq!(died.change.after.masks, masks([6, 0, 1, 0, 0]));
     assert_eq!((died.version_gone, died.version_new), (None, None));
@@ -186,27 +188,53 @@ fn what_waits_goes_back_unless_its_item_is_cancelled() {
 fn what_an_older_outcome_released_leaves_the_queue_with_it() {
     let redone = item(masks([1, 0, 0, 1 | 2, 1]));
     let (dag, guard) = (dag(), Disposition::Dead(DeadReason::Guard));
-    assert_eq!(gristmill_tracker::rules::settle::leaves(&dag, &redone, FETCH, guard), 2);
-    assert_eq!(
-        gristmill_tracker::rules::settle::leaves(&dag, &redone, FETCH, Disposition::Skipped),
-        0,
-        "it can do without the output"
-    );
-    assert_eq!(
-        gristmill_tracker::rules::settle::leaves(&dag, &item(masks([3, 0, 0, 6, 2])), EXTRACT, Disposition::Skipped),
-        4
-    );
-    assert_eq!(
-        gristmill_tracker::rules::settle::leaves(&dag, &item(masks([0, 0, 0, 1, 0])), FETCH, guard),
-        0,
-        "nothing was released"
-    );
+    let leaves = |item: &Item, bit, disposition| {
+        settle::leaves(&dag, item, &taken(bit), &completion(bit, Outcome::Permanent, disposition))
+    };
+    assert_eq!(leaves(&redone, FETCH, guard), 2);
+    assert_eq!(leaves(&redone, FETCH, Disposition::Skipped), 0, "it can do without the output");
+    assert_eq!(leaves(&item(masks([3, 0, 0, 6, 2])), EXTRACT, Disposition::Skipped), 4);
+    assert_eq!(leaves(&item(masks([0, 0, 0, 1, 0])), FETCH, guard), 0, "nothing was released");
     let died = completion(FETCH, Outcome::Permanent, guard);
-    let settled = settle(&dag, redone, &taken(FETCH), &died, None, ready(2), NOW);
+    let settled = settle::settle(&dag, redone, &taken(FETCH), &died, None, ready(2), NOW);
     assert_eq!(settled.change.after.masks, masks([0, 0, 1, 0, 0]));
     // What was leased then, and would wait now, has no fetch.
     let wait = Disposition::Wait(Duration::ZERO);
     assert_eq!(self::settled(item(masks([0, 0, 1, 2, 0])), EXTRACT, wait, None).next, Next::Nothing);
+}
+
+#[test]
+fn what_was_given_something_else_meanwhile_runs_once_more() {
+    let superseded = |item, bit, disposition, standing| {
+        let taken = Taken { superseded: true, ..taken(bit) };
+        settle::settle(
+            &dag(),
+            item,
+            &taken,
+            &completion(bit, Outcome::Done, disposition),
+            standing,
+            Rows::default(),
+            NOW,
+        )
+    };
+    let leased = item(masks([0, 0, 0, 1, 0]));
+    let done = superseded(leased, FETCH, Disposition::Done, None).change;
+    assert_eq!((done.after.masks, done.entered), (masks([1, 0, 0, 1, 1]), ready(1)), "and nothing is released by it");
+    assert!(done.ready(NOW).all(|row| row.chained), "it goes on with its history");
+    let died = superseded(leased, FETCH, Disposition::Dead(DeadReason::Guard), None);
+    assert_eq!((died.change.after.masks, died.change.entered), (masks([0, 0, 0, 1, 0]), ready(1)));
+    assert_eq!(
+        (died.next, died.change.renewed),
+        (Next::Outcome { state: State::Dead, reason: Some(DeadReason::Guard) }, 1)
+    );
+    let older = Some(Standing { version: Some(4), output_hash: None });
+    let redone = superseded(item(masks([1, 0, 0, 1, 1])), FETCH, Disposition::Dead(DeadReason::Guard), older);
+    assert_eq!(redone.change.after.masks, masks([1, 0, 0, 1, 1]), "the older result stands, and is stale");
+    assert_eq!(superseded(cancelled(leased.masks), FETCH, Disposition::Done, None).change.entered, Rows::default());
+    // The extract is leased while the fetch is settled with another output.
+    let both = item(masks([1, 0, 0, 1 | 2, 1]));
+    let another = settled(both, FETCH, Disposition::Done, older);
+    assert_eq!(another.change.superseded, EXTRACT.mask());
 }
 
 #[test]
@@ -282,11 +310,21 @@ fn a_new_item_begins_with_its_roots_and_reprocesses_them_for_new_data() {
     assert_eq!(counted(&new, true), told(&[("0 ready", 1), ("active", 1)]));
     assert!(!new.is_other(), "its row is inserted as it is");
     let done = masks([7, 0, 0, 0, 0]);
-    let redone = discover::reprocess(&dag(), item(done));
+    let redone = discover::reprocess(&dag(), item(done), 0);
     assert_eq!((redone.after.masks, redone.entered), (masks([7, 0, 0, 1, 1]), ready(1)));
-    assert_eq!(discover::reprocess(&dag(), cancelled(done)).after.masks, masks([7, 0, 0, 0, 1]), "once it is restored");
+    assert_eq!(
+        discover::reprocess(&dag(), cancelled(done), 0).after.masks,
+        masks([7, 0, 0, 0, 1]),
+        "once it is restored"
+    );
     let live = item(masks([0, 0, 0, 1, 0]));
-    assert_eq!(discover::reprocess(&dag(), live).after, live);
+    let marked = discover::reprocess(&dag(), live, 0);
+    assert_eq!((marked.after, marked.superseded), (live, 1), "what is leased runs once more");
+    let dead = item(masks([2, 0, 1, 0, 0]));
+    assert_eq!(discover::reprocess_asks(&dag(), &dead), 1);
+    let renewed = discover::reprocess(&dag(), dead, 0);
+    assert_eq!((renewed.after.masks, renewed.entered, renewed.renewed), (masks([2, 0, 0, 1, 0]), ready(1), 1));
+    assert_eq!(discover::reprocess(&dag(), dead, 1).after.masks, masks([3, 0, 0, 1, 1]));
 }
 
 #[test]

@@ -77,9 +77,10 @@ pub struct Ready {
 
 /// What an act makes of one item.
 ///
-/// The writes that it stands for: rows of the queue for `entered.ready`; the outcome `skipped`, with nothing else, for
-/// the stages in `skipped`; and the item's masks where they differ, if it is not new. Other rows are written by the act
-/// itself.
+/// The writes that it stands for, in this order: the outcome `skipped`, with nothing else, for the stages in `skipped`; rows
+/// of the queue for `entered.ready`; what becomes of the outcomes of `renewed` stages, since the queue goes on with the
+/// chain of their attempts; a mark on the rows of `superseded` stages that are leased; and the item's masks where they
+/// differ, if it is not new. Other rows are written by the act itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The item as it was read.
@@ -96,13 +97,27 @@ pub struct Change {
     pub skipped: u64,
     /// Of those, the ones whose output is given up: the count of its version goes down.
     pub replaced: u64,
+    /// Stages that were dead and start anew: an older result stands again, and without one the outcome is forgotten.
+    pub renewed: u64,
+    /// Stages that are given something else from now on. Those that are leased run once more when they are settled.
+    pub superseded: u64,
 }
 
 impl Change {
     /// Nothing yet.
     pub const fn of(item: Item) -> Self {
         let none = Rows { ready: 0, leased: 0, waiting: 0 };
-        Self { before: item, after: item, census: Census::Known, left: none, entered: none, skipped: 0, replaced: 0 }
+        Self {
+            before: item,
+            after: item,
+            census: Census::Known,
+            left: none,
+            entered: none,
+            skipped: 0,
+            replaced: 0,
+            renewed: 0,
+            superseded: 0,
+        }
     }
 
     /// Takes rows out of the queue.
@@ -111,11 +126,21 @@ impl Change {
         self.after.masks.live &= !rows.all();
     }
 
+    /// Has dead stages start anew. `results`: those of them that have an older result, which stands again and is stale.
+    pub const fn renew(&mut self, stages: u64, results: u64) {
+        let masks = &mut self.after.masks;
+        masks.dead &= !stages;
+        masks.done |= stages & results;
+        masks.stale |= stages & results;
+        self.renewed |= stages;
+    }
+
     /// Does what follows from the masks as they are: skips along what can never run, and puts what may run into the
     /// queue, but for a cancelled item. `candidates`: where nothing was ever skipped, no other stage can have become
     /// runnable.
     pub fn follow(&mut self, dag: &Dag, candidates: u64) {
         (self.skipped, self.replaced) = skip_along(dag, &mut self.after.masks);
+        self.renewed &= !self.skipped;
         // Without anything skipped, which is the hot path, there is no more to look at.
         let candidates = if self.after.masks.skipped == 0 { candidates } else { dag.all() };
         if !self.after.cancelled {
@@ -131,12 +156,13 @@ impl Change {
 
     /// The rows that enter the queue, ready since `now`.
     pub fn ready(&self, now: Timestamp) -> impl Iterator<Item = Ready> {
-        let Self { before, after, entered, .. } = *self;
+        let Self { before, after, entered, renewed, .. } = *self;
+        let chained = before.settled() | after.settled() | renewed;
         Bits(entered.ready).map(move |bit| Ready {
             key: after.key(bit),
             stage: after.stage(bit),
             claim_key: claim_key(now.0, after.priority),
-            chained: before.settled() & bit.mask() != 0,
+            chained: chained & bit.mask() != 0,
         })
     }
 

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use gristmill_model::{Bits, Dag, Digest, ItemId, JobId, Masks, Merge};
 
 use super::change::Census;
-use super::{Change, Item};
+use super::{Change, Item, claim_key};
 use crate::Error;
 use crate::records::NewItem;
 
@@ -67,15 +67,31 @@ pub fn merge<'a>(merge: &Merge, found: &'a NewItem, known: Known<'_>) -> Result<
     Ok(Some((data, hash)).filter(|_| hash != known.data_hash))
 }
 
-/// Has the stages run again that need nothing but the item's data, if they have a result; those of a cancelled item
-/// once it is taken up again.
-pub fn reprocess(dag: &Dag, item: Item) -> Change {
-    let roots = Bits(dag.all()).filter(|bit| dag.needs(*bit) == 0).fold(0, |roots, bit| roots | bit.mask());
+/// The dead stages of which `reprocess` asks whether they have an older result.
+pub fn reprocess_asks(dag: &Dag, item: &Item) -> u64 {
+    roots(dag) & item.masks.dead
+}
+
+/// Has the stages run again that need nothing but the item's data: those that have an outcome, which a death is too, and
+/// those that are leased once they are settled. Those of a cancelled item run once it is taken up again. `results`: the
+/// stages that `reprocess_asks` named and that have an older result.
+pub fn reprocess(dag: &Dag, item: Item, results: u64) -> Change {
+    let roots = roots(dag);
     let mut change = Change::of(item);
+    change.superseded = roots & item.masks.live;
     let again = roots & (item.masks.done | item.masks.skipped) & !item.masks.live;
     change.after.masks.stale |= again;
-    if !item.cancelled {
-        change.enter(again);
-    }
+    let dead = roots & item.masks.dead;
+    change.renew(dead, results);
+    change.follow(dag, again | dead);
     change
+}
+
+fn roots(dag: &Dag) -> u64 {
+    Bits(dag.all()).filter(|bit| dag.needs(*bit) == 0).fold(0, |roots, bit| roots | bit.mask())
+}
+
+/// What another priority makes of the places in line of what is in the queue: so much is added to each.
+pub const fn moved_in_line(before: i64, after: i64) -> i64 {
+    claim_key(0, after) - claim_key(0, before)
 }

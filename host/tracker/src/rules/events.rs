@@ -69,14 +69,15 @@ pub fn host_lost(id: HostId) -> Event<'static> {
     Event::new("host.lost", &json!({ "host": id.0 }))
 }
 
-/// A job has a spec that it never had before.
-pub fn new_spec(id: JobId, job: &JobRegistration) -> Event<'static> {
-    Event::of("job.spec", id, &json!({ "spec": job.spec_id.to_string(), "stages": job.stages.len() }))
+/// A job has another spec than before: a new one, or one that it had once.
+pub fn spec_changed(id: JobId, job: &JobRegistration, is_new: bool) -> Event<'static> {
+    let data = json!({ "spec": job.spec_id.to_string(), "stages": job.stages.len(), "new": is_new });
+    Event::of("job.spec", id, &data)
 }
 
-/// A stage has a version that it never had before.
-pub fn new_version(id: StageId, stage: &StageRegistration) -> Event<'static> {
-    let data = json!({ "stage": stage.name, "version": stage.version.to_string() });
+/// A stage has another version than before: a new one, or one that it had once.
+pub fn version_changed(id: StageId, stage: &StageRegistration, is_new: bool) -> Event<'static> {
+    let data = json!({ "stage": stage.name, "version": stage.version.to_string(), "new": is_new });
     Event::of("stage.version", id.job(), &data)
 }
 

@@ -93,4 +93,6 @@ pub struct Taken {
     pub last_attempt: Option<i64>,
     /// The number of the operation that wants it.
     pub operation: Option<i64>,
+    /// What it was given is no longer what it would be given: it runs once more.
+    pub superseded: bool,
 }

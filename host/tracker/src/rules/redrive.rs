@@ -14,12 +14,7 @@ pub fn redrive(dag: &Dag, item: Item, bit: StageBit, has_result: bool) -> Option
         return None;
     }
     let mut change = Change::of(item);
-    let masks = &mut change.after.masks;
-    masks.dead &= !bit.mask();
-    if has_result {
-        masks.done |= bit.mask();
-        masks.stale |= bit.mask();
-    }
+    change.renew(bit.mask(), if has_result { bit.mask() } else { 0 });
     change.follow(dag, bit.mask());
     Some(change)
 }

@@ -3,7 +3,7 @@
 //! Owns what its disposition makes of its stage, and of those that depend on it. Never decides what an outcome leads to:
 //! a completion carries its disposition.
 
-use gristmill_model::{Counters, Dag, DeadReason, Digest, Disposition, StageBit, State, Timestamp};
+use gristmill_model::{Counters, Dag, DeadReason, Digest, Disposition, State, Timestamp};
 
 use super::{Change, Item, Rows, Taken, claim_key};
 use crate::records::Completion;
@@ -54,16 +54,22 @@ pub struct Settled {
     pub version_new: Option<i64>,
 }
 
-/// Whether `settle` asks for the output that stands for the stage: it does where another outcome takes its place. Most
-/// stages were never settled before.
-pub const fn asks(item: &Item, bit: StageBit, disposition: Disposition) -> bool {
-    matches!(disposition, Disposition::Done | Disposition::Skipped) && item.settled() & bit.mask() != 0
+/// Whether `settle` asks for the output that stands for the stage: it does where another outcome takes its place, or it
+/// stands again. Most stages were never settled before.
+pub const fn asks(item: &Item, taken: &Taken, completion: &Completion) -> bool {
+    let asks = match completion.disposition {
+        Disposition::Done | Disposition::Skipped => true,
+        Disposition::Dead(_) => taken.superseded,
+        Disposition::Wait(_) => false,
+    };
+    asks && item.settled() & taken.key.bit().mask() != 0
 }
 
 /// The stages whose rows are to leave the queue before this attempt is settled, unless they are leased: they were released
 /// by an older outcome that it takes away. Redone, the stage is dead, or is skipped and they cannot do without its output.
-pub fn leaves(dag: &Dag, item: &Item, bit: StageBit, disposition: Disposition) -> u64 {
-    let dependents = match disposition {
+pub fn leaves(dag: &Dag, item: &Item, taken: &Taken, completion: &Completion) -> u64 {
+    let bit = taken.key.bit();
+    let dependents = match completion.disposition {
         Disposition::Dead(_) => dag.dependents(bit),
         Disposition::Skipped => dag.barred(bit.mask()),
         Disposition::Done | Disposition::Wait(_) => 0,
@@ -73,6 +79,9 @@ pub fn leaves(dag: &Dag, item: &Item, bit: StageBit, disposition: Disposition) -
 
 /// Settles an attempt whose queue row was taken out. `standing`: the output of the stage, if it has one, where `asks`
 /// says so. `left`: the rows that `leaves` named and that were taken out.
+///
+/// What it was given may be no longer what it would be given now (`Taken::superseded`): its outcome is recorded, and then it
+/// runs once more. One that died so starts anew.
 pub fn settle(
     dag: &Dag,
     item: Item,
@@ -112,10 +121,17 @@ pub fn settle(
         _ => masks.dead |= bit.mask(),
     }
     if is_change(item.settled_as(bit), standing, completion, state) {
-        // What is being redone already is run on the new output.
+        // What is in the queue again is run on the new output, unless it runs already.
         masks.stale |= dag.dependents(bit) & (masks.done | masks.skipped);
+        change.superseded = dag.dependents(bit) & masks.live;
     }
-    change.follow(dag, dag.dependents(bit));
+    if taken.superseded {
+        match state {
+            State::Dead => change.renew(bit.mask(), if standing.is_some() { bit.mask() } else { 0 }),
+            _ => change.after.masks.stale |= bit.mask(),
+        }
+    }
+    change.follow(dag, dag.dependents(bit) | if taken.superseded { bit.mask() } else { 0 });
     Settled {
         next: Next::Outcome { state, reason },
         counters,

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use gristmill_model::{Digest, Disposition, ItemId, ItemStatus, Need, Outcome, RetryPolicy, State, Timestamp};
 
-use super::{Bench, NOW, Open, stage};
-use gristmill_tracker::records::{HostInfo, Reap, Release};
+use super::{Bench, NOW, Open, registration, stage};
+use gristmill_tracker::records::{EventsFilter, HostInfo, Reap, Release};
 
 async fn reconcile(bench: &Bench) -> u32 {
     let mut pages = 0;
@@ -85,6 +85,30 @@ pub async fn another_version_leaves_results_and_counts_them(open: Open<'_>) {
     assert!(!bench.item("a").await.stages[0].current);
     assert!(bench.item("b").await.stages[0].current);
     bench.recount().await;
+}
+
+pub async fn going_back_to_an_earlier_spec_or_version_is_an_event(open: Open<'_>) {
+    for version in ["one", "two", "two", "one"] {
+        let mut changed = stage("fetch", vec![]);
+        changed.version = Digest::of(version.as_bytes());
+        let mut job = registration(vec![changed]);
+        job.spec_id = Digest::of(version.as_bytes());
+        open().register_job(job).await.expect("a job");
+    }
+    let filter = EventsFilter { job: None, kind: None, limit: 99 };
+    let events = open().events(filter).await.expect("events");
+    for (kind, name) in [("job.spec", "spec"), ("stage.version", "version")] {
+        let told: Vec<(bool, bool)> = events
+            .iter()
+            .filter(|event| event.kind == kind)
+            .map(|event| {
+                let of =
+                    |version: &str| event.data.contains(&format!("\"{name}\":\"{}\"", Digest::of(version.as_bytes())));
+                (of("one"), event.data.contains("\"new\":true"))
+            })
+            .collect();
+        assert_eq!(told, [(true, false), (false, true), (true, true)], "{kind}, the newest first: {events:?}");
+    }
 }
 
 pub async fn a_stage_keeps_its_bit_whatever_its_place(open: Open<'_>) {

@@ -106,9 +106,9 @@ pub async fn each_occurrence_of_a_key_in_a_page_is_a_sighting(open: Open<'_>) {
     let bench = Bench::new(open, &[("fetch", &[])]).await;
     let page = vec![item("a", r#"{"n":1}"#, 0), item("a", r#"{"n":2}"#, 3), item("a", r#"{"n":2}"#, 5)];
     let done = bench.see_all(page, &by_fields(MergeRule::Sum)).await.expect("an upsert");
-    assert_eq!(done, Upserted { new: 1, changed: 1, unchanged: 1 });
+    assert_eq!(done, Upserted { new: 1, changed: 2, unchanged: 0 });
     let known = bench.item("a").await;
-    assert_eq!((known.data.as_str(), known.priority, known.sightings.len()), (r#"{"n":3}"#, 3, 2));
+    assert_eq!((known.data.as_str(), known.priority, known.sightings.len()), (r#"{"n":3}"#, 5, 2));
     assert_eq!(bench.states("a").await, [State::Ready], "and there is one item");
     bench.recount().await;
 }
@@ -286,17 +286,31 @@ pub async fn somebody_else_leaves_the_cursor_where_it_is(open: Open<'_>) {
     assert_eq!(Bench::new(open, &[("fetch", &[])]).await.job.cursor.as_deref(), Some("page 2"));
 }
 
-pub async fn the_last_priority_counts_for_what_is_enqueued_from_then_on(open: Open<'_>) {
+pub async fn another_priority_alone_is_a_change_and_moves_what_waits_in_line(open: Open<'_>) {
     let bench = Bench::new(open, &[("fetch", &[]), ("extract", &[0])]).await;
-    bench.upsert(vec![item("a", "1", 0), item("b", "1", 0)], None).await;
-    bench.upsert(vec![item("b", "2", 9)], None).await;
+    let found = |key, data, priority| bench.upsert(vec![item(key, data, priority)], None);
+    bench.upsert(vec![item("a", "1", 0), item("b", "1", 0), item("c", "1", 0)], None).await;
+    assert_eq!(found("b", "1", 9).await, CHANGED);
+    assert_eq!(found("b", "1", 9).await, UNCHANGED);
     assert_eq!(bench.item("b").await.priority, 9);
-    assert_eq!(bench.claim_one(0).await.1.item_key, "a", "its place in line was given before");
-    drop(bench);
-    let bench = Bench::new(open, &[("fetch", &[]), ("extract", &[0])]).await;
-    super::attempts::reap(&bench, bench.host).await;
-    bench.done(0).await;
-    assert_eq!(bench.claim_one(1).await.1.item_key, "b");
+    assert_eq!(bench.done(0).await.item_key, "b");
+    let (fence, claim) = bench.claim_one(0).await;
+    assert_eq!(claim.item_key, "a");
+    // Of what is leased, too: it stands there when it is given back; and of what waits.
+    assert_eq!(found("a", "1", -3).await, CHANGED);
+    let release = gristmill_tracker::records::Release { fence, keys: vec![claim.key] };
+    bench.tracker.release(vec![release]).await.expect("a release");
+    let claim = bench.pass(0, Outcome::Retry, Disposition::Wait(std::time::Duration::ZERO)).await;
+    assert_eq!(claim.item_key, "c");
+    assert_eq!(found("c", "2", -6).await, CHANGED, "with other data as well");
+    bench.tracker.promote(NOW, 9).await.expect("a promotion");
+    assert_eq!(bench.done(0).await.item_key, "a");
+    assert_eq!(bench.done(0).await.item_key, "c");
+    assert_eq!(
+        bench.claim(1, 3, 3).await[0].claims.iter().map(|claim| claim.item_key.as_str()).collect::<Vec<_>>(),
+        ["b", "a", "c"]
+    );
+    bench.recount().await;
 }
 
 pub async fn new_data_leaves_results_alone_unless_told_otherwise(open: Open<'_>) {
@@ -404,16 +418,94 @@ pub async fn what_stays_skipped_does_not_become_stale(open: Open<'_>) {
     bench.recount().await;
 }
 
-pub async fn new_data_leaves_dead_and_live_roots_alone(open: Open<'_>) {
-    let bench = Bench::new(open, &[("fetch", &[]), ("note", &[])]).await;
+pub async fn new_data_takes_up_dead_roots_and_runs_leased_ones_once_more(open: Open<'_>) {
+    let bench = Bench::new(open, &[("fetch", &[]), ("note", &[]), ("extract", &[1])]).await;
     bench.discover(&[("a", "1")]).await;
     bench.pass(0, Outcome::Permanent, Disposition::Dead(DeadReason::Permanent)).await;
     let (fence, claim) = bench.claim_one(1).await;
     assert_eq!(bench.see("2", &reprocess()).await, CHANGED);
-    assert_eq!(bench.states("a").await, [State::Dead, State::Leased]);
+    assert_eq!(bench.states("a").await, [State::Ready, State::Leased, State::Blocked]);
     bench.recount().await;
     bench.settle(fence, vec![bench.completion(&claim, Outcome::Done, Disposition::Done)]).await;
-    assert_eq!(bench.states("a").await, [State::Dead, State::Done]);
+    assert_eq!(
+        bench.states("a").await,
+        [State::Ready, State::Ready, State::Blocked],
+        "it ran on what was known before"
+    );
+    assert!(bench.item("a").await.stages[1].output.is_some(), "its result is kept until the next one");
+    bench.recount().await;
+    assert_eq!(bench.done(0).await.data, "2");
+    let again = bench.done(1).await;
+    assert_eq!((again.data.as_str(), again.counters.attempts), ("2", 0), "it starts anew");
+    assert_eq!(bench.item("a").await.stages[1].attempts.len(), 2, "and goes on with its history");
+    assert_eq!(bench.item("a").await.stages[0].attempts.len(), 2);
+    bench.done(2).await;
+    assert_eq!(bench.item("a").await.row.status, ItemStatus::Done);
+    bench.recount().await;
+}
+
+pub async fn what_dies_of_data_that_is_no_longer_so_is_tried_again(open: Open<'_>) {
+    let bench = Bench::new(open, &[("fetch", &[]), ("extract", &[0])]).await;
+    bench.discover(&[("a", "1")]).await;
+    for data in ["2", "3"] {
+        let (fence, claim) = bench.claim_one(0).await;
+        assert_eq!(bench.see(data, &reprocess()).await, CHANGED);
+        let died = Disposition::Dead(DeadReason::Permanent);
+        bench.settle(fence, vec![bench.completion(&claim, Outcome::Permanent, died)]).await;
+        assert_eq!(bench.states("a").await, [State::Ready, State::Blocked]);
+        bench.recount().await;
+    }
+    assert_eq!(bench.done(0).await.data, "3");
+    assert_eq!(bench.item("a").await.stages[0].attempts.len(), 3);
+    // An older result stands again, and is redone.
+    assert_eq!(bench.see("4", &reprocess()).await, CHANGED);
+    let (fence, claim) = bench.claim_one(0).await;
+    assert_eq!(bench.see("5", &reprocess()).await, CHANGED);
+    let died = Disposition::Dead(DeadReason::Permanent);
+    bench.settle(fence, vec![bench.completion(&claim, Outcome::Permanent, died)]).await;
+    assert_eq!(bench.item("a").await.row.masks.dead, 0);
+    assert!(bench.item("a").await.stages[0].output.is_some());
+    bench.recount().await;
+}
+
+pub async fn what_is_given_back_or_postponed_takes_the_new_data_and_runs_once(open: Open<'_>) {
+    let bench = Bench::new(open, &[("fetch", &[])]).await;
+    bench.discover(&[("a", "1")]).await;
+    let (fence, claim) = bench.claim_one(0).await;
+    assert_eq!(bench.see("2", &reprocess()).await, CHANGED);
+    let release = gristmill_tracker::records::Release { fence, keys: vec![claim.key] };
+    assert_eq!(bench.tracker.release(vec![release]).await.expect("a release"), 1);
+    let (fence, claim) = bench.claim_one(0).await;
+    assert_eq!(claim.data, "2");
+    assert_eq!(bench.see("3", &reprocess()).await, CHANGED);
+    let wait = Disposition::Wait(std::time::Duration::ZERO);
+    bench.settle(fence, vec![bench.completion(&claim, Outcome::Retry, wait)]).await;
+    bench.tracker.promote(NOW, 9).await.expect("a promotion");
+    assert_eq!(bench.done(0).await.data, "3");
+    assert_eq!(bench.states("a").await, [State::Done]);
+    bench.recount().await;
+}
+
+pub async fn another_output_reaches_what_is_running_on_the_older_one(open: Open<'_>) {
+    let bench = Bench::new(open, &[("fetch", &[]), ("extract", &[0])]).await;
+    bench.discover(&[("a", "1")]).await;
+    bench.done(0).await;
+    let (fence, claim) = bench.claim_one(1).await;
+    assert_eq!(bench.see("2", &reprocess()).await, CHANGED);
+    settle_otherwise(&bench, 0, "other").await;
+    assert_eq!(bench.states("a").await, [State::Done, State::Leased]);
+    bench.settle(fence, vec![bench.completion(&claim, Outcome::Done, Disposition::Done)]).await;
+    assert_eq!(bench.states("a").await, [State::Done, State::Ready], "it ran on the output before");
+    let (fence, claim) = bench.claim_one(1).await;
+    assert_eq!(claim.upstream[0].output.text, "\"other\"");
+    // Both are settled in one round: the order counts.
+    assert_eq!(bench.see("3", &reprocess()).await, CHANGED);
+    let (other_fence, other) = bench.claim_one(0).await;
+    let done = |claim| bench.completion(claim, Outcome::Done, Disposition::Done);
+    let settlements = [(other_fence, &other), (fence, &claim)]
+        .map(|(fence, claim)| gristmill_tracker::records::Settlement { fence, completions: vec![done(claim)] });
+    assert_eq!(bench.round(settlements.into(), Vec::new()).await.applied, 2);
+    assert_eq!(bench.states("a").await, [State::Done, State::Ready]);
     bench.recount().await;
 }
 

@@ -121,6 +121,8 @@ pub(super) struct Queued {
     pub(super) last_attempt: Option<i64>,
     pub(super) operation: Option<i64>,
     pub(super) fence: Option<i64>,
+    /// What it was given is no longer what it would be given.
+    pub(super) superseded: bool,
 }
 
 #[derive(Clone)]
@@ -307,8 +309,21 @@ impl World {
                 last_attempt: self.results.get(&key.0).and_then(|old| old.last_attempt).filter(|_| chained),
                 operation,
                 fence: None,
+                superseded: false,
             };
             assert!(self.queue.insert(key.0, queued).is_none(), "a stage is enqueued once");
+        }
+        for key in Bits(change.renewed).map(|bit| change.after.key(bit).0) {
+            match self.results.get_mut(&key).filter(|result| result.output.is_some()) {
+                Some(result) => (result.state, result.reason, result.error) = (State::Done, None, None),
+                None => drop(self.results.remove(&key)),
+            }
+        }
+        for bit in Bits(change.superseded) {
+            let row = self.queue.get_mut(&change.after.key(bit).0);
+            if let Some(row) = row.filter(|row| row.state == State::Leased) {
+                row.superseded = true;
+            }
         }
         for key in Self::keys(change.after.id.0) {
             if let Some(result) = self.results.get_mut(&key) {

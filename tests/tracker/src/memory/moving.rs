@@ -117,7 +117,7 @@ impl Single for Digest {
 
 /// Records by their fields, in the order of the columns; and what no column holds.
 macro_rules! records {
-    ($($type:ident { $($field:ident),+ $(; $other:ident: $default:expr)? })+) => {
+    ($($type:ident { $($field:ident),+ $(; $($other:ident: $default:expr),+)? })+) => {
         $(impl Value for $type {
             fn put(&self, row: &mut Row) {
                 $(self.$field.put(row);)+
@@ -125,7 +125,7 @@ macro_rules! records {
 
             fn take(cells: &mut Cells) -> Self {
                 $(let $field = Value::take(cells);)+
-                Self { $($field,)+ $($other: $default)? }
+                Self { $($field,)+ $($($other: $default),+)? }
             }
         })+
     };
@@ -143,7 +143,7 @@ records! {
     Settled {
         state, reason, counters, settled_at, last_attempt, version, input_hash, output_hash, output, error; stale: false
     }
-    Queued { stage, state, claim_key, due_at, counters, last_attempt, first_due_at, operation; fence: None }
+    Queued { stage, state, claim_key, due_at, counters, last_attempt, first_due_at, operation; fence: None, superseded: false }
     Attempt {
         key, stage, prev, outcome, host, fence, queued_at, started_at, ended_at, version, memory_bytes_max, input_hash,
         spec, operation, error, log
@@ -286,8 +286,7 @@ impl World {
     }
 
     fn item_cells(&self, id: i64, item: &Item) -> Row {
-        // Nothing says of an item that what is leased of it is outdated.
-        row(&((id, item.job, self.masks(id)), (item.priority, item.cancelled_at), 0i64))
+        row(&((id, item.job, self.masks(id)), (item.priority, item.cancelled_at)))
     }
 
     fn page_cells(&self, id: i64, page: &Page) -> Row {
@@ -342,7 +341,7 @@ impl World {
     }
 
     fn import_item(&mut self, cells: &mut Cells) {
-        let ((id, job, masks), (priority, cancelled_at), _): ((i64, _, Masks), _, i64) = Value::take(cells);
+        let ((id, job, masks), (priority, cancelled_at)): ((i64, _, Masks), _) = Value::take(cells);
         // What discovery found comes with the next table.
         let (key, data, sightings) = (String::new(), String::new(), BTreeSet::new());
         let (data_hash, seen_hash) = (Digest([0; 32]), Digest([0; 32]));

@@ -79,14 +79,6 @@ impl World {
         let dag = self.dag(item.job.0);
         let Some(change) = redrive::redrive(&dag, item, dead.key.bit(), has_result) else { return false };
         self.apply(&change, now, Some(operation.0));
-        match change.after.settled_as(dead.key.bit()) {
-            Some(State::Done) => {
-                let result = self.results.get_mut(&dead.key.0).expect("a dead stage");
-                (result.state, result.reason, result.error) = (State::Done, None, None);
-            }
-            None => drop(self.results.remove(&dead.key.0)),
-            Some(_) => {}
-        }
         self.expect(&change);
         self.note(now, &events::redriven(item.job, operation, dead));
         true

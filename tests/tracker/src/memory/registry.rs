@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use gristmill_model::{HostId, ItemId, JobId, OnUpdate, StageBit, StageId, Timestamp, VersionId};
+use gristmill_model::{Bits, HostId, ItemId, JobId, OnUpdate, StageBit, StageId, Timestamp, VersionId};
 
 use super::facts::{Component, Host, Item, Job, Page, Spec, Stage, Version, World, next};
 use gristmill_tracker::Error;
@@ -45,6 +45,7 @@ impl World {
         let known = self.jobs.iter().find(|(_, known)| known.name == job.name).map(|(id, _)| *id);
         let id = known.unwrap_or_else(|| next(&self.jobs));
         let spec_id = job.spec_id;
+        let is_last = self.jobs.get(&id).is_some_and(|known| known.spec_id == spec_id);
         let fresh = Job { name: job.name.clone(), spec_id, created_at: job.now, reconciled: None };
         self.jobs.entry(id).or_insert(fresh).spec_id = spec_id;
         let number = self.specs.values().map(|spec| spec.number).max().unwrap_or(0) + 1;
@@ -74,8 +75,8 @@ impl World {
         if register::edit(&known, &dag) == Edit::Another {
             self.jobs.get_mut(&id).expect("the job").reconciled = Some(0);
         }
-        if is_new {
-            self.note(job.now, &events::new_spec(JobId(id), job));
+        if is_new || !is_last {
+            self.note(job.now, &events::spec_changed(JobId(id), job, is_new));
         }
         let reconcile = self.jobs[&id].reconciled.map(ItemId);
         let cursor = self.cursors.get(&id).and_then(|(cursor, _)| cursor.clone());
@@ -90,10 +91,14 @@ impl World {
             added_at: now,
         });
         let same = |version: &Version| version.stage == stage_id.0 && version.digest == stage.version;
-        if let Some((id, _)) = self.versions.iter().find(|(_, version)| same(version)) {
-            return *id;
+        let known = self.versions.iter().find(|(_, version)| same(version)).map(|(id, _)| *id);
+        let id = known.unwrap_or_else(|| next(&self.versions));
+        if self.stages.get(&stage_id.0).and_then(|stage| stage.version) != Some(id) {
+            self.note(now, &events::version_changed(stage_id, stage, known.is_none()));
         }
-        let id = next(&self.versions);
+        if known.is_some() {
+            return id;
+        }
         let version = Version {
             stage: stage_id.0,
             digest: stage.version,
@@ -102,7 +107,6 @@ impl World {
             created_at: now,
         };
         self.versions.insert(id, version);
-        self.note(now, &events::new_version(stage_id, stage));
         id
     }
 
@@ -146,9 +150,13 @@ impl World {
                     self.insert_item(batch, page, item);
                     done.new += 1;
                 }
-                Some(id) if self.items[&id].seen_hash == item.data_hash => done.unchanged += 1,
-                Some(id) if self.see_again(batch, page, item, id)? => done.changed += 1,
-                Some(_) => done.unchanged += 1,
+                Some(id) => {
+                    let is_other =
+                        self.items[&id].seen_hash != item.data_hash && self.see_again(batch, page, item, id)?;
+                    let is_moved = self.prioritize(id, item.priority);
+                    done.changed += u64::from(is_other || is_moved);
+                    done.unchanged += u64::from(!(is_other || is_moved));
+                }
             }
         }
         self.forget_pages();
@@ -191,18 +199,31 @@ impl World {
         let merged = discover::merge(&batch.rediscovery.merge, item, known)?;
         let row = self.items.get_mut(&id).expect("the item");
         row.seen_hash = item.data_hash;
-        row.priority = item.priority;
         let changed = merged.is_some();
         if let Some((data, hash)) = merged {
             (row.data, row.data_hash, row.changed_at) = (data.into_owned(), hash, batch.now);
         }
         self.sight(batch, page, item, id);
         if changed && batch.rediscovery.on_update == OnUpdate::Reprocess {
-            let change = discover::reprocess(&self.dag(batch.job.0), self.item(id));
+            let (dag, item) = (self.dag(batch.job.0), self.item(id));
+            let has_result = |bit: &StageBit| self.results[&item.key(*bit).0].output.is_some();
+            let results = Bits(discover::reprocess_asks(&dag, &item)).filter(has_result);
+            let change = discover::reprocess(&dag, item, results.fold(0, |mask, bit| mask | bit.mask()));
             self.apply(&change, batch.now, None);
             self.expect(&change);
         }
         Ok(changed)
+    }
+
+    /// Gives an item another priority, and moves what is in the queue in line. Returns whether it is another one.
+    fn prioritize(&mut self, id: i64, priority: i32) -> bool {
+        let before = std::mem::replace(&mut self.items.get_mut(&id).expect("the item").priority, priority);
+        for key in Self::keys(id) {
+            if let Some(row) = self.queue.get_mut(&key) {
+                row.claim_key += discover::moved_in_line(before.into(), priority.into());
+            }
+        }
+        before != priority
     }
 
     fn sight(&mut self, batch: &Upsert, page: i64, item: &NewItem, id: i64) {

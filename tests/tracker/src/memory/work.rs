@@ -42,10 +42,11 @@ impl World {
     /// Takes a leased stage out of the queue; none if its fence is another one by now.
     fn take(&mut self, key: i64, fence: Fence) -> Option<Taken> {
         self.queue.get(&key).filter(|queued| queued.fence == Some(fence.0))?;
-        let Queued { stage, due_at, first_due_at, counters, last_attempt, operation, .. } = self.queue.remove(&key)?;
+        let Queued { stage, due_at, first_due_at, counters, last_attempt, operation, superseded, .. } =
+            self.queue.remove(&key)?;
         let first_due_at = first_due_at.unwrap_or(due_at).0;
         let (key, stage, due_at) = (StageKey(key), StageId(stage), due_at.0);
-        Some(Taken { key, fence, stage, due_at, first_due_at, counters, last_attempt, operation })
+        Some(Taken { key, fence, stage, due_at, first_due_at, counters, last_attempt, operation, superseded })
     }
 
     fn store_attempt(
@@ -97,7 +98,7 @@ impl World {
         let standing = old.as_ref().filter(|old| old.output.is_some());
         let standing = standing.map(|old| Standing { version: old.version, output_hash: old.output_hash });
         let dag = self.dag(item.job.0);
-        let left = self.leave_queue(item.id.0, settle::leaves(&dag, &item, taken.key.bit(), completion.disposition));
+        let left = self.leave_queue(item.id.0, settle::leaves(&dag, &item, taken, completion));
         let settled = settle::settle(&dag, item, taken, completion, standing, left, now);
         let counters = settled.counters;
         match settled.next {
@@ -113,6 +114,7 @@ impl World {
                     last_attempt: Some(attempt),
                     operation: taken.operation,
                     fence: None,
+                    superseded: false,
                 };
                 self.queue.insert(key, waiting);
             }
@@ -225,7 +227,7 @@ impl World {
                 let change = item.and_then(|item| cancel::give_up(&self.dag(item.job.0), item, key.bit()));
                 let Some(queued) = self.queue.get_mut(&key.0).filter(held) else { continue };
                 released += 1;
-                (queued.state, queued.fence) = (State::Ready, None);
+                (queued.state, queued.fence, queued.superseded) = (State::Ready, None, false);
                 if let Some(change) = change {
                     self.queue.remove(&key.0);
                     self.expect(&change);

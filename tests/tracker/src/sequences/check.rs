@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use gristmill_model::{Disposition, Event, ItemId, ItemStatus, Masks, StageBit, State, transition};
+use gristmill_model::{DeadReason, Disposition, Event, ItemId, ItemStatus, Masks, StageBit, State, transition};
 
 use super::drive::Side;
 use super::operations::Op;
@@ -28,13 +28,17 @@ fn events_of(op: &Op) -> Vec<Event> {
         // What waited for an older outcome of the stage leaves the queue.
         Disposition::Skipped => vec![Skip, Release, Reprocess, Withdraw, KeepDone, KeepSkipped],
         Disposition::Wait(_) => vec![Postpone, Cancel, Withdraw, KeepDone, KeepSkipped, Skip, Release],
-        Disposition::Dead(_) => vec![Die, Withdraw, KeepDone, KeepSkipped],
+        // What it died of may be no longer what it would be given: then it starts anew.
+        Disposition::Dead(_) => {
+            vec![Die, Withdraw, KeepDone, KeepSkipped, Redrive, Revive, Release, Reprocess, Skip]
+        }
     };
     match op {
         Op::Register { .. } | Op::Rebuild { .. } => {
             vec![Withdraw, KeepDone, KeepSkipped, Release, Reprocess, Skip]
         }
-        Op::Upsert { .. } => vec![Release, Reprocess],
+        Op::Upsert { reprocess: false, .. } => vec![Release],
+        Op::Upsert { reprocess: true, .. } => vec![Release, Reprocess, Redrive, Revive],
         Op::Claim { .. } => vec![Claim],
         Op::Settle { end, claim, .. } => {
             let mut events = settle(end.disposition);
@@ -44,7 +48,7 @@ fn events_of(op: &Op) -> Vec<Event> {
         Op::Work { end, .. } => [vec![Claim], settle(end.disposition)].concat(),
         Op::Release { .. } => vec![GiveBack, Cancel, Withdraw, KeepDone, KeepSkipped],
         Op::Promote { .. } => vec![Promote],
-        Op::Reap { .. } => vec![Postpone, Die, Cancel, Withdraw, KeepDone, KeepSkipped, Skip, Release],
+        Op::Reap { .. } => [vec![Postpone, Cancel], settle(Disposition::Dead(DeadReason::Poison))].concat(),
         Op::Cancel { undo: false, .. } => vec![Cancel, KeepDone, KeepSkipped],
         Op::Cancel { undo: true, .. } => vec![Restore, Release, Reprocess, Skip],
         Op::Step { .. } => vec![Redrive, Revive, Release, Reprocess, Skip],

@@ -1,10 +1,12 @@
 //! Data grows old, and what can be computed is made anew.
 
-use gristmill_model::{Expiring, ItemStatus, StageId, StageKey, State, Timestamp};
-use serde_json::json;
+use gristmill_model::{DeadReason, Expiring, ItemStatus, StageId, StageKey, State, Timestamp};
 
-use super::facts::World;
-use crate::records::{Difference, Examination, Expired, ExpiredPage, Prune};
+use super::facts::{Cost, World};
+use crate::records::{
+    AttemptCharge, Difference, Examination, Expired, ExpiredAttempt, ExpiredCharge, ExpiredEvent, ExpiredItem,
+    ExpiredOutcome, ExpiredPage, ExpiredResult, ExpiredRow, ExpiredSighting, Prune, Sighting,
+};
 use crate::rules::events;
 
 /// What is known of a row that may be old enough.
@@ -34,7 +36,7 @@ impl World {
             match self.age(expired.what, expired.job.0, expired.before, number) {
                 Age::Old => {
                     page.numbers.push(number);
-                    page.rows.push(json!({ "id": number }).to_string());
+                    page.rows.push(self.expired_row(expired.what, number));
                 }
                 Age::TooYoung if in_order_of_age => {
                     page.next = None;
@@ -46,6 +48,122 @@ impl World {
         }
         page.next = None;
         page
+    }
+
+    /// What a row holds, and what goes along with it.
+    fn expired_row(&self, what: Expiring, number: i64) -> ExpiredRow {
+        let time = |at: Option<Timestamp>| at.map(|at| at.0);
+        match what {
+            Expiring::Attempts => {
+                let row = self.attempts[&number].clone();
+                let charges = self.costs.values().filter(|cost| cost.attempt == number);
+                ExpiredRow::Attempt(Box::new(ExpiredAttempt {
+                    id: number,
+                    key: row.key,
+                    stage_id: row.stage,
+                    prev: row.prev,
+                    outcome: row.outcome.code(),
+                    host_id: row.host,
+                    fence: row.fence,
+                    queued_at: row.queued_at.0,
+                    started_at: time(row.started_at),
+                    ended_at: row.ended_at.0,
+                    version_id: row.version,
+                    memory_bytes_max: row.memory_bytes_max,
+                    input_hash: row.input_hash,
+                    spec: row.spec,
+                    operation_id: row.operation,
+                    error: row.error,
+                    log: row.log,
+                    charges: charges
+                        .map(|cost| AttemptCharge { meter: cost.meter.clone(), amount: cost.amount })
+                        .collect(),
+                }))
+            }
+            Expiring::Costs => {
+                let Cost { attempt: attempt_id, meter, amount } = self.costs[&number].clone();
+                let attempt = &self.attempts[&attempt_id];
+                let (stage_id, key) = (Some(attempt.stage), Some(attempt.key));
+                let ended_at = Some(attempt.ended_at.0);
+                ExpiredRow::Charge(ExpiredCharge { id: number, attempt_id, stage_id, key, ended_at, meter, amount })
+            }
+            Expiring::Events => {
+                let event = self.events.iter().find(|event| event.id == number).expect("an event").clone();
+                ExpiredRow::Event(ExpiredEvent {
+                    id: number,
+                    at: event.at.0,
+                    kind: event.kind,
+                    job_id: event.job.map(|id| id.0),
+                    item_id: event.item.map(|id| id.0),
+                    operation_id: event.operation.map(|id| id.0),
+                    data: event.data,
+                })
+            }
+            Expiring::Items => ExpiredRow::Item(Box::new(self.expired_item(number))),
+            Expiring::Results => {
+                let item = &self.items[&StageKey(number).item().0];
+                let stage = self.stages[&self.stage_of(number)].name.clone();
+                let (job_id, item) = (item.job, item.key.clone());
+                ExpiredRow::Result(Box::new(ExpiredResult {
+                    job_id,
+                    item,
+                    stage,
+                    outcome: self.expired_outcome(number),
+                }))
+            }
+        }
+    }
+
+    fn expired_item(&self, number: i64) -> ExpiredItem {
+        let (item, masks) = (self.items[&number].clone(), self.masks(number));
+        let outcomes = Self::keys(number).filter(|key| self.results.contains_key(key));
+        let seen = self.sightings(&item).into_iter().rev();
+        ExpiredItem {
+            id: number,
+            job_id: item.job,
+            key: item.key,
+            done: masks.done as i64,
+            skipped: masks.skipped as i64,
+            dead: masks.dead as i64,
+            live: masks.live as i64,
+            stale: masks.stale as i64,
+            priority: item.priority.into(),
+            cancelled_at: item.cancelled_at.map(|at| at.0),
+            discovered_at: item.discovered_at.0,
+            changed_at: item.changed_at.0,
+            data_hash: item.data_hash,
+            seen_hash: item.seen_hash,
+            data: item.data,
+            stages: outcomes.map(|key| self.expired_outcome(key)).collect(),
+            sightings: seen
+                .map(|Sighting { source, cursor, at, data_hash }| ExpiredSighting {
+                    item_id: number,
+                    data_hash,
+                    at: at.0,
+                    source,
+                    cursor,
+                })
+                .collect(),
+        }
+    }
+
+    fn expired_outcome(&self, key: i64) -> ExpiredOutcome {
+        let row = self.results[&key].clone();
+        ExpiredOutcome {
+            key,
+            state: row.state.code(),
+            reason: row.reason.map(DeadReason::code),
+            attempts: row.counters.attempts.into(),
+            lost: row.counters.lost.into(),
+            deferrals: row.counters.deferrals.into(),
+            settled_at: row.settled_at.0,
+            last_attempt: row.last_attempt,
+            version_id: row.version,
+            input_hash: row.input_hash,
+            output_hash: row.output_hash,
+            output: row.output,
+            error: row.error,
+        }
     }
 
     fn age(&self, what: Expiring, job: i64, before: Timestamp, number: i64) -> Age {

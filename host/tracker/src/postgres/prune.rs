@@ -3,20 +3,16 @@
 //! Owns finding it page by page, and deleting what was found and still is so. The newest attempt, event and item stay,
 //! so that no number is given out again. Never deletes a fact of work that is not finished.
 
-use std::collections::BTreeMap;
-
 use gristmill_model::{Expiring, ItemId, StageKey};
-use serde_json::{Map, Value};
 use tokio_postgres::Row;
 
 use super::changes::{Changes, items_of, lock_items};
+use super::expired::contents;
 use super::fail::Fail;
 use super::items::leave_pages;
-use super::moving::read;
 use super::tx::{Lock, Tx};
 use crate::records::{Expired, ExpiredPage, Prune};
 use crate::rules::prune as rules;
-use crate::tables::{Cell, TABLES, Table};
 
 /// `$1` job, `$2` older than, `$3` behind, `$4` limit. Each returns: number, whether it goes, whether this is the end.
 const ATTEMPTS: &str = "SELECT id, stage_id >> 6 = $1 AND ended_at < $2,
@@ -37,20 +33,6 @@ const RESULTS: &str = "SELECT settled.key, job_id = $1 AND settled_at < $2
         false
     FROM item_stages AS settled JOIN items ON items.id = settled.key >> 6
     WHERE settled.key > $3 ORDER BY settled.key LIMIT $4";
-
-fn table(name: &str) -> &'static Table {
-    TABLES.iter().find(|table| table.name == name).unwrap_or_else(|| unreachable!("a table of ours"))
-}
-
-fn table_of(what: Expiring) -> &'static Table {
-    table(match what {
-        Expiring::Attempts => "attempts",
-        Expiring::Costs => "costs",
-        Expiring::Events => "events",
-        Expiring::Items => "items",
-        Expiring::Results => "item_stages",
-    })
-}
 
 pub(super) async fn expired(tx: &Tx<'_>, expired: &Expired) -> Result<ExpiredPage, Fail> {
     let Expired { job, what, before, after, limit } = *expired;
@@ -88,72 +70,6 @@ async fn all(tx: &Tx<'_>, job: i64) -> Result<i64, Fail> {
     let sql = "SELECT coalesce(bit_or(1::bigint << (id & 63)::int), 0) FROM stages
         WHERE job_id = $1 AND retired_at IS NULL";
     Ok(tx.query_one(sql, &[&job]).await?.get(0))
-}
-
-/// What rows hold, a JSON object each. An item holds its results and sightings as well.
-async fn contents(tx: &Tx<'_>, what: Expiring, numbers: &[i64]) -> Result<Vec<String>, Fail> {
-    let objects = objects(tx, table_of(what), "", numbers).await?;
-    if what != Expiring::Items {
-        return Ok(objects.into_values().flatten().map(|object| Value::Object(object).to_string()).collect());
-    }
-    let mut results = self::objects(tx, table("item_stages"), "key >> 6", numbers).await?;
-    let mut sightings = self::objects(tx, table("sightings"), "item_id", numbers).await?;
-    let mut data = self::objects(tx, table("item_data"), "", numbers).await?;
-    let mut rows = Vec::with_capacity(numbers.len());
-    for (number, objects) in objects {
-        let list = |of: &mut BTreeMap<i64, Vec<Map<String, Value>>>| {
-            Value::Array(of.remove(&number).unwrap_or_default().into_iter().map(Value::Object).collect())
-        };
-        let (results, sightings) = (list(&mut results), list(&mut sightings));
-        for mut object in objects {
-            object.extend(data.remove(&number).into_iter().flatten().flatten());
-            object.insert("stages".to_owned(), results.clone());
-            object.insert("sightings".to_owned(), sightings.clone());
-            rows.push(Value::Object(object).to_string());
-        }
-    }
-    Ok(rows)
-}
-
-/// Rows of a table as JSON objects, by what they belong to: their key, or `of`.
-async fn objects(
-    tx: &Tx<'_>,
-    table: &Table,
-    of: &str,
-    numbers: &[i64],
-) -> Result<BTreeMap<i64, Vec<Map<String, Value>>>, Fail> {
-    let names = table.columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-    let key = table.columns[0].0;
-    let of = if of.is_empty() { key } else { of };
-    let range = if of == "key >> 6" { "key BETWEEN n << 6 AND n << 6 | 63".to_owned() } else { format!("{of} = n") };
-    let sql = format!(
-        "SELECT {names}, n FROM unnest($1::bigint[]) AS u (n) JOIN {} ON {range} ORDER BY n, {key}",
-        table.name
-    );
-    let mut objects: BTreeMap<i64, Vec<Map<String, Value>>> = BTreeMap::new();
-    for row in tx.query(&sql, &[&numbers]).await? {
-        let cells = read(table, &row);
-        let object =
-            table.columns.iter().zip(cells).map(|((name, _), cell)| ((*name).to_owned(), json(cell))).collect();
-        objects.entry(row.get(table.columns.len())).or_default().push(object);
-    }
-    Ok(objects)
-}
-
-fn json(cell: Cell) -> Value {
-    match cell {
-        Cell::Null => Value::Null,
-        Cell::Int(number) => number.into(),
-        Cell::Real(number) => number.into(),
-        Cell::Text(text) => text.into(),
-        Cell::Bytes(bytes) => hex(&bytes).into(),
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |half: u8| char::from(DIGITS[usize::from(half)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 pub(super) async fn prune(tx: &Tx<'_>, prune: &Prune) -> Result<u64, Fail> {

@@ -2,6 +2,8 @@
 
 use gristmill_model::{Expiring, JobId, Timestamp};
 
+use super::expired::ExpiredRow;
+
 /// Data that is old enough to go.
 #[derive(Clone, Debug)]
 pub struct Expired {
@@ -19,12 +21,12 @@ pub struct Expired {
 }
 
 /// A page of data that is old enough to go.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ExpiredPage {
     /// The rows, by number.
     pub numbers: Vec<i64>,
-    /// What they hold, a JSON object each.
-    pub rows: Vec<String>,
+    /// What they hold, in the same order.
+    pub rows: Vec<ExpiredRow>,
     /// Where to go on; none: that was all.
     pub next: Option<i64>,
 }

@@ -13,7 +13,7 @@ use crate::rules::{events, operation as rules, redrive};
 use crate::sql::operation_columns;
 use crate::{Error, filter};
 
-const LIST: &str = concat!(
+pub(super) const LIST: &str = concat!(
     "SELECT ",
     operation_columns!(),
     " FROM operations WHERE (?1 IS NULL OR job_id = ?1) ORDER BY id DESC LIMIT ?2"

@@ -38,6 +38,6 @@ pub use records::{
     RegisteredJob, RegisteredStage, Release, ResultRow, Round, RoundDone, Settlement, Sighting, Source,
     StageRegistration, StageStats, Upsert, Upserted, Upstream,
 };
-pub use retention::{Pruned, Pruning, PruningPosition, count_expired, prune};
+pub use retention::{HOST_EVENTS_KEPT, Pruned, Pruning, PruningPosition, count_expired, host_retention, prune};
 pub use sqlite::{History, SqliteOptions, SqliteReader, SqliteTracker, Swept, Synchronous, backup, restore};
 pub use tracker::{BoxFuture, Operating, Reader, Rounds, Tracker, Upkeep};

@@ -1,6 +1,6 @@
 //! Data grows old, and what can be computed is made anew.
 
-use gristmill_model::{DeadReason, Expiring, ItemStatus, StageId, StageKey, State, Timestamp};
+use gristmill_model::{DeadReason, Expiring, ItemStatus, JobId, StageId, StageKey, State, Timestamp};
 
 use super::facts::{Cost, World};
 use crate::records::{
@@ -19,6 +19,9 @@ enum Age {
 
 impl World {
     pub(super) fn expired(&self, expired: &Expired) -> ExpiredPage {
+        if expired.job.is_none() && expired.what != Expiring::Events {
+            return ExpiredPage::default();
+        }
         let numbers: Vec<i64> = match expired.what {
             Expiring::Attempts => self.attempts.keys().copied().collect(),
             Expiring::Costs => self.costs.keys().copied().collect(),
@@ -33,7 +36,7 @@ impl World {
             if looked_at == expired.limit {
                 return page;
             }
-            match self.age(expired.what, expired.job.0, expired.before, number) {
+            match self.age(expired.what, expired.job, expired.before, number) {
                 Age::Old => {
                     page.numbers.push(number);
                     page.rows.push(self.expired_row(expired.what, number));
@@ -166,8 +169,8 @@ impl World {
         }
     }
 
-    fn age(&self, what: Expiring, job: i64, before: Timestamp, number: i64) -> Age {
-        let of_job = |stage: i64| StageId(stage).job().0 == job;
+    fn age(&self, what: Expiring, job: Option<JobId>, before: Timestamp, number: i64) -> Age {
+        let of_job = |stage: i64| Some(StageId(stage).job()) == job;
         let (mine, at) = match what {
             Expiring::Attempts => {
                 let attempt = &self.attempts[&number];
@@ -181,7 +184,7 @@ impl World {
             Expiring::Events => {
                 let newest = self.events.last().is_some_and(|event| event.id == number);
                 let event = self.events.iter().find(|event| event.id == number).expect("an event");
-                (event.job.is_none_or(|of| of.0 == job) && !newest, event.at)
+                (event.job == job && !newest, event.at)
             }
             Expiring::Items => {
                 let newest = self.items.keys().next_back() == Some(&number);
@@ -190,11 +193,11 @@ impl World {
                 let settled = Self::keys(number).filter_map(|key| self.results.get(&key));
                 let last = settled.map(|result| result.settled_at).max().unwrap_or(item.discovered_at);
                 let finished = matches!(self.status(number), ItemStatus::Done | ItemStatus::Cancelled) && !live;
-                (item.job == job && finished && !newest, item.cancelled_at.unwrap_or(last))
+                (Some(JobId(item.job)) == job && finished && !newest, item.cancelled_at.unwrap_or(last))
             }
             Expiring::Results => {
                 let key = StageKey(number);
-                let stage = StageId::new(gristmill_model::JobId(self.items[&key.item().0].job), key.bit());
+                let stage = StageId::new(JobId(self.items[&key.item().0].job), key.bit());
                 let retired = self.stages[&stage.0].retired_at.is_some();
                 (of_job(stage.0) && retired, self.results[&number].settled_at)
             }
@@ -220,7 +223,7 @@ impl World {
         let mut gone = 0;
         for number in &prune.numbers {
             if !self.has(prune.what, *number)
-                || !matches!(self.age(prune.what, prune.job.0, prune.before, *number), Age::Old)
+                || !matches!(self.age(prune.what, prune.job, prune.before, *number), Age::Old)
             {
                 continue;
             }

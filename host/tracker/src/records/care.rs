@@ -7,8 +7,8 @@ use super::expired::ExpiredRow;
 /// Data that is old enough to go.
 #[derive(Clone, Debug)]
 pub struct Expired {
-    /// The job.
-    pub job: JobId,
+    /// The job; none: what belongs to no job, as some events do.
+    pub job: Option<JobId>,
     /// What kind.
     pub what: Expiring,
     /// Older than this.
@@ -34,8 +34,8 @@ pub struct ExpiredPage {
 /// Data to delete: what `expired` found. What has changed since is left alone.
 #[derive(Clone, Debug)]
 pub struct Prune {
-    /// The job.
-    pub job: JobId,
+    /// The job; none: what belongs to no job, as some events do.
+    pub job: Option<JobId>,
     /// What kind.
     pub what: Expiring,
     /// Older than this.

@@ -32,7 +32,7 @@ fn judged(what: Expiring) -> &'static str {
         }
         Expiring::Events => {
             "SELECT id AS number, at AS judged_at,
-                    coalesce(job_id = ?1, 1) AND id < (SELECT max(id) FROM events) AS may_go, events.*
+                    job_id IS ?1 AND id < (SELECT max(id) FROM events) AS may_go, events.*
              FROM events WHERE id"
         }
         Expiring::Items => {
@@ -56,12 +56,15 @@ fn judged(what: Expiring) -> &'static str {
 
 pub(super) fn expired(connection: &Connection, blobs: &Blobs, expired: &Expired) -> Result<ExpiredPage, Error> {
     let Expired { job, what, before, after, limit } = *expired;
+    let mut page = ExpiredPage::default();
+    if job.is_none() && what != Expiring::Events {
+        return Ok(page);
+    }
     // What the attempts, charges and events behind a young one are is young as well.
     let in_order_of_age = matches!(what, Expiring::Attempts | Expiring::Costs | Expiring::Events);
     let sql = format!("{} > ?2 ORDER BY number LIMIT ?3", judged(what));
     let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query((job.0, after, i64::from(limit) + 1))?;
-    let mut page = ExpiredPage::default();
+    let mut rows = statement.query((job.map(|job| job.0), after, i64::from(limit) + 1))?;
     let mut looked = 0;
     let mut last = None;
     while let Some(row) = rows.next()? {
@@ -92,11 +95,14 @@ pub(super) fn keys_of(item: ItemId) -> (i64, i64) {
 pub(super) fn prune(session: &mut Session<'_>, prune: &Prune) -> Result<u64, Error> {
     let sql = format!("SELECT judged_at < ?3 AND may_go FROM ({} = ?2)", judged(prune.what));
     let (mut gone, mut named) = (0, Named::default());
+    if prune.job.is_none() && prune.what != Expiring::Events {
+        return Ok(gone);
+    }
     for number in &prune.numbers {
         let may_go: Option<bool> = session
             .connection
             .prepare_cached(&sql)?
-            .query_row((prune.job.0, number, prune.before.0), |row| row.get(0))
+            .query_row((prune.job.map(|job| job.0), number, prune.before.0), |row| row.get(0))
             .optional()?;
         if may_go != Some(true) {
             continue;

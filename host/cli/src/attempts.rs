@@ -22,7 +22,7 @@ const ERROR_CHARS_MAX: usize = 200;
 #[command(after_help = "Example:
   gristmill attempts audit --stage source --outcome timeout
 
-With --json, an object an attempt: attempt, item, stage, outcome, host, fence, queued_at, started_at, ended_at, version, \
+With --json, an object an attempt: attempt, item (none: it was deleted), item_number, stage, outcome, host, fence, queued_at, started_at, ended_at, version, \
                         memory_bytes_max, error, log, charges (by meter).")]
 pub(crate) struct Args {
     #[arg(help = data::JOB_HELP)]
@@ -82,7 +82,7 @@ fn table(rows: &[AttemptRow]) -> String {
     for row in rows {
         table.row([
             second(row.ended_at),
-            row.item_key.clone(),
+            row.item_key.clone().unwrap_or_else(|| format!("#{}", row.item)),
             row.stage.clone(),
             row.outcome.name().to_owned(),
             took(row).unwrap_or_default(),

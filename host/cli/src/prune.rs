@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gristmill_config::Draft;
-use gristmill_model::{Expiring, Job};
-use gristmill_tracker::{JobRow, Pruned, Pruning, PruningPosition, Tracker, count_expired, prune as prune_all};
+use gristmill_model::{Expiring, Job, JobId, Retention};
+use gristmill_tracker::{
+    JobRow, Pruned, Pruning, PruningPosition, Tracker, count_expired, host_retention, prune as prune_all,
+};
 use serde::Serialize;
 
 use crate::context::{Context, wait};
@@ -27,12 +29,13 @@ const SWEEP_FILES_MAX: u32 = 1000;
 ///
 /// A running host does so by itself, a little at a time. What is to be archived is on the disk before it is deleted.
 /// The newest attempt, event and item stay, however old. In a data folder, the files of large outputs that no result
-/// names any more go too.
+/// names any more go too, and so do events of no job (of hosts, for one) that are older than 90 days.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   gristmill prune jobs/audit.yaml --dry-run
 
-With --json, an object a job: job, dry_run, deleted (by kind), archived (files), blobs_removed, blob_bytes_removed.")]
+With --json, an object a job: job, dry_run, deleted (by kind), archived (files), host_events_deleted, blobs_removed, \
+                        blob_bytes_removed.")]
 pub(crate) struct Args {
     #[command(flatten)]
     source: Source,
@@ -48,6 +51,8 @@ struct Record {
     dry_run: bool,
     deleted: BTreeMap<&'static str, u64>,
     archived: Vec<String>,
+    /// Events of no job.
+    host_events_deleted: u64,
     blobs_removed: u64,
     blob_bytes_removed: u64,
 }
@@ -73,9 +78,8 @@ pub(crate) fn prune(args: &Args, context: &Context) -> Result<Exit, Failure> {
     })
 }
 
-fn pruning<'j>(job: &'j Job, row: &'j JobRow, context: &Context) -> Pruning<'j> {
-    let (retention, now) = (&job.tuning.retention, context.clock.now());
-    Pruning { job: row.id, name: &row.name, retention, now, rows_max: u64::MAX }
+fn pruning<'j>(job: Option<JobId>, name: &'j str, retention: &'j Retention, context: &Context) -> Pruning<'j> {
+    Pruning { job, name, retention, now: context.clock.now(), rows_max: u64::MAX }
 }
 
 fn by_name(counts: BTreeMap<Expiring, u64>) -> BTreeMap<&'static str, u64> {
@@ -83,18 +87,31 @@ fn by_name(counts: BTreeMap<Expiring, u64>) -> BTreeMap<&'static str, u64> {
 }
 
 async fn dry(known: &Known, job: &Job, row: &JobRow, context: &Context) -> Result<Record, Failure> {
-    let counts = count_expired(known.reader.as_ref(), pruning(job, row, context)).await?;
-    Ok(Record { job: row.name.clone(), dry_run: true, deleted: by_name(counts), ..Record::default() })
+    let reader = known.reader.as_ref();
+    let counts = count_expired(reader, pruning(Some(row.id), &row.name, &job.tuning.retention, context)).await?;
+    let of_hosts = count_expired(reader, pruning(None, "", &host_retention(), context)).await?;
+    let host_events_deleted = of_hosts.values().sum();
+    Ok(Record {
+        job: row.name.clone(),
+        dry_run: true,
+        deleted: by_name(counts),
+        host_events_deleted,
+        ..Record::default()
+    })
 }
 
 async fn really(known: &Known, job: &Job, row: &JobRow, context: &Context) -> Result<Record, Failure> {
     let tracker = known.location.operate(context)?;
-    let mut position = PruningPosition::default();
-    let Pruned { deleted, archived, .. } =
-        prune_all(tracker.as_ref(), pruning(job, row, context), &mut position).await?;
+    let (tracker, clock) = (tracker.as_ref(), context.clock.as_ref());
+    let of_job = pruning(Some(row.id), &row.name, &job.tuning.retention, context);
+    let Pruned { deleted, archived, .. } = prune_all(tracker, clock, of_job, &mut PruningPosition::default()).await?;
+    let retention = host_retention();
+    let of_hosts = pruning(None, "", &retention, context);
+    let of_hosts = prune_all(tracker, clock, of_hosts, &mut PruningPosition::default()).await?;
     let archived = archived.iter().map(|path| path.display().to_string()).collect();
     let mut record = Record { job: row.name.clone(), deleted: by_name(deleted), archived, ..Record::default() };
-    (record.blobs_removed, record.blob_bytes_removed) = sweep(tracker.as_ref(), context).await?;
+    record.host_events_deleted = of_hosts.deleted.values().sum();
+    (record.blobs_removed, record.blob_bytes_removed) = sweep(tracker, context).await?;
     Ok(record)
 }
 
@@ -126,6 +143,11 @@ fn show(record: &Record, context: &Context) -> Result<(), Failure> {
     }
     for path in &record.archived {
         context.out.note(format_args!("archived in {path}"));
+    }
+    if record.host_events_deleted > 0 {
+        let events = plural(record.host_events_deleted, "event");
+        let verb = if record.dry_run { "would be deleted" } else { "deleted" };
+        context.out.note(format_args!("{events} of no job, older than 90 days: {verb}"));
     }
     if record.blobs_removed > 0 {
         let (files, size) = (plural(record.blobs_removed, "large output"), bytes(record.blob_bytes_removed));

@@ -54,7 +54,7 @@ impl Parts {
 enum Care<'a> {
     Turn(Pin<Box<dyn Future<Output = (Upkeep, Duration)> + Send + 'a>>),
     Rest(Upkeep, Instant),
-    /// There is nothing to care for.
+    /// Between the two.
     Never,
 }
 
@@ -115,7 +115,7 @@ impl<'a> Loop<'a> {
             let job = &loaded.job;
             (*id, job.spec.name.as_str(), &job.tuning.retention)
         });
-        let care = Upkeep::new(jobs).map_or(Care::Never, |upkeep| Care::Rest(upkeep, Instant::now()));
+        let care = Care::Rest(Upkeep::new(jobs), Instant::now());
         Self {
             host,
             options,
@@ -160,7 +160,7 @@ impl<'a> Loop<'a> {
             if self.began.elapsed() >= self.vitals.next() && self.beating.is_none() {
                 self.beat(now);
             }
-            self.take_care(now);
+            self.take_care();
             events.extend(self.look_around(now, &mut stop_by));
             if !events.is_empty() {
                 continue;
@@ -255,11 +255,11 @@ impl<'a> Loop<'a> {
     }
 
     /// Begins a turn of upkeep if it is time.
-    fn take_care(&mut self, now: Timestamp) {
+    fn take_care(&mut self) {
         if self.care.next().is_some_and(|at| at <= Instant::now())
             && let Care::Rest(upkeep, _) = std::mem::replace(&mut self.care, Care::Never)
         {
-            self.care = Care::Turn(Box::pin(upkeep.turn(self.tracker, now)));
+            self.care = Care::Turn(Box::pin(upkeep.turn(self.tracker, self.options.clock.as_ref())));
         }
     }
 

@@ -1,12 +1,13 @@
 //! Keeping the tracker small, while the host runs.
 //!
-//! Owns the rhythm: a little at a time, and soon again while there is more. A failure is warned of and tried again: no
-//! job stops for it. What is old, and the order of archive and deletion, are the tracker's.
+//! Owns the rhythm: a little at a time, and soon again while there is more. What belongs to no job is kept for a time of
+//! its own. A failure is warned of and tried again: no job stops for it. What is old, and the order of archive and
+//! deletion, are the tracker's.
 
 use std::time::Duration;
 
-use gristmill_model::{JobId, Retention, Timestamp};
-use gristmill_tracker::{Error, Pruned, Pruning, PruningPosition, Tracker, prune};
+use gristmill_model::{Clock, JobId, Retention};
+use gristmill_tracker::{Error, Pruned, Pruning, PruningPosition, Tracker, host_retention, prune};
 
 /// How long to rest when everything was looked through.
 const REST: Duration = Duration::from_mins(1);
@@ -17,35 +18,34 @@ const ROWS_MAX: u64 = 5000;
 
 /// See the module.
 pub(crate) struct Upkeep {
-    jobs: Vec<Kept>,
+    kept: Vec<Kept>,
 }
 
 struct Kept {
-    id: JobId,
+    /// None: what belongs to no job.
+    job: Option<JobId>,
     name: String,
     retention: Retention,
     position: PruningPosition,
 }
 
 impl Upkeep {
-    /// The upkeep of these jobs; none if all of them keep everything.
-    pub(crate) fn new<'j>(jobs: impl IntoIterator<Item = (JobId, &'j str, &'j Retention)>) -> Option<Self> {
-        let kept = |(id, name, retention): (JobId, &str, &Retention)| Kept {
-            id,
-            name: name.to_owned(),
-            retention: retention.clone(),
-            position: PruningPosition::default(),
+    /// The upkeep of these jobs, and of what belongs to none.
+    pub(crate) fn new<'j>(jobs: impl IntoIterator<Item = (JobId, &'j str, &'j Retention)>) -> Self {
+        let kept = |job, name: &str, retention| {
+            let (name, position) = (name.to_owned(), PruningPosition::default());
+            Kept { job, name, retention, position }
         };
-        let jobs: Vec<Kept> =
-            jobs.into_iter().filter(|(_, _, retention)| !retention.keep.is_empty()).map(kept).collect();
-        (!jobs.is_empty()).then_some(Self { jobs })
+        let jobs = jobs.into_iter().filter(|(_, _, retention)| !retention.keep.is_empty());
+        let jobs = jobs.map(|(job, name, retention)| kept(Some(job), name, retention.clone()));
+        Self { kept: jobs.chain([kept(None, "", host_retention())]).collect() }
     }
 
     /// Does a turn. Returns itself, and how long to rest.
-    pub(crate) async fn turn(mut self, tracker: &dyn Tracker, now: Timestamp) -> (Self, Duration) {
+    pub(crate) async fn turn(mut self, tracker: &dyn Tracker, clock: &dyn Clock) -> (Self, Duration) {
         let mut more = false;
-        for job in &mut self.jobs {
-            match job.turn(tracker, now).await {
+        for job in &mut self.kept {
+            match job.turn(tracker, clock).await {
                 Ok(pruned) => {
                     more |= pruned.more;
                     let rows: u64 = pruned.deleted.values().sum();
@@ -61,8 +61,9 @@ impl Upkeep {
 }
 
 impl Kept {
-    async fn turn(&mut self, tracker: &dyn Tracker, now: Timestamp) -> Result<Pruned, Error> {
-        let Self { id, name, retention, position } = self;
-        prune(tracker, Pruning { job: *id, name, retention, now, rows_max: ROWS_MAX }, position).await
+    async fn turn(&mut self, tracker: &dyn Tracker, clock: &dyn Clock) -> Result<Pruned, Error> {
+        let Self { job, name, retention, position } = self;
+        let pruning = Pruning { job: *job, name, retention, now: clock.now(), rows_max: ROWS_MAX };
+        prune(tracker, clock, pruning, position).await
     }
 }

@@ -33,9 +33,11 @@ const SETTLED: &str = "SELECT state, reason, attempts, lost, deferrals, settled_
     FROM item_stages LEFT JOIN versions ON versions.id = version_id WHERE key = ANY ($1)";
 const QUEUED: &str =
     "SELECT state, due_at, attempts, lost, deferrals, last_attempt, key FROM queue WHERE key = ANY ($1)";
-const SIGHTINGS: &str = "SELECT source, cursor, at, data_hash FROM sightings JOIN pages ON pages.id = page_id
+pub(super) const SIGHTINGS: &str =
+    "SELECT source, cursor, at, data_hash FROM sightings JOIN pages ON pages.id = page_id
     WHERE item_id = $1 ORDER BY page_id DESC, data_hash DESC";
 
+/// An attempt outlives its item: then only the item's number is known.
 macro_rules! attempts {
     ($before:literal, $from:literal, $rest:literal) => {
         concat!(
@@ -44,7 +46,7 @@ macro_rules! attempts {
                 digest, memory_bytes_max, error, log, attempts.key, fence
               FROM ",
             $from,
-            " JOIN item_data ON item_data.id = attempts.key >> 6 JOIN stages ON stages.id = attempts.stage_id
+            " JOIN stages ON stages.id = attempts.stage_id LEFT JOIN item_data ON item_data.id = attempts.key >> 6
               LEFT JOIN versions ON versions.id = attempts.version_id ",
             $rest
         )
@@ -62,18 +64,53 @@ const CHAINS: &str = attempts!(
     "bounded JOIN attempts ON attempts.id = bounded.id",
     "ORDER BY attempts.id DESC"
 );
-const NEWEST: &str = attempts!(
+pub(super) const NEWEST: &str = attempts!(
     "",
     "attempts",
     "WHERE attempts.stage_id >> 6 = $1 AND ($2::bigint IS NULL OR attempts.stage_id = $2)
         AND ($3::bigint IS NULL OR outcome = $3)
      ORDER BY attempts.id DESC LIMIT $4"
 );
+/// Stage by stage.
+pub(super) const NEWEST_NOT_DONE: &str = attempts!(
+    "WITH found AS MATERIALIZED (
+        SELECT newest.id FROM stages CROSS JOIN LATERAL (
+            SELECT attempts.id FROM attempts
+            WHERE attempts.stage_id = stages.id AND outcome = $3::bigint AND outcome <> 1
+            ORDER BY attempts.id DESC LIMIT $4
+        ) AS newest
+        WHERE job_id = $1 AND ($2::bigint IS NULL OR stages.id = $2) ORDER BY newest.id DESC LIMIT $4
+     )",
+    "found JOIN attempts ON attempts.id = found.id",
+    "ORDER BY attempts.id DESC"
+);
 const CHARGES: &str = "SELECT attempt_id, meter, amount FROM costs WHERE attempt_id = ANY ($1) ORDER BY attempt_id, id";
-const EVENTS: &str = "SELECT id, at, kind, job_id, item_id, operation_id, data FROM events
-    WHERE ($1::bigint IS NULL OR job_id = $1)
-        AND ($2::text IS NULL OR CASE WHEN $3 THEN starts_with(kind, $2) ELSE kind = $2 END)
-    ORDER BY id DESC LIMIT $4";
+pub(super) const EVENTS: &str =
+    "SELECT id, at, kind, job_id, item_id, operation_id, data FROM events ORDER BY id DESC LIMIT $1";
+/// Kind by kind, each found by one step into the index: there are few.
+macro_rules! events_by_kind {
+    ($of:literal) => {
+        concat!(
+            "WITH RECURSIVE kinds (kind) AS (
+                (SELECT kind FROM events WHERE ",
+            $of,
+            " ORDER BY kind LIMIT 1)
+                UNION ALL SELECT (SELECT events.kind FROM events WHERE ",
+            $of,
+            " AND events.kind > kinds.kind ORDER BY events.kind LIMIT 1) FROM kinds WHERE kinds.kind IS NOT NULL
+             )
+             SELECT newest.* FROM kinds CROSS JOIN LATERAL (
+                SELECT id, at, events.kind, job_id, item_id, operation_id, data FROM events
+                WHERE ",
+            $of,
+            " AND events.kind = kinds.kind ORDER BY id DESC LIMIT $1
+             ) AS newest
+             WHERE CASE WHEN $3 THEN starts_with(kinds.kind, $2) ELSE kinds.kind = $2 END ORDER BY id DESC LIMIT $1"
+        )
+    };
+}
+pub(super) const EVENTS_OF_KIND: &str = events_by_kind!("true");
+pub(super) const EVENTS_OF_JOB: &str = events_by_kind!("job_id = $4");
 
 /// With outputs of so many bytes at most, and that of the stage of this name.
 pub(super) async fn item(
@@ -154,6 +191,7 @@ fn stage_detail(
 fn read(row: &Row) -> Result<(i64, AttemptRow), Fail> {
     let attempt = AttemptRow {
         id: AttemptId(row.get(0)),
+        item: StageKey(row.get(12)).item(),
         item_key: row.get(1),
         stage: row.get(2),
         outcome: Outcome::from_code(row.get(3)).unwrap_or(Outcome::Lost),
@@ -197,18 +235,26 @@ async fn chains(tx: &Tx<'_>, heads: Vec<(i64, i64)>) -> Result<HashMap<i64, Vec<
     Ok(chains)
 }
 
-/// The newest attempts of a job.
+/// The newest attempts of a job. Those that did not end well are found by an index. An index of the others would cost
+/// the loop too much: they are looked through from the newest on.
 pub(super) async fn attempts(tx: &Tx<'_>, filter: &AttemptsFilter) -> Result<Vec<AttemptRow>, Fail> {
+    let is_done = filter.outcome.is_none_or(|outcome| outcome == Outcome::Done);
+    let newest = if is_done { NEWEST } else { NEWEST_NOT_DONE };
     let (stage, outcome) = (filter.stage.map(|stage| stage.0), filter.outcome.map(Outcome::code));
-    let rows = tx.query(NEWEST, &[&filter.job.0, &stage, &outcome, &i64::from(filter.limit)]).await?;
+    let rows = tx.query(newest, &[&filter.job.0, &stage, &outcome, &i64::from(filter.limit)]).await?;
     Ok(with_charges(tx, &rows).await?.into_iter().map(|(_, attempt)| attempt).collect())
 }
 
 /// The newest events. A kind that ends in a dot stands for all that begin so.
 pub(super) async fn events(tx: &Tx<'_>, filter: &EventsFilter) -> Result<Vec<EventRow>, Fail> {
-    let is_family = filter.kind.as_deref().is_some_and(|kind| kind.ends_with('.'));
-    let job = filter.job.map(|job| job.0);
-    let rows = tx.query(EVENTS, &[&job, &filter.kind, &is_family, &i64::from(filter.limit)]).await?;
+    let EventsFilter { job, kind, limit } = filter;
+    let limit = i64::from(*limit);
+    let (family, kind) = (kind.as_deref().is_none_or(|kind| kind.ends_with('.')), kind.as_deref().unwrap_or_default());
+    let rows = match job {
+        None if filter.kind.is_none() => tx.query(EVENTS, &[&limit]).await?,
+        None => tx.query(EVENTS_OF_KIND, &[&limit, &kind, &family]).await?,
+        Some(job) => tx.query(EVENTS_OF_JOB, &[&limit, &kind, &family, &job.0]).await?,
+    };
     let read = |row: &Row| EventRow {
         id: row.get(0),
         at: Timestamp(row.get(1)),

@@ -12,6 +12,7 @@ mod core;
 mod dead;
 mod engine;
 mod examine;
+mod expired;
 mod fail;
 mod history;
 mod items;

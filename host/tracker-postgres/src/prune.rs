@@ -3,20 +3,16 @@
 //! Owns finding it page by page, and deleting what was found and still is so. The newest attempt, event and item stay,
 //! so that no number is given out again. Never deletes a fact of work that is not finished.
 
-use std::collections::BTreeMap;
-
-use gristmill_model::{Expiring, ItemId, StageKey};
-use serde_json::{Map, Value};
+use gristmill_model::{Expiring, ItemId, JobId, StageKey};
 use tokio_postgres::Row;
 
 use super::changes::{Changes, items_of, lock_items};
+use super::expired::contents;
 use super::fail::Fail;
 use super::items::leave_pages;
-use super::moving::read;
 use super::tx::{Lock, Tx};
 use gristmill_tracker::records::{Expired, ExpiredPage, Prune};
 use gristmill_tracker::rules::prune as rules;
-use gristmill_tracker::tables::{Cell, TABLES, Table};
 
 /// `$1` job, `$2` older than, `$3` behind, `$4` limit. Each returns: number, whether it goes, whether this is the end.
 const ATTEMPTS: &str = "SELECT id, stage_id >> 6 = $1 AND ended_at < $2,
@@ -24,7 +20,8 @@ const ATTEMPTS: &str = "SELECT id, stage_id >> 6 = $1 AND ended_at < $2,
     FROM attempts WHERE id > $3 ORDER BY id LIMIT $4";
 const COSTS: &str = "SELECT costs.id, stage_id >> 6 = $1 AND ended_at < $2, ended_at >= $2
     FROM costs JOIN attempts ON attempts.id = attempt_id WHERE costs.id > $3 ORDER BY costs.id LIMIT $4";
-const EVENTS: &str = "SELECT id, coalesce(job_id, $1) = $1 AND at < $2, at >= $2 OR id = (SELECT max(id) FROM events)
+const EVENTS: &str =
+    "SELECT id, job_id IS NOT DISTINCT FROM $1 AND at < $2, at >= $2 OR id = (SELECT max(id) FROM events)
     FROM events WHERE id > $3 ORDER BY id LIMIT $4";
 const ITEMS: &str = "SELECT items.id, items.job_id = $1 AND live = 0
         AND (cancelled_at IS NOT NULL OR (done | skipped) & ~stale & $5::bigint = $5)
@@ -38,31 +35,21 @@ const RESULTS: &str = "SELECT settled.key, job_id = $1 AND settled_at < $2
     FROM item_stages AS settled JOIN items ON items.id = settled.key >> 6
     WHERE settled.key > $3 ORDER BY settled.key LIMIT $4";
 
-fn table(name: &str) -> &'static Table {
-    TABLES.iter().find(|table| table.name == name).unwrap_or_else(|| unreachable!("a table of ours"))
-}
-
-fn table_of(what: Expiring) -> &'static Table {
-    table(match what {
-        Expiring::Attempts => "attempts",
-        Expiring::Costs => "costs",
-        Expiring::Events => "events",
-        Expiring::Items => "items",
-        Expiring::Results => "item_stages",
-    })
-}
-
 pub(super) async fn expired(tx: &Tx<'_>, expired: &Expired) -> Result<ExpiredPage, Fail> {
     let Expired { job, what, before, after, limit } = *expired;
     let limit_rows = i64::from(limit);
+    if job.is_none() && what != Expiring::Events {
+        return Ok(ExpiredPage::default());
+    }
+    let job = job.map(|job| job.0);
     let rows = match what {
-        Expiring::Attempts => tx.query(ATTEMPTS, &[&job.0, &before.0, &after, &limit_rows]).await?,
-        Expiring::Costs => tx.query(COSTS, &[&job.0, &before.0, &after, &limit_rows]).await?,
-        Expiring::Events => tx.query(EVENTS, &[&job.0, &before.0, &after, &limit_rows]).await?,
-        Expiring::Results => tx.query(RESULTS, &[&job.0, &before.0, &after, &limit_rows]).await?,
+        Expiring::Attempts => tx.query(ATTEMPTS, &[&job, &before.0, &after, &limit_rows]).await?,
+        Expiring::Costs => tx.query(COSTS, &[&job, &before.0, &after, &limit_rows]).await?,
+        Expiring::Events => tx.query(EVENTS, &[&job, &before.0, &after, &limit_rows]).await?,
+        Expiring::Results => tx.query(RESULTS, &[&job, &before.0, &after, &limit_rows]).await?,
         Expiring::Items => {
-            let all = all(tx, expired.job.0).await?;
-            tx.query(ITEMS, &[&job.0, &before.0, &after, &limit_rows, &all]).await?
+            let all = all(tx, job).await?;
+            tx.query(ITEMS, &[&job, &before.0, &after, &limit_rows, &all]).await?
         }
     };
     let mut page = ExpiredPage::default();
@@ -84,76 +71,10 @@ pub(super) async fn expired(tx: &Tx<'_>, expired: &Expired) -> Result<ExpiredPag
 }
 
 /// The mask of the stages of a job's file.
-async fn all(tx: &Tx<'_>, job: i64) -> Result<i64, Fail> {
+async fn all(tx: &Tx<'_>, job: Option<i64>) -> Result<i64, Fail> {
     let sql = "SELECT coalesce(bit_or(1::bigint << (id & 63)::int), 0) FROM stages
         WHERE job_id = $1 AND retired_at IS NULL";
     Ok(tx.query_one(sql, &[&job]).await?.get(0))
-}
-
-/// What rows hold, a JSON object each. An item holds its results and sightings as well.
-async fn contents(tx: &Tx<'_>, what: Expiring, numbers: &[i64]) -> Result<Vec<String>, Fail> {
-    let objects = objects(tx, table_of(what), "", numbers).await?;
-    if what != Expiring::Items {
-        return Ok(objects.into_values().flatten().map(|object| Value::Object(object).to_string()).collect());
-    }
-    let mut results = self::objects(tx, table("item_stages"), "key >> 6", numbers).await?;
-    let mut sightings = self::objects(tx, table("sightings"), "item_id", numbers).await?;
-    let mut data = self::objects(tx, table("item_data"), "", numbers).await?;
-    let mut rows = Vec::with_capacity(numbers.len());
-    for (number, objects) in objects {
-        let list = |of: &mut BTreeMap<i64, Vec<Map<String, Value>>>| {
-            Value::Array(of.remove(&number).unwrap_or_default().into_iter().map(Value::Object).collect())
-        };
-        let (results, sightings) = (list(&mut results), list(&mut sightings));
-        for mut object in objects {
-            object.extend(data.remove(&number).into_iter().flatten().flatten());
-            object.insert("stages".to_owned(), results.clone());
-            object.insert("sightings".to_owned(), sightings.clone());
-            rows.push(Value::Object(object).to_string());
-        }
-    }
-    Ok(rows)
-}
-
-/// Rows of a table as JSON objects, by what they belong to: their key, or `of`.
-async fn objects(
-    tx: &Tx<'_>,
-    table: &Table,
-    of: &str,
-    numbers: &[i64],
-) -> Result<BTreeMap<i64, Vec<Map<String, Value>>>, Fail> {
-    let names = table.columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-    let key = table.columns[0].0;
-    let of = if of.is_empty() { key } else { of };
-    let range = if of == "key >> 6" { "key BETWEEN n << 6 AND n << 6 | 63".to_owned() } else { format!("{of} = n") };
-    let sql = format!(
-        "SELECT {names}, n FROM unnest($1::bigint[]) AS u (n) JOIN {} ON {range} ORDER BY n, {key}",
-        table.name
-    );
-    let mut objects: BTreeMap<i64, Vec<Map<String, Value>>> = BTreeMap::new();
-    for row in tx.query(&sql, &[&numbers]).await? {
-        let cells = read(table, &row);
-        let object =
-            table.columns.iter().zip(cells).map(|((name, _), cell)| ((*name).to_owned(), json(cell))).collect();
-        objects.entry(row.get(table.columns.len())).or_default().push(object);
-    }
-    Ok(objects)
-}
-
-fn json(cell: Cell) -> Value {
-    match cell {
-        Cell::Null => Value::Null,
-        Cell::Int(number) => number.into(),
-        Cell::Real(number) => number.into(),
-        Cell::Text(text) => text.into(),
-        Cell::Bytes(bytes) => hex(&bytes).into(),
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |half: u8| char::from(DIGITS[usize::from(half)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 pub(super) async fn prune(tx: &Tx<'_>, prune: &Prune) -> Result<u64, Fail> {
@@ -161,17 +82,19 @@ pub(super) async fn prune(tx: &Tx<'_>, prune: &Prune) -> Result<u64, Fail> {
         AND id < (SELECT max(id) FROM attempts) RETURNING id";
     const PRUNE_COSTS: &str = "DELETE FROM costs USING attempts WHERE attempts.id = attempt_id AND costs.id = ANY ($1)
         AND stage_id >> 6 = $2 AND ended_at < $3 RETURNING costs.id";
-    const PRUNE_EVENTS: &str = "DELETE FROM events WHERE id = ANY ($1) AND coalesce(job_id, $2) = $2 AND at < $3
+    const PRUNE_EVENTS: &str = "DELETE FROM events WHERE id = ANY ($1) AND job_id IS NOT DISTINCT FROM $2 AND at < $3
         AND id < (SELECT max(id) FROM events) RETURNING id";
     tx.begin(Lock::Shared, None).await?;
-    let sql = match prune.what {
-        Expiring::Items => return prune_items(tx, prune).await,
-        Expiring::Results => return prune_results(tx, prune).await,
-        Expiring::Attempts => PRUNE_ATTEMPTS,
-        Expiring::Costs => PRUNE_COSTS,
-        Expiring::Events => PRUNE_EVENTS,
+    let sql = match (prune.what, prune.job) {
+        (Expiring::Events, _) => PRUNE_EVENTS,
+        (_, None) => return Ok(0),
+        (Expiring::Items, Some(job)) => return prune_items(tx, job, prune).await,
+        (Expiring::Results, Some(job)) => return prune_results(tx, job, prune).await,
+        (Expiring::Attempts, _) => PRUNE_ATTEMPTS,
+        (Expiring::Costs, _) => PRUNE_COSTS,
     };
-    let gone = tx.query_writing(sql, &[&prune.numbers, &prune.job.0, &prune.before.0]).await?;
+    let job = prune.job.map(|job| job.0);
+    let gone = tx.query_writing(sql, &[&prune.numbers, &job, &prune.before.0]).await?;
     if prune.what == Expiring::Attempts {
         let gone: Vec<i64> = gone.iter().map(|row| row.get(0)).collect();
         tx.execute("DELETE FROM costs WHERE attempt_id = ANY ($1)", &[&gone]).await?;
@@ -184,7 +107,7 @@ fn forget_versions(tx: &Tx<'_>, gone: &[Row]) {
     gone.iter().filter_map(|row| row.get::<_, Option<i64>>(1)).for_each(|version| tx.count_version(version, -1));
 }
 
-async fn prune_items(tx: &Tx<'_>, prune: &Prune) -> Result<u64, Fail> {
+async fn prune_items(tx: &Tx<'_>, job: JobId, prune: &Prune) -> Result<u64, Fail> {
     const STILL: &str = "SELECT items.id FROM items JOIN item_data ON item_data.id = items.id
         WHERE items.id = ANY ($1) AND items.job_id = $2 AND live = 0
         AND (cancelled_at IS NOT NULL OR (done | skipped) & ~stale & $4::bigint = $4)
@@ -195,9 +118,9 @@ async fn prune_items(tx: &Tx<'_>, prune: &Prune) -> Result<u64, Fail> {
         WHERE item_stages.key BETWEEN n << 6 AND n << 6 | 63
         RETURNING item_stages.key, CASE WHEN output IS NOT NULL THEN version_id END";
     // Nothing is known of the job: so nothing of it is old.
-    let Ok(dag) = tx.dag(prune.job) else { return Ok(0) };
+    let Ok(dag) = tx.dag(job) else { return Ok(0) };
     let items = lock_items(tx, &prune.numbers).await?;
-    let parameters: super::tx::Parameters<'_> = &[&prune.numbers, &prune.job.0, &prune.before.0, &(dag.all() as i64)];
+    let parameters: super::tx::Parameters<'_> = &[&prune.numbers, &job.0, &prune.before.0, &(dag.all() as i64)];
     let gone: Vec<i64> = tx.query(STILL, parameters).await?.iter().map(|row| row.get(0)).collect();
     if gone.is_empty() {
         return Ok(0);
@@ -213,15 +136,15 @@ async fn prune_items(tx: &Tx<'_>, prune: &Prune) -> Result<u64, Fail> {
     Ok(gone.len() as u64)
 }
 
-async fn prune_results(tx: &Tx<'_>, prune: &Prune) -> Result<u64, Fail> {
+async fn prune_results(tx: &Tx<'_>, job: JobId, prune: &Prune) -> Result<u64, Fail> {
     const FORGET: &str = "DELETE FROM item_stages USING items WHERE items.id = item_stages.key >> 6
         AND item_stages.key = ANY ($1) AND job_id = $2 AND settled_at < $3
         AND EXISTS (SELECT FROM stages
             WHERE stages.id = (items.job_id << 6) | (item_stages.key & 63) AND retired_at IS NOT NULL)
         RETURNING item_stages.key, CASE WHEN output IS NOT NULL THEN version_id END";
-    let Ok(dag) = tx.dag(prune.job) else { return Ok(0) };
+    let Ok(dag) = tx.dag(job) else { return Ok(0) };
     let mut items = lock_items(tx, &items_of(prune.numbers.iter().copied().map(StageKey))).await?;
-    let gone = tx.query_writing(FORGET, &[&prune.numbers, &prune.job.0, &prune.before.0]).await?;
+    let gone = tx.query_writing(FORGET, &[&prune.numbers, &job.0, &prune.before.0]).await?;
     forget_versions(tx, &gone);
     let mut changes = Changes::default();
     for key in gone.iter().map(|row| StageKey(row.get(0))) {

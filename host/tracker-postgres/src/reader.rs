@@ -12,7 +12,7 @@ use super::fail::Fail;
 use super::items::digest;
 use super::tx::Tx;
 use gristmill_tracker::records::{ItemRow, ItemsFilter, JobRow, JobStats, KnownItem, Outlook, ResultRow, StageStats};
-use gristmill_tracker::sql::STATUS_CASE;
+use gristmill_tracker::sql::{ItemsBy, PREFIX_KEYS_MAX, STATUS_CASE, asks_counter, prefix_end};
 use gristmill_tracker::stages::Stage;
 
 pub(super) async fn jobs(tx: &Tx<'_>) -> Result<Vec<JobRow>, Fail> {
@@ -43,6 +43,10 @@ pub(super) async fn stages(tx: &Tx<'_>, job: JobId) -> Result<Vec<Stage>, Fail> 
         .collect()
 }
 
+/// The rows of one job: those of others may be many years of theirs.
+pub(super) const CHARGES: &str = "SELECT meter, sum(amount) FROM cost_rollups
+    WHERE stage_id BETWEEN $1::bigint << 6 AND $1 << 6 | 63 GROUP BY meter ORDER BY meter";
+
 pub(super) async fn stats(tx: &Tx<'_>, job: JobId) -> Result<JobStats, Fail> {
     const ITEMS: &str = "SELECT status, sum(n)::bigint FROM item_counts WHERE job_id = $1 GROUP BY status";
     const STATES: &str = "SELECT stage_id, state, sum(n)::bigint FROM stage_counts
@@ -52,8 +56,6 @@ pub(super) async fn stats(tx: &Tx<'_>, job: JobId) -> Result<JobStats, Fail> {
         WHERE stage_id BETWEEN $1::bigint << 6 AND $1 << 6 | 63
             AND versions.id IS DISTINCT FROM (SELECT version_id FROM stages WHERE stages.id = stage_id)
         GROUP BY stage_id";
-    const CHARGES: &str = "SELECT meter, sum(amount) FROM cost_rollups
-        WHERE stage_id BETWEEN $1::bigint << 6 AND $1 << 6 | 63 GROUP BY meter ORDER BY meter";
     let mut stats = JobStats::default();
     let by_status: HashMap<i64, i64> =
         tx.query(ITEMS, &[&job.0]).await?.iter().map(|row| (row.get(0), row.get(1))).collect();
@@ -102,28 +104,69 @@ pub(super) fn status_case() -> String {
     STATUS_CASE.replace("?2", "$2::bigint")
 }
 
-pub(super) async fn items(tx: &Tx<'_>, filter: &ItemsFilter) -> Result<Vec<ItemRow>, Fail> {
-    let all = stages(tx, filter.job).await?.iter().fold(0, |mask, stage| mask | stage.id.bit().mask());
-    // A failed item is found by the small index of dead stages, whatever the number of items.
-    let hint = if filter.status == Some(ItemStatus::Failed) { "AND dead <> 0" } else { "" };
-    let case = status_case();
-    let sql = format!(
-        "SELECT {} FROM items JOIN item_data ON item_data.id = items.id
-         WHERE items.job_id = $1 AND items.id > $3 AND ($4::bigint IS NULL OR {case} = $4) AND starts_with(key, $5) {hint}
-         ORDER BY items.id LIMIT $6",
-        gristmill_tracker::item_row_columns!()
-    );
-    let status = filter.status.map(ItemStatus::code);
-    let parameters: super::tx::Parameters<'_> =
-        &[&filter.job.0, &(all as i64), &filter.after.0, &status, &filter.prefix, &i64::from(filter.limit)];
-    Ok(tx.query(&sql, parameters).await?.iter().map(|row| read_item(row, all)).collect())
+/// `$1` job, `$2` mask of all stages, `$3` behind, `$4` status, `$5` and `$6` from and to which key, `$7` limit.
+pub(super) fn items_sql(by: ItemsBy) -> String {
+    // Found first, and sorted then: else all items might be passed over in their order.
+    const KEYS: &str = "WITH found AS MATERIALIZED (SELECT id AS found_id FROM item_data
+            WHERE job_id = $1 AND key >= $5 AND ($6::text IS NULL OR key < $6))";
+    let (with, from, condition, order) = match by {
+        ItemsBy::Key => (KEYS, "found JOIN items ON items.id = found_id", "", "items.id"),
+        ItemsBy::Dead => ("", "items", "AND dead <> 0", "items.id"),
+        ItemsBy::Cancelled => ("", "items", "AND cancelled_at IS NOT NULL", "items.id"),
+        // By the first of an item's rows. `OFFSET` has the item looked up by each row, and never all of them.
+        ItemsBy::Queue => (
+            "",
+            "queue CROSS JOIN LATERAL (SELECT * FROM items WHERE id = queue.key >> 6 OFFSET 0) AS items",
+            "AND queue.key > ($3::bigint << 6 | 63) AND NOT EXISTS (SELECT FROM queue AS other
+                WHERE other.key >= (queue.key >> 6) << 6 AND other.key < queue.key)",
+            "queue.key",
+        ),
+        ItemsBy::Id => ("", "items", "", "items.id"),
+    };
+    format!(
+        "{with} SELECT {} FROM {from} JOIN item_data ON item_data.id = items.id
+         WHERE items.job_id = $1 AND items.id > $3 AND ($4::bigint IS NULL OR {} = $4)
+            AND item_data.key >= $5::text AND ($6::text IS NULL OR item_data.key < $6) {condition}
+         ORDER BY {order} LIMIT $7",
+        gristmill_tracker::item_row_columns!(),
+        status_case()
+    )
 }
 
+pub(super) async fn items(tx: &Tx<'_>, filter: &ItemsFilter) -> Result<Vec<ItemRow>, Fail> {
+    let status = filter.status.map(ItemStatus::code);
+    if asks_counter(filter) && !tx.query_one(HAS_STATUS, &[&filter.job.0, &status]).await?.get::<_, bool>(0) {
+        return Ok(Vec::new());
+    }
+    let all = stages(tx, filter.job).await?.iter().fold(0, |mask, stage| mask | stage.id.bit().mask());
+    let end = prefix_end(&filter.prefix);
+    let is_rare = !filter.prefix.is_empty() && is_rare(tx, filter, end.as_deref()).await?;
+    let (all, limit) = (all as i64, i64::from(filter.limit));
+    let parameters: super::tx::Parameters<'_> =
+        &[&filter.job.0, &all, &filter.after.0, &status, &filter.prefix, &end, &limit];
+    let rows = tx.query(&items_sql(ItemsBy::of(filter, is_rare)), parameters).await?;
+    Ok(rows.iter().map(|row| read_item(row, all as u64)).collect())
+}
+
+/// Whether a job may have items of a status. While its items are brought in line, not all are counted.
+const HAS_STATUS: &str = "SELECT EXISTS (SELECT FROM jobs WHERE id = $1 AND reconciled IS NOT NULL)
+    OR (SELECT coalesce(sum(n), 0) > 0 FROM item_counts WHERE job_id = $1 AND status = $2)";
+pub(super) const COUNT_PREFIX: &str = "SELECT count(*) FROM (SELECT FROM item_data
+    WHERE job_id = $1 AND key >= $2 AND ($3::text IS NULL OR key < $3) LIMIT $4) AS first";
+
+async fn is_rare(tx: &Tx<'_>, filter: &ItemsFilter, end: Option<&str>) -> Result<bool, Fail> {
+    let limit = i64::from(PREFIX_KEYS_MAX) + 1;
+    let found: i64 = tx.query_one(COUNT_PREFIX, &[&filter.job.0, &filter.prefix, &end, &limit]).await?.get(0);
+    Ok(found < limit)
+}
+
+/// A result of each item that has one.
+pub(super) const RESULTS: &str = "SELECT items.id, item_data.key, output FROM items
+    JOIN item_stages ON item_stages.key = (items.id << 6) | ($1::bigint & 63)
+    JOIN item_data ON item_data.id = items.id
+    WHERE items.job_id = $1::bigint >> 6 AND items.id > $2 AND state = 4 ORDER BY items.id LIMIT $3";
+
 pub(super) async fn results(tx: &Tx<'_>, stage: StageId, after: ItemId, limit: u32) -> Result<Vec<ResultRow>, Fail> {
-    const RESULTS: &str = "SELECT items.id, item_data.key, output FROM items
-        JOIN item_stages ON item_stages.key = (items.id << 6) | ($1::bigint & 63)
-        JOIN item_data ON item_data.id = items.id
-        WHERE items.job_id = $1::bigint >> 6 AND items.id > $2 AND state = 4 ORDER BY items.id LIMIT $3";
     let rows = tx.query(RESULTS, &[&stage.0, &after.0, &i64::from(limit)]).await?;
     Ok(rows
         .iter()

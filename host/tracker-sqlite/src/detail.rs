@@ -13,12 +13,15 @@ use crate::fail::Fail;
 use gristmill_tracker::records::{ItemDetail, ItemRow, ItemStageDetail, Outputs, Sighting};
 use gristmill_tracker::stages::Stage;
 
-const ITEM: &str = concat!(
+pub(super) const ITEM: &str = concat!(
     "SELECT ",
     gristmill_tracker::item_row_columns!(),
     ", data, priority FROM item_data CROSS JOIN items ON items.id = item_data.id
      WHERE item_data.job_id = ?1 AND item_data.key = ?2"
 );
+
+pub(super) const SIGHTINGS: &str = "SELECT source, cursor, at, data_hash FROM sightings
+    CROSS JOIN pages ON pages.id = page_id WHERE item_id = ?1 ORDER BY page_id DESC, data_hash DESC";
 
 /// Where large outputs are, and which outputs are wanted.
 type Wanted<'a> = (&'a Blobs, &'a Outputs);
@@ -45,10 +48,7 @@ pub(super) fn item(
 /// The newest first.
 fn sightings(connection: &Connection, item: ItemId) -> Result<Vec<Sighting>, Fail> {
     let sightings = connection
-        .prepare_cached(
-            "SELECT source, cursor, at, data_hash FROM sightings CROSS JOIN pages ON pages.id = page_id
-             WHERE item_id = ?1 ORDER BY page_id DESC, data_hash DESC",
-        )?
+        .prepare_cached(SIGHTINGS)?
         .query_map([item.0], |row| {
             Ok(Sighting {
                 source: row.get(0)?,

@@ -11,6 +11,7 @@ mod claim;
 mod dead;
 mod detail;
 mod examine;
+mod expired;
 mod fail;
 mod folder;
 mod history;

@@ -10,7 +10,7 @@ use super::blobs::Blobs;
 use super::stats::stages;
 use crate::fail::Fail;
 use gristmill_tracker::records::{ItemRow, ItemsFilter, KnownItem, ResultRow};
-use gristmill_tracker::sql::STATUS_CASE;
+use gristmill_tracker::sql::{ItemsBy, PREFIX_KEYS_MAX, STATUS_CASE, asks_counter, prefix_end};
 
 /// Reads `item_row_columns`.
 pub(super) fn read_item(row: &Row<'_>, all: u64) -> rusqlite::Result<ItemRow> {
@@ -26,59 +26,62 @@ pub(super) fn read_item(row: &Row<'_>, all: u64) -> rusqlite::Result<ItemRow> {
     })
 }
 
-/// How many keys of a prefix are read and sorted, at most, for a page of them.
-const PREFIX_KEYS_MAX: u32 = 10_000;
-
-/// By id, which costs what it passes over: a rare status, or a prefix that few items have among very many, is looked
-/// for through the whole job. So a failed item is found by the small index of dead stages, and the few keys of a
-/// prefix by the index of keys.
-pub(super) fn items(connection: &Connection, filter: &ItemsFilter) -> Result<Vec<ItemRow>, Fail> {
-    let all = stages(connection, filter.job)?.iter().fold(0, |mask, stage| mask | stage.id.bit().mask());
-    let end = prefix_end(&filter.prefix);
-    let (from, hint) = if filter.status == Some(ItemStatus::Failed) {
-        ("items INDEXED BY items_dead CROSS JOIN item_data", "AND dead <> 0")
-    } else if !filter.prefix.is_empty() && is_rare(connection, filter, end.as_deref())? {
-        ("item_data INDEXED BY item_data_key CROSS JOIN items", "")
-    } else {
-        ("items NOT INDEXED CROSS JOIN item_data", "")
+/// `?1` job, `?2` mask of all stages, `?3` behind, `?4` status, `?5` and `?6` from and to which key, `?7` limit.
+pub(super) fn items_sql(by: ItemsBy) -> String {
+    let (from, condition, order) = match by {
+        ItemsBy::Key => ("item_data INDEXED BY item_data_key CROSS JOIN items", "", "items.id"),
+        ItemsBy::Dead => ("items INDEXED BY items_dead CROSS JOIN item_data", "AND dead <> 0", "items.id"),
+        ItemsBy::Cancelled => {
+            ("items INDEXED BY items_cancelled CROSS JOIN item_data", "AND cancelled_at IS NOT NULL", "items.id")
+        }
+        // By the first of an item's rows.
+        ItemsBy::Queue => (
+            "queue NOT INDEXED CROSS JOIN items ON items.id = queue.key >> 6 CROSS JOIN item_data",
+            "AND queue.key > (?3 << 6 | 63) AND NOT EXISTS (SELECT 1 FROM queue AS other NOT INDEXED
+                WHERE other.key >= queue.key >> 6 << 6 AND other.key < queue.key)",
+            "queue.key",
+        ),
+        ItemsBy::Id => ("items NOT INDEXED CROSS JOIN item_data", "", "items.id"),
     };
-    let sql = format!(
+    format!(
         "SELECT {} FROM {from} ON item_data.id = items.id
          WHERE items.job_id = ?1 AND item_data.job_id = ?1 AND items.id > ?3 AND (?4 IS NULL OR {STATUS_CASE} = ?4)
-            AND key >= ?5 AND (?6 IS NULL OR key < ?6) {hint}
-         ORDER BY items.id LIMIT ?7",
+            AND item_data.key >= ?5 AND (?6 IS NULL OR item_data.key < ?6) {condition}
+         ORDER BY {order} LIMIT ?7",
         gristmill_tracker::item_row_columns!()
-    );
+    )
+}
+
+pub(super) fn items(connection: &Connection, filter: &ItemsFilter) -> Result<Vec<ItemRow>, Fail> {
     let status = filter.status.map(ItemStatus::code);
+    if asks_counter(filter)
+        && !connection.prepare_cached(HAS_STATUS)?.query_row((filter.job.0, status), |row| row.get(0))?
+    {
+        return Ok(Vec::new());
+    }
+    let all = stages(connection, filter.job)?.iter().fold(0, |mask, stage| mask | stage.id.bit().mask());
+    let end = prefix_end(&filter.prefix);
+    let is_rare = !filter.prefix.is_empty() && is_rare(connection, filter, end.as_deref())?;
     let parameters: [&dyn ToSql; 7] =
         [&filter.job.0, &(all as i64), &filter.after.0, &status, &filter.prefix, &end, &filter.limit];
-    let rows =
-        connection.prepare_cached(&sql)?.query_map(parameters, |row| read_item(row, all))?.collect::<Result<_, _>>()?;
+    let rows = connection
+        .prepare_cached(&items_sql(ItemsBy::of(filter, is_rare)))?
+        .query_map(parameters, |row| read_item(row, all))?
+        .collect::<Result<_, _>>()?;
     Ok(rows)
 }
 
+/// Whether a job may have items of a status. While its items are brought in line, not all are counted.
+const HAS_STATUS: &str = "SELECT EXISTS (SELECT 1 FROM jobs WHERE id = ?1 AND reconciled IS NOT NULL)
+    OR EXISTS (SELECT 1 FROM item_counts WHERE job_id = ?1 AND status = ?2 AND n > 0)";
+pub(super) const COUNT_PREFIX: &str = "SELECT count(*) FROM (SELECT 1 FROM item_data INDEXED BY item_data_key
+    WHERE job_id = ?1 AND key >= ?2 AND (?3 IS NULL OR key < ?3) LIMIT ?4)";
+
 fn is_rare(connection: &Connection, filter: &ItemsFilter, end: Option<&str>) -> Result<bool, Fail> {
     let found: u32 = connection
-        .prepare_cached(
-            "SELECT count(*) FROM (SELECT 1 FROM item_data INDEXED BY item_data_key
-                WHERE job_id = ?1 AND key >= ?2 AND (?3 IS NULL OR key < ?3) LIMIT ?4)",
-        )?
+        .prepare_cached(COUNT_PREFIX)?
         .query_row((filter.job.0, &filter.prefix, end, PREFIX_KEYS_MAX + 1), |row| row.get(0))?;
     Ok(found <= PREFIX_KEYS_MAX)
-}
-
-/// The first text behind all that start with a prefix; none if there is no such text.
-fn prefix_end(prefix: &str) -> Option<String> {
-    let mut end: Vec<char> = prefix.chars().collect();
-    while let Some(last) = end.pop() {
-        // Surrogates are no characters: the one behind them follows.
-        let next = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32);
-        if let Some(next) = next {
-            end.push(next);
-            return Some(end.into_iter().collect());
-        }
-    }
-    None
 }
 
 /// What is known of some keys.
@@ -128,6 +131,11 @@ pub(super) fn outdated(
     Ok(items)
 }
 
+pub(super) const RESULTS: &str = "SELECT items.id, item_data.key, output, output_hash FROM items NOT INDEXED
+    CROSS JOIN item_stages ON item_stages.key = items.id << 6 | ?2
+    CROSS JOIN item_data ON item_data.id = items.id
+    WHERE items.job_id = ?1 AND items.id > ?3 AND state = 4 ORDER BY items.id LIMIT ?4";
+
 pub(super) fn results(
     connection: &Connection,
     blobs: &Blobs,
@@ -136,12 +144,7 @@ pub(super) fn results(
     limit: u32,
 ) -> Result<Vec<ResultRow>, Fail> {
     let mut rows: Vec<(ResultRow, Option<[u8; 32]>)> = connection
-        .prepare_cached(
-            "SELECT items.id, item_data.key, output, output_hash FROM items NOT INDEXED
-             CROSS JOIN item_stages ON item_stages.key = items.id << 6 | ?2
-             CROSS JOIN item_data ON item_data.id = items.id
-             WHERE items.job_id = ?1 AND items.id > ?3 AND state = 4 ORDER BY items.id LIMIT ?4",
-        )?
+        .prepare_cached(RESULTS)?
         .query_map((stage.job().0, stage.bit().0, after.0, limit), |row| {
             Ok((ResultRow { item: ItemId(row.get(0)?), item_key: row.get(1)?, output: row.get(2)? }, row.get(3)?))
         })?

@@ -13,7 +13,7 @@ use gristmill_tracker::records::{DeadFilter, DeadRow, OperationRow, OperationSta
 use gristmill_tracker::rules::{events, operation as rules, redrive};
 use gristmill_tracker::{Error, filter};
 
-const LIST: &str = concat!(
+pub(super) const LIST: &str = concat!(
     "SELECT ",
     gristmill_tracker::operation_columns!(),
     " FROM operations WHERE (?1 IS NULL OR job_id = ?1) ORDER BY id DESC LIMIT ?2"

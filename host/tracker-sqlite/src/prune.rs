@@ -4,22 +4,19 @@
 //! with a deleted row. Never decides how long data is kept. The newest attempt, event and item stay, however old: their
 //! number would be given out again.
 
-use gristmill_model::{Digest, Expiring, ItemId, StageBit, StageKey, Timestamp};
-use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension, Row};
-use serde_json::{Map, Value};
+use gristmill_model::{Expiring, ItemId, StageBit, StageKey, Timestamp};
+use rusqlite::{Connection, OptionalExtension};
 
 use super::blobs::Blobs;
+use super::expired::contents;
 use super::items::Named;
 use super::session::Session;
 use crate::fail::Fail;
 use gristmill_tracker::records::{Expired, ExpiredPage, Prune};
 use gristmill_tracker::rules::prune as rules;
 
-/// The columns that come before those of the row: its number, its time, and whether it may go once it is old.
-const JUDGED: usize = 3;
-
-/// What is looked at, with `?1` for the job.
+/// What is looked at, with `?1` for the job. Before its own columns come its number, its time, and whether it may go once
+/// it is old.
 fn judged(what: Expiring) -> &'static str {
     match what {
         Expiring::Attempts => {
@@ -35,7 +32,7 @@ fn judged(what: Expiring) -> &'static str {
         }
         Expiring::Events => {
             "SELECT id AS number, at AS judged_at,
-                    coalesce(job_id = ?1, 1) AND id < (SELECT max(id) FROM events) AS may_go, events.*
+                    job_id IS ?1 AND id < (SELECT max(id) FROM events) AS may_go, events.*
              FROM events WHERE id"
         }
         Expiring::Items => {
@@ -59,13 +56,15 @@ fn judged(what: Expiring) -> &'static str {
 
 pub(super) fn expired(connection: &Connection, blobs: &Blobs, expired: &Expired) -> Result<ExpiredPage, Fail> {
     let Expired { job, what, before, after, limit } = *expired;
+    let mut page = ExpiredPage::default();
+    if job.is_none() && what != Expiring::Events {
+        return Ok(page);
+    }
     // What the attempts, charges and events behind a young one are is young as well.
     let in_order_of_age = matches!(what, Expiring::Attempts | Expiring::Costs | Expiring::Events);
     let sql = format!("{} > ?2 ORDER BY number LIMIT ?3", judged(what));
     let mut statement = connection.prepare_cached(&sql)?;
-    let names: Vec<String> = statement.column_names().skip(JUDGED).map(str::to_owned).collect();
-    let mut rows = statement.query((job.0, after, i64::from(limit) + 1))?;
-    let mut page = ExpiredPage::default();
+    let mut rows = statement.query((job.map(|job| job.0), after, i64::from(limit) + 1))?;
     let mut looked = 0;
     let mut last = None;
     while let Some(row) = rows.next()? {
@@ -82,96 +81,28 @@ pub(super) fn expired(connection: &Connection, blobs: &Blobs, expired: &Expired)
         }
         if is_old && row.get(2)? {
             page.numbers.push(number);
-            page.rows.push(shown(connection, blobs, what, number, row, &names)?);
+            page.rows.push(contents(connection, blobs, what, row)?);
         }
     }
     Ok(page)
 }
 
-/// What a row holds, and what goes along with it.
-fn shown(
-    connection: &Connection,
-    blobs: &Blobs,
-    what: Expiring,
-    number: i64,
-    row: &Row<'_>,
-    names: &[String],
-) -> Result<String, Fail> {
-    let mut object = object(row, names, JUDGED)?;
-    match what {
-        Expiring::Attempts => {
-            let costs =
-                list(connection, "SELECT meter, amount FROM costs WHERE attempt_id = ?1 ORDER BY id", &[number])?;
-            object.insert("charges".to_owned(), values(costs));
-        }
-        Expiring::Results => inline(blobs, &mut object)?,
-        Expiring::Items => {
-            let (first, last) = keys_of(ItemId(number));
-            let sql = "SELECT * FROM item_stages WHERE key BETWEEN ?1 AND ?2 ORDER BY key";
-            let mut stages = list(connection, sql, &[first, last])?;
-            stages.iter_mut().try_for_each(|stage| inline(blobs, stage))?;
-            object.insert("stages".to_owned(), values(stages));
-            let sightings = "SELECT item_id, data_hash, at, source, cursor FROM sightings
-                CROSS JOIN pages ON pages.id = page_id WHERE item_id = ?1 ORDER BY page_id, data_hash";
-            object.insert("sightings".to_owned(), values(list(connection, sightings, &[number])?));
-        }
-        Expiring::Costs | Expiring::Events => {}
-    }
-    Ok(Value::Object(object).to_string())
-}
-
-fn values(objects: Vec<Map<String, Value>>) -> Value {
-    objects.into_iter().map(Value::Object).collect()
-}
-
-fn list(connection: &Connection, sql: &str, parameters: &[i64]) -> Result<Vec<Map<String, Value>>, Fail> {
-    let mut statement = connection.prepare_cached(sql)?;
-    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
-    let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
-    let mut objects = Vec::new();
-    while let Some(row) = rows.next()? {
-        objects.push(object(row, &names, 0)?);
-    }
-    Ok(objects)
-}
-
-/// Texts that are JSON stay texts, so that not a digit is changed; hashes are hexadecimal.
-fn object(row: &Row<'_>, names: &[String], skip: usize) -> Result<Map<String, Value>, Fail> {
-    let mut object = Map::new();
-    for (place, name) in names.iter().enumerate() {
-        let value = match row.get_ref(skip + place)? {
-            ValueRef::Null => Value::Null,
-            ValueRef::Integer(number) => number.into(),
-            ValueRef::Real(number) => number.into(),
-            ValueRef::Text(text) => String::from_utf8_lossy(text).into(),
-            ValueRef::Blob(bytes) => Digest::from_slice(bytes).map(|digest| digest.to_string()).into(),
-        };
-        object.insert(name.clone(), value);
-    }
-    Ok(object)
-}
-
-fn inline(blobs: &Blobs, object: &mut Map<String, Value>) -> Result<(), Fail> {
-    let text = |name: &str| object.get(name).and_then(Value::as_str);
-    if let (Some(""), Some(hash)) = (text("output"), text("output_hash").and_then(|hash| hash.parse().ok())) {
-        object.insert("output".to_owned(), blobs.read(&hash)?.into());
-    }
-    Ok(())
-}
-
 /// The range of keys that the stages of an item have.
-fn keys_of(item: ItemId) -> (i64, i64) {
+pub(super) fn keys_of(item: ItemId) -> (i64, i64) {
     (StageKey::new(item, StageBit(0)).0, StageKey::new(item, StageBit(63)).0)
 }
 
 pub(super) fn prune(session: &mut Session<'_>, prune: &Prune) -> Result<u64, Fail> {
     let sql = format!("SELECT judged_at < ?3 AND may_go FROM ({} = ?2)", judged(prune.what));
     let (mut gone, mut named) = (0, Named::default());
+    if prune.job.is_none() && prune.what != Expiring::Events {
+        return Ok(gone);
+    }
     for number in &prune.numbers {
         let may_go: Option<bool> = session
             .connection
             .prepare_cached(&sql)?
-            .query_row((prune.job.0, number, prune.before.0), |row| row.get(0))
+            .query_row((prune.job.map(|job| job.0), number, prune.before.0), |row| row.get(0))
             .optional()?;
         if may_go != Some(true) {
             continue;

@@ -44,6 +44,10 @@ pub(super) fn stages(connection: &Connection, job: JobId) -> Result<Vec<Stage>, 
     Ok(stages)
 }
 
+/// The rows of one job: those of others may be many years of theirs.
+pub(super) const CHARGES: &str = "SELECT meter, sum(amount) FROM cost_rollups
+    WHERE stage_id BETWEEN ?1 << 6 AND ?1 << 6 | 63 GROUP BY meter ORDER BY meter";
+
 pub(super) fn stats(connection: &Connection, job: JobId) -> Result<JobStats, Fail> {
     let mut stats = JobStats::default();
     let by_status: HashMap<i64, i64> = connection
@@ -75,9 +79,7 @@ pub(super) fn stats(connection: &Connection, job: JobId) -> Result<JobStats, Fai
         });
     }
     stats.charges = connection
-        .prepare_cached(
-            "SELECT meter, sum(amount) FROM cost_rollups WHERE stage_id >> 6 = ?1 GROUP BY meter ORDER BY meter",
-        )?
+        .prepare_cached(CHARGES)?
         .query_map([job.0], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
     Ok(stats)

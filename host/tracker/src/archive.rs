@@ -1,7 +1,7 @@
 //! Files for what is deleted.
 //!
-//! Owns one file of compressed JSON Lines: under its name it is whole and on the disk, or it is not there. Never
-//! deletes anything.
+//! Owns one file of compressed JSON Lines: under its name it is whole and on the disk, or it is not there. A line is a
+//! row, as `records/expired.rs` describes it. Never deletes anything.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -11,6 +11,7 @@ use gristmill_model::{Expiring, Timestamp};
 use tempfile::NamedTempFile;
 
 use crate::Error;
+use crate::records::ExpiredRow;
 
 /// What zstd recommends where nothing else is known.
 const LEVEL: i32 = 3;
@@ -27,12 +28,12 @@ pub(crate) struct Archive {
 
 impl Archive {
     /// Adds rows, a line each, to the file, or to a new one in this folder.
-    pub(crate) fn append(archive: Option<Self>, folder: &Path, rows: &[String]) -> Result<Self, Error> {
+    pub(crate) fn append(archive: Option<Self>, folder: &Path, rows: &[ExpiredRow]) -> Result<Self, Error> {
         let mut archive = match archive {
             Some(archive) => archive,
             None => Self::begin(folder).map_err(|source| failed(folder, source))?,
         };
-        let mut write = || rows.iter().try_for_each(|row| writeln!(archive.encoder, "{row}"));
+        let mut write = || rows.iter().try_for_each(|row| write_line(&mut archive.encoder, row));
         write().map_err(|source| failed(folder, source))?;
         Ok(archive)
     }
@@ -68,6 +69,18 @@ impl Archive {
     }
 }
 
+/// Writes a row as a JSON object, and ends the line.
+fn write_line(mut to: impl Write, row: &ExpiredRow) -> io::Result<()> {
+    match row {
+        ExpiredRow::Attempt(row) => serde_json::to_writer(&mut to, row),
+        ExpiredRow::Charge(row) => serde_json::to_writer(&mut to, row),
+        ExpiredRow::Event(row) => serde_json::to_writer(&mut to, row),
+        ExpiredRow::Item(row) => serde_json::to_writer(&mut to, row),
+        ExpiredRow::Result(row) => serde_json::to_writer(&mut to, row),
+    }?;
+    to.write_all(b"\n")
+}
+
 fn failed(folder: &Path, source: io::Error) -> Error {
     if source.kind() == ErrorKind::StorageFull {
         return Error::DiskFull;
@@ -86,8 +99,15 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
+    use crate::records::ExpiredCharge;
 
     const NOW: Timestamp = Timestamp(1_700_000_000_123_456);
+
+    fn charge(id: i64) -> ExpiredRow {
+        let (stage_id, key) = (Some(64), Some(64));
+        let meter = "m".to_owned();
+        ExpiredRow::Charge(ExpiredCharge { id, attempt_id: 3, stage_id, key, ended_at: None, meter, amount: 0.1 })
+    }
 
     fn lines(path: &Path) -> Vec<String> {
         let text = String::from_utf8(zstd::decode_all(File::open(path).unwrap()).unwrap()).unwrap();
@@ -98,7 +118,7 @@ mod tests {
     fn a_file_is_there_when_it_is_complete() {
         let folder = tempfile::tempdir().unwrap();
         let inner = folder.path().join("a/b");
-        let rows = ["{\"a\":1}".to_owned(), "{}".to_owned()];
+        let rows = [charge(1), charge(2)];
         let archive = Archive::append(None, &inner, &rows).unwrap();
         let archive = Archive::append(Some(archive), &inner, &rows[1..]).unwrap();
         assert!(
@@ -108,7 +128,10 @@ mod tests {
         );
         let path = archive.finish("audit", Expiring::Attempts, NOW).unwrap();
         assert_eq!(path, inner.join("audit-attempts-20231114T221320Z.jsonl.zst"));
-        assert_eq!(lines(&path), ["{\"a\":1}", "{}", "{}"]);
+        let line = |id: i64| {
+            format!(r#"{{"id":{id},"attempt_id":3,"stage_id":64,"key":64,"ended_at":null,"meter":"m","amount":0.1}}"#)
+        };
+        assert_eq!(lines(&path), [line(1), line(2), line(2)]);
         assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600, "for its owner alone");
         assert_eq!(fs::read_dir(&inner).unwrap().count(), 1);
     }
@@ -116,13 +139,13 @@ mod tests {
     #[test]
     fn no_file_takes_the_place_of_another() {
         let folder = tempfile::tempdir().unwrap();
-        let write = |row: &str| {
-            let archive = Archive::append(None, folder.path(), &[row.to_owned()]).unwrap();
+        let write = |id: i64| {
+            let archive = Archive::append(None, folder.path(), &[charge(id)]).unwrap();
             archive.finish("audit", Expiring::Items, NOW).unwrap()
         };
-        let (first, second) = (write("1"), write("2"));
+        let (first, second) = (write(1), write(2));
         assert!(second.ends_with("audit-items-20231114T221320Z-2.jsonl.zst"), "{}", second.display());
-        assert_eq!((lines(&first), lines(&second)), (vec!["1".to_owned()], vec!["2".to_owned()]));
+        assert!(lines(&first)[0].starts_with(r#"{"id":1,"#) && lines(&second)[0].starts_with(r#"{"id":2,"#));
     }
 
     #[test]

@@ -21,12 +21,13 @@ pub use ceiling::Ceiling;
 pub use copy::{Copied, CopyProgress, copy, refuse_hosts_at_work};
 pub use error::Error;
 pub use records::{
-    AttemptRow, AttemptsFilter, Cancel, Cancelled, Claim, ClaimRequest, Completion, DIFFERENCES_MAX, DeadFilter,
-    DeadRow, Difference, EventRow, EventsFilter, Examination, Expired, ExpiredPage, HostInfo, ItemDetail, ItemRow,
-    ItemStageDetail, ItemsFilter, JobRegistration, JobRow, JobStats, KnownItem, Lease, Lost, Merged, NewEvent, NewItem,
-    OperationRow, OperationState, Outlook, Output, Outputs, Prune, Reap, Redrive, RegisteredJob, RegisteredStage,
-    Release, ResultRow, Round, RoundDone, Settlement, Sighting, Source, StageRegistration, StageStats, Swept, Upsert,
-    Upserted, Upstream,
+    AttemptCharge, AttemptRow, AttemptsFilter, Cancel, Cancelled, Claim, ClaimRequest, Completion, DIFFERENCES_MAX,
+    DeadFilter, DeadRow, Difference, EventRow, EventsFilter, Examination, Expired, ExpiredAttempt, ExpiredCharge,
+    ExpiredEvent, ExpiredItem, ExpiredOutcome, ExpiredPage, ExpiredResult, ExpiredRow, ExpiredSighting, HostInfo,
+    ItemDetail, ItemRow, ItemStageDetail, ItemsFilter, JobRegistration, JobRow, JobStats, KnownItem, Lease, Lost,
+    Merged, NewEvent, NewItem, OperationRow, OperationState, Outlook, Output, Outputs, Prune, Reap, Redrive,
+    RegisteredJob, RegisteredStage, Release, ResultRow, Round, RoundDone, Settlement, Sighting, Source,
+    StageRegistration, StageStats, Swept, Upsert, Upserted, Upstream,
 };
-pub use retention::{Pruned, Pruning, PruningPosition, count_expired, prune};
+pub use retention::{HOST_EVENTS_KEPT, Pruned, Pruning, PruningPosition, count_expired, host_retention, prune};
 pub use tracker::{BoxFuture, Operating, Reader, Rounds, Tracker, Upkeep};

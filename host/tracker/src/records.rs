@@ -3,6 +3,7 @@
 //! Owns the plain records of both traits, by whom they serve. Nothing in here does anything.
 
 mod care;
+mod expired;
 mod items;
 mod jobs;
 mod operating;
@@ -10,6 +11,10 @@ mod views;
 mod work;
 
 pub use care::{DIFFERENCES_MAX, Difference, Examination, Expired, ExpiredPage, Prune, Swept};
+pub use expired::{
+    AttemptCharge, ExpiredAttempt, ExpiredCharge, ExpiredEvent, ExpiredItem, ExpiredOutcome, ExpiredResult, ExpiredRow,
+    ExpiredSighting,
+};
 pub use items::{KnownItem, Merged, NewItem, Sighting, Source, Upsert, Upserted};
 pub use jobs::{HostInfo, JobRegistration, RegisteredJob, RegisteredStage, StageRegistration};
 pub use operating::{

@@ -1,28 +1,42 @@
 //! Deleting what is old enough.
 //!
 //! Owns the loop over what `Reader::expired` finds, and the order that makes it safe: what is to be archived is on the
-//! disk before the first row of it is deleted. A crash in between leaves rows that are archived once more. Never
-//! decides what is old: the backends say what counts as the age of a row.
+//! disk before the first row of it is deleted. A crash in between leaves rows that are archived once more. Rows go in
+//! transactions that take a bounded time, since a host that settles waits for them. Never decides what is old: the
+//! backends say what counts as the age of a row.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use gristmill_model::{Expiring, JobId, Retention, Timestamp};
+use gristmill_model::{Clock, Expiring, JobId, Retention, Timestamp};
 
 use crate::archive::Archive;
 use crate::records::{Expired, ExpiredPage, Prune};
 use crate::{Error, Reader, Tracker};
 
-/// How many rows are looked at in a transaction.
+/// How long events are kept that belong to no job, as those of hosts do: no job's file says so.
+pub const HOST_EVENTS_KEPT: Duration = Duration::from_hours(90 * 24);
+
+/// What is kept of what belongs to no job: its events, as long as `HOST_EVENTS_KEPT`.
+pub fn host_retention() -> Retention {
+    Retention { keep: BTreeMap::from([(Expiring::Events, HOST_EVENTS_KEPT)]), archive: None }
+}
+
+/// How many rows are looked at in a transaction, and deleted in one at most.
 const PAGE_ROWS: u32 = 1000;
+/// How many are deleted in the first one: an item may have many results.
+const DELETED_ROWS_FIRST: usize = 100;
+/// How long a transaction that deletes should take.
+const DELETION_TARGET: Duration = Duration::from_millis(50);
 /// How many rows an archive's file holds at most, and are deleted once it is there.
 const FILE_ROWS_MAX: usize = 100_000;
 
 /// What is to be deleted of a job.
 #[derive(Clone, Copy, Debug)]
 pub struct Pruning<'a> {
-    /// The job.
-    pub job: JobId,
+    /// The job; none: what belongs to no job.
+    pub job: Option<JobId>,
     /// Its name: part of the names of archived files.
     pub name: &'a str,
     /// How long its data is kept.
@@ -48,19 +62,37 @@ pub struct Pruned {
     pub more: bool,
 }
 
+/// How many rows go in one transaction: as many as fit into `DELETION_TARGET` if they are like the last ones.
+#[derive(Clone, Copy, Debug)]
+struct Pace(usize);
+
+impl Pace {
+    const fn first() -> Self {
+        Self(DELETED_ROWS_FIRST)
+    }
+
+    /// The pace after so many rows took so long: at most twice as many as before.
+    fn after(self, rows: usize, took: Duration) -> Self {
+        let fitting = rows as u128 * DELETION_TARGET.as_micros() / took.as_micros().max(1);
+        let fitting = usize::try_from(fitting).unwrap_or(usize::MAX);
+        Self(fitting.min(self.0.saturating_mul(2)).clamp(1, PAGE_ROWS as usize))
+    }
+}
+
 /// Deletes what is old enough, and archives it before if the job says so. Goes on from `position`, and leaves there
-/// where to go on.
+/// where to go on. The clock times the transactions.
 ///
 /// # Errors
 /// If the tracker fails, or the archive cannot be written. What was not archived is not deleted.
 pub async fn prune(
     tracker: &dyn Tracker,
+    clock: &dyn Clock,
     pruning: Pruning<'_>,
     position: &mut PruningPosition,
 ) -> Result<Pruned, Error> {
     let mut pruned = Pruned::default();
     for what in pruning.retention.keep.keys().copied() {
-        let deleted = prune_kind(tracker, pruning, what, position, &mut pruned).await?;
+        let deleted = prune_kind((tracker, clock), pruning, what, position, &mut pruned).await?;
         pruned.deleted.insert(what, deleted);
     }
     Ok(pruned)
@@ -80,21 +112,25 @@ pub async fn count_expired(reader: &dyn Reader, pruning: Pruning<'_>) -> Result<
 }
 
 async fn prune_kind(
-    tracker: &dyn Tracker,
+    (tracker, clock): (&dyn Tracker, &dyn Clock),
     pruning: Pruning<'_>,
     what: Expiring,
     position: &mut PruningPosition,
     pruned: &mut Pruned,
 ) -> Result<u64, Error> {
     let mut pages = Pages::new(pruning, what, position.0.remove(&what).unwrap_or(0));
-    let mut deleted = 0;
+    let (mut deleted, mut pace) = (0, Pace::first());
     loop {
         let batch = gather(tracker, &mut pages, pruning, what).await?;
         let Some(batch) = batch else { break };
         pruned.archived.extend(batch.archived);
-        for numbers in batch.pages {
-            let prune = Prune { job: pruning.job, what, before: pages.before, numbers };
-            deleted += tracker.prune(prune).await?;
+        let mut numbers = batch.numbers;
+        while !numbers.is_empty() {
+            let rest = numbers.split_off(numbers.len().min(pace.0));
+            let (rows, began) = (numbers.len(), clock.now());
+            deleted += tracker.prune(Prune { job: pruning.job, what, before: pages.before, numbers }).await?;
+            pace = pace.after(rows, clock.now().since(began));
+            numbers = rest;
         }
     }
     if let Some(after) = pages.after {
@@ -106,7 +142,7 @@ async fn prune_kind(
 
 /// Rows that may be deleted now.
 struct Batch {
-    pages: Vec<Vec<i64>>,
+    numbers: Vec<i64>,
     archived: Option<PathBuf>,
 }
 
@@ -119,23 +155,22 @@ async fn gather(
 ) -> Result<Option<Batch>, Error> {
     let Some(folder) = &pruning.retention.archive else {
         let page = pages.next(tracker).await?;
-        return Ok(page.map(|page| Batch { pages: vec![page.numbers], archived: None }));
+        return Ok(page.map(|page| Batch { numbers: page.numbers, archived: None }));
     };
-    let (mut numbers, mut rows, mut archive) = (Vec::new(), 0, None);
-    while rows < FILE_ROWS_MAX {
+    let (mut numbers, mut archive) = (Vec::new(), None);
+    while numbers.len() < FILE_ROWS_MAX {
         let Some(page) = pages.next(tracker).await? else { break };
         if page.numbers.is_empty() {
             continue;
         }
-        rows += page.numbers.len();
-        numbers.push(page.numbers);
+        numbers.extend(page.numbers);
         let folder = folder.clone();
         archive = Some(blocking(move || Archive::append(archive, &folder, &page.rows)).await?);
     }
     let Some(archive) = archive else { return Ok(None) };
     let (name, now) = (pruning.name.to_owned(), pruning.now);
     let path = blocking(move || archive.finish(&name, what, now)).await?;
-    Ok(Some(Batch { pages: numbers, archived: Some(path) }))
+    Ok(Some(Batch { numbers, archived: Some(path) }))
 }
 
 /// Files are written beside the event loop.
@@ -145,7 +180,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + S
 
 /// The pages of one kind.
 struct Pages {
-    job: JobId,
+    job: Option<JobId>,
     what: Expiring,
     before: Timestamp,
     /// Where to go on; none: that was all.
@@ -169,5 +204,21 @@ impl Pages {
         self.rows_left -= u64::from(limit);
         self.after = page.next;
         Ok(Some(page))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_follows_what_a_row_takes() {
+        let millis = Duration::from_millis;
+        let pace = Pace::first();
+        assert_eq!(pace.after(100, millis(100)).0, 50);
+        assert_eq!(pace.after(100, millis(10)).0, 200, "at most twice as many");
+        assert_eq!(pace.after(100, Duration::ZERO).0, 200);
+        assert_eq!(pace.after(1, Duration::from_hours(1)).0, 1, "and one at least");
+        assert_eq!(Pace(900).after(900, millis(1)).0, 1000);
     }
 }

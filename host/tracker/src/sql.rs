@@ -1,7 +1,11 @@
 //! Texts of SQL that both backends say alike.
 //!
-//! Owns columns in the order in which they are read, and what must be computed in SQL and in Rust alike. Never a whole
-//! statement: those stand beside their row mapping, in their backend.
+//! Owns columns in the order in which they are read, what must be computed in SQL and in Rust alike, and how items are
+//! found by status and key. Never a whole statement: those stand beside their row mapping, in their backend.
+
+use gristmill_model::ItemStatus;
+
+use crate::records::ItemsFilter;
 
 /// The columns of an item that rules are given, of the narrow table `items`.
 #[macro_export]
@@ -43,3 +47,54 @@ pub const STATUS_CASE: &str = "CASE
     WHEN live & ?2 <> 0 THEN 2
     WHEN dead & ?2 <> 0 THEN 3
     ELSE 4 END";
+
+/// How many keys of a prefix are read and sorted, at most, for a page of items.
+pub const PREFIX_KEYS_MAX: u32 = 10_000;
+
+/// By which index the items of a list are found. All give them by id: but for the first, it costs what is passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ItemsBy {
+    /// The index of keys: their prefix is rare.
+    Key,
+    /// The index of items with a dead stage.
+    Dead,
+    /// The index of cancelled items.
+    Cancelled,
+    /// The queue, which holds nothing of an item that is not active.
+    Queue,
+    /// Their ids: most items are of that status, or every status will do.
+    Id,
+}
+
+impl ItemsBy {
+    /// How the items of a list are found. `is_rare`: at most `PREFIX_KEYS_MAX` keys have its prefix.
+    pub const fn of(filter: &ItemsFilter, is_rare: bool) -> Self {
+        match filter.status {
+            _ if is_rare => Self::Key,
+            Some(ItemStatus::Failed) => Self::Dead,
+            Some(ItemStatus::Cancelled) => Self::Cancelled,
+            Some(ItemStatus::Active) => Self::Queue,
+            Some(ItemStatus::Done | ItemStatus::Pending) | None => Self::Id,
+        }
+    }
+}
+
+/// Whether the counters say that a job has no item of the status of a list: nothing is looked through for that. Only
+/// for what no index leads to, and in a job whose items are all counted.
+pub const fn asks_counter(filter: &ItemsFilter) -> bool {
+    matches!(filter.status, Some(ItemStatus::Done | ItemStatus::Pending))
+}
+
+/// The first text behind all that start with a prefix; none if there is no such text.
+pub fn prefix_end(prefix: &str) -> Option<String> {
+    let mut end: Vec<char> = prefix.chars().collect();
+    while let Some(last) = end.pop() {
+        // Surrogates are no characters: the one behind them follows.
+        let next = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32);
+        if let Some(next) = next {
+            end.push(next);
+            return Some(end.into_iter().collect());
+        }
+    }
+    None
+}

@@ -40,6 +40,8 @@ macro_rules! conformance {
                 items_and_their_cursor_come_together,
                 a_bad_operation_fails_alone,
                 lists_are_filtered_and_bounded,
+                a_list_by_status_and_prefix_is_that_of_all_items_filtered,
+                a_list_of_attempts_or_events_is_that_of_all_filtered,
             }
             attempts {
                 a_diamond_runs_each_stage_once,
@@ -114,6 +116,9 @@ macro_rules! conformance {
                 old_events_go,
                 events_are_recorded_and_filtered,
                 finished_items_go_with_all_but_their_attempts,
+                attempts_of_a_deleted_item_are_listed_by_its_number,
+                an_archived_attempt_has_its_charges,
+                an_archived_item_has_its_results_and_sightings,
                 the_number_of_an_item_does_not_come_back,
                 what_changed_since_is_not_pruned,
                 a_cancelled_item_that_is_still_running_does_not_expire,

@@ -219,8 +219,10 @@ impl From<Counters> for CountersView {
 pub struct AttemptView<'a> {
     /// Its number in the tracker.
     pub attempt: i64,
-    /// The item's key.
-    pub item: &'a str,
+    /// The item's key; none: the item was deleted.
+    pub item: Option<&'a str>,
+    /// The item's number in the tracker.
+    pub item_number: i64,
     /// The stage's name.
     pub stage: &'a str,
     /// How it ended.
@@ -251,7 +253,8 @@ impl<'a> From<&'a AttemptRow> for AttemptView<'a> {
     fn from(attempt: &'a AttemptRow) -> Self {
         Self {
             attempt: attempt.id.0,
-            item: &attempt.item_key,
+            item: attempt.item_key.as_deref(),
+            item_number: attempt.item.0,
             stage: &attempt.stage,
             outcome: attempt.outcome.name(),
             host: attempt.host.0,

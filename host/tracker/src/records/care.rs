@@ -2,11 +2,13 @@
 
 use gristmill_model::{Expiring, JobId, Timestamp};
 
+use super::expired::ExpiredRow;
+
 /// Data that is old enough to go.
 #[derive(Clone, Debug)]
 pub struct Expired {
-    /// The job.
-    pub job: JobId,
+    /// The job; none: what belongs to no job, as some events do.
+    pub job: Option<JobId>,
     /// What kind.
     pub what: Expiring,
     /// Older than this.
@@ -19,12 +21,12 @@ pub struct Expired {
 }
 
 /// A page of data that is old enough to go.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ExpiredPage {
     /// The rows, by number.
     pub numbers: Vec<i64>,
-    /// What they hold, a JSON object each.
-    pub rows: Vec<String>,
+    /// What they hold, in the same order.
+    pub rows: Vec<ExpiredRow>,
     /// Where to go on; none: that was all.
     pub next: Option<i64>,
 }
@@ -32,8 +34,8 @@ pub struct ExpiredPage {
 /// Data to delete: what `expired` found. What has changed since is left alone.
 #[derive(Clone, Debug)]
 pub struct Prune {
-    /// The job.
-    pub job: JobId,
+    /// The job; none: what belongs to no job, as some events do.
+    pub job: Option<JobId>,
     /// What kind.
     pub what: Expiring,
     /// Older than this.

@@ -195,8 +195,10 @@ pub struct AttemptsFilter {
 pub struct AttemptRow {
     /// The attempt.
     pub id: AttemptId,
-    /// The item's key.
-    pub item_key: String,
+    /// The item.
+    pub item: ItemId,
+    /// The item's key; none: the item was deleted.
+    pub item_key: Option<String>,
     /// The stage's name.
     pub stage: String,
     /// How it ended.

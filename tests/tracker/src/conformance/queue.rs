@@ -1,9 +1,13 @@
 //! Discovery, claims and their order.
 
-use gristmill_model::{ItemStatus, Outcome, State};
+use std::time::Duration;
 
-use super::{Bench, Open, item};
-use gristmill_tracker::records::Upserted;
+use gristmill_model::{DeadReason, Disposition, ItemId, ItemStatus, JobId, Outcome, State};
+
+use super::{Bench, NOW, Open, item};
+use gristmill_tracker::records::{
+    AttemptRow, AttemptsFilter, EventRow, EventsFilter, ItemRow, ItemsFilter, NewEvent, Upserted,
+};
 
 pub async fn a_discovered_item_is_ready_once(open: Open<'_>) {
     let bench = Bench::new(open, &[("fetch", &[]), ("extract", &[0])]).await;
@@ -95,8 +99,6 @@ pub async fn a_bad_operation_fails_alone(open: Open<'_>) {
 }
 
 pub async fn lists_are_filtered_and_bounded(open: Open<'_>) {
-    use gristmill_model::{DeadReason, Disposition, ItemId};
-    use gristmill_tracker::records::{AttemptsFilter, ItemsFilter};
     let bench = Bench::new(open, &[("fetch", &[])]).await;
     bench.discover(&[("a/1", "1"), ("a/2", "1"), ("b/1", "1")]).await;
     bench.done(0).await;
@@ -115,6 +117,114 @@ pub async fn lists_are_filtered_and_bounded(open: Open<'_>) {
     assert_eq!(results.iter().map(|row| row.item_key.as_str()).collect::<Vec<_>>(), ["a/1"]);
     let filter = AttemptsFilter { job: bench.job.id, stage: None, outcome: Some(Outcome::Permanent), limit: 9 };
     let attempts = bench.tracker.attempts(filter).await.expect("attempts");
-    assert_eq!(attempts.iter().map(|row| row.item_key.as_str()).collect::<Vec<_>>(), ["a/2"]);
+    assert_eq!(attempts.iter().map(|row| row.item_key.as_deref()).collect::<Vec<_>>(), [Some("a/2")]);
     bench.recount().await;
+}
+
+pub async fn a_list_by_status_and_prefix_is_that_of_all_items_filtered(open: Open<'_>) {
+    // Two stages at once: an active item may have two rows in the queue.
+    let bench = Bench::new(open, &[("fetch", &[]), ("probe", &[]), ("report", &[0, 1])]).await;
+    let keys: Vec<String> = (0..24).map(|number| format!("{}/{number:02}", ["a", "b", "é"][number % 3])).collect();
+    bench.discover(&keys.iter().map(|key| (key.as_str(), "1")).collect::<Vec<_>>()).await;
+    for number in 0..24 {
+        for place in [0, 1] {
+            match (number % 4, place) {
+                (2, 0) => drop(bench.pass(0, Outcome::Permanent, Disposition::Dead(DeadReason::Permanent)).await),
+                (0..=2, _) => drop(bench.done(place).await),
+                _ => {}
+            }
+        }
+    }
+    for _ in 0..6 {
+        bench.done(2).await;
+    }
+    bench.cancel(&["a/00", "b/01", "é/23"], false).await;
+    let all = bench.list(None, "", ItemId(0), 99).await;
+    assert_eq!(all.len(), 24);
+    let statuses = ItemStatus::ALL.into_iter().map(Some).chain([None]);
+    for status in statuses {
+        for prefix in ["", "a/", "a/0", "é", "nobody", "\u{10ffff}"] {
+            for after in [0, 5, 11] {
+                let after = all.get(after).map_or(ItemId(0), |row| row.id);
+                for limit in [2, 99] {
+                    let is_meant = |row: &&ItemRow| {
+                        row.id > after
+                            && row.key.starts_with(prefix)
+                            && status.is_none_or(|status| status == row.status)
+                    };
+                    let meant: Vec<ItemId> = all.iter().filter(is_meant).map(|row| row.id).take(limit).collect();
+                    let found = bench.list(status, prefix, after, limit as u32).await;
+                    let found: Vec<ItemId> = found.iter().map(|row| row.id).collect();
+                    assert_eq!(found, meant, "{status:?}, `{prefix}`, behind {after}");
+                }
+            }
+        }
+    }
+    bench.recount().await;
+}
+
+impl Bench {
+    async fn list(&self, status: Option<ItemStatus>, prefix: &str, after: ItemId, limit: u32) -> Vec<ItemRow> {
+        let filter = ItemsFilter { job: self.job.id, status, prefix: prefix.to_owned(), after, limit };
+        self.tracker.items(filter).await.expect("a list")
+    }
+}
+
+pub async fn a_list_of_attempts_or_events_is_that_of_all_filtered(open: Open<'_>) {
+    let bench = Bench::new(open, &[("fetch", &[]), ("probe", &[])]).await;
+    bench.discover(&[("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")]).await;
+    let retry = Disposition::Wait(Duration::from_secs(5));
+    for (place, outcome, disposition) in [
+        (0, Outcome::Done, Disposition::Done),
+        (1, Outcome::Retry, retry),
+        (1, Outcome::Done, Disposition::Done),
+        (0, Outcome::Retry, retry),
+        (0, Outcome::Skipped, Disposition::Skipped),
+        (1, Outcome::Retry, retry),
+    ] {
+        bench.pass(place, outcome, disposition).await;
+    }
+    let attempts = async |stage: Option<usize>, outcome, limit| {
+        let stage = stage.map(|place| bench.stage(place));
+        let filter = AttemptsFilter { job: bench.job.id, stage, outcome, limit };
+        bench.tracker.attempts(filter).await.expect("attempts")
+    };
+    let all = attempts(None, None, 99).await;
+    assert!(all.len() == 6 && all.windows(2).all(|pair| pair[0].id > pair[1].id), "the newest first");
+    for stage in [None, Some(0), Some(1)] {
+        for outcome in [None, Some(Outcome::Done), Some(Outcome::Retry), Some(Outcome::Skipped), Some(Outcome::Trap)] {
+            for limit in [1, 2, 99] {
+                let is_meant = |row: &&AttemptRow| {
+                    stage.is_none_or(|place| row.stage == ["fetch", "probe"][place])
+                        && outcome.is_none_or(|outcome| row.outcome == outcome)
+                };
+                let meant: Vec<_> = all.iter().filter(is_meant).map(|row| row.id).take(limit).collect();
+                let found: Vec<_> = attempts(stage, outcome, limit as u32).await.iter().map(|row| row.id).collect();
+                assert_eq!(found, meant, "{stage:?} {outcome:?} {limit}");
+            }
+        }
+    }
+    for (kind, job) in [("disk.low", None), ("disk.full", None), ("item.odd", Some(bench.job.id)), ("disk.low", None)] {
+        let event = NewEvent { kind: kind.to_owned(), job, data: "{}".to_owned(), now: NOW };
+        bench.tracker.record_event(event).await.expect("an event");
+    }
+    bench.cancel(&["a", "d"], false).await;
+    let events = async |job, kind: Option<&str>, limit| {
+        let filter = EventsFilter { job, kind: kind.map(str::to_owned), limit };
+        bench.tracker.events(filter).await.expect("events")
+    };
+    let all = events(None, None, 99).await;
+    for job in [None, Some(bench.job.id), Some(JobId(99))] {
+        for kind in [None, Some("disk."), Some("disk.low"), Some("item."), Some("item.cancelled"), Some("none.")] {
+            for limit in [1, 3, 99] {
+                let is_meant = |row: &&EventRow| {
+                    job.is_none_or(|job| row.job == Some(job))
+                        && kind.is_none_or(|kind| row.kind == kind || kind.ends_with('.') && row.kind.starts_with(kind))
+                };
+                let meant: Vec<i64> = all.iter().filter(is_meant).map(|row| row.id).take(limit).collect();
+                let found: Vec<i64> = events(job, kind, limit as u32).await.iter().map(|row| row.id).collect();
+                assert_eq!(found, meant, "{job:?} {kind:?} {limit}");
+            }
+        }
+    }
 }

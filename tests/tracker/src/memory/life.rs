@@ -1,10 +1,12 @@
 //! Data grows old, and what can be computed is made anew.
 
-use gristmill_model::{Expiring, ItemStatus, StageId, StageKey, State, Timestamp};
-use serde_json::json;
+use gristmill_model::{DeadReason, Expiring, ItemStatus, JobId, StageId, StageKey, State, Timestamp};
 
-use super::facts::World;
-use gristmill_tracker::records::{Difference, Examination, Expired, ExpiredPage, Prune};
+use super::facts::{Cost, World};
+use gristmill_tracker::records::{
+    AttemptCharge, Difference, Examination, Expired, ExpiredAttempt, ExpiredCharge, ExpiredEvent, ExpiredItem,
+    ExpiredOutcome, ExpiredPage, ExpiredResult, ExpiredRow, ExpiredSighting, Prune, Sighting,
+};
 use gristmill_tracker::rules::events;
 
 /// What is known of a row that may be old enough.
@@ -17,6 +19,9 @@ enum Age {
 
 impl World {
     pub(super) fn expired(&self, expired: &Expired) -> ExpiredPage {
+        if expired.job.is_none() && expired.what != Expiring::Events {
+            return ExpiredPage::default();
+        }
         let numbers: Vec<i64> = match expired.what {
             Expiring::Attempts => self.attempts.keys().copied().collect(),
             Expiring::Costs => self.costs.keys().copied().collect(),
@@ -31,10 +36,10 @@ impl World {
             if looked_at == expired.limit {
                 return page;
             }
-            match self.age(expired.what, expired.job.0, expired.before, number) {
+            match self.age(expired.what, expired.job, expired.before, number) {
                 Age::Old => {
                     page.numbers.push(number);
-                    page.rows.push(json!({ "id": number }).to_string());
+                    page.rows.push(self.expired_row(expired.what, number));
                 }
                 Age::TooYoung if in_order_of_age => {
                     page.next = None;
@@ -48,8 +53,124 @@ impl World {
         page
     }
 
-    fn age(&self, what: Expiring, job: i64, before: Timestamp, number: i64) -> Age {
-        let of_job = |stage: i64| StageId(stage).job().0 == job;
+    /// What a row holds, and what goes along with it.
+    fn expired_row(&self, what: Expiring, number: i64) -> ExpiredRow {
+        let time = |at: Option<Timestamp>| at.map(|at| at.0);
+        match what {
+            Expiring::Attempts => {
+                let row = self.attempts[&number].clone();
+                let charges = self.costs.values().filter(|cost| cost.attempt == number);
+                ExpiredRow::Attempt(Box::new(ExpiredAttempt {
+                    id: number,
+                    key: row.key,
+                    stage_id: row.stage,
+                    prev: row.prev,
+                    outcome: row.outcome.code(),
+                    host_id: row.host,
+                    fence: row.fence,
+                    queued_at: row.queued_at.0,
+                    started_at: time(row.started_at),
+                    ended_at: row.ended_at.0,
+                    version_id: row.version,
+                    memory_bytes_max: row.memory_bytes_max,
+                    input_hash: row.input_hash,
+                    spec: row.spec,
+                    operation_id: row.operation,
+                    error: row.error,
+                    log: row.log,
+                    charges: charges
+                        .map(|cost| AttemptCharge { meter: cost.meter.clone(), amount: cost.amount })
+                        .collect(),
+                }))
+            }
+            Expiring::Costs => {
+                let Cost { attempt: attempt_id, meter, amount } = self.costs[&number].clone();
+                let attempt = &self.attempts[&attempt_id];
+                let (stage_id, key) = (Some(attempt.stage), Some(attempt.key));
+                let ended_at = Some(attempt.ended_at.0);
+                ExpiredRow::Charge(ExpiredCharge { id: number, attempt_id, stage_id, key, ended_at, meter, amount })
+            }
+            Expiring::Events => {
+                let event = self.events.iter().find(|event| event.id == number).expect("an event").clone();
+                ExpiredRow::Event(ExpiredEvent {
+                    id: number,
+                    at: event.at.0,
+                    kind: event.kind,
+                    job_id: event.job.map(|id| id.0),
+                    item_id: event.item.map(|id| id.0),
+                    operation_id: event.operation.map(|id| id.0),
+                    data: event.data,
+                })
+            }
+            Expiring::Items => ExpiredRow::Item(Box::new(self.expired_item(number))),
+            Expiring::Results => {
+                let item = &self.items[&StageKey(number).item().0];
+                let stage = self.stages[&self.stage_of(number)].name.clone();
+                let (job_id, item) = (item.job, item.key.clone());
+                ExpiredRow::Result(Box::new(ExpiredResult {
+                    job_id,
+                    item,
+                    stage,
+                    outcome: self.expired_outcome(number),
+                }))
+            }
+        }
+    }
+
+    fn expired_item(&self, number: i64) -> ExpiredItem {
+        let (item, masks) = (self.items[&number].clone(), self.masks(number));
+        let outcomes = Self::keys(number).filter(|key| self.results.contains_key(key));
+        let seen = self.sightings(&item).into_iter().rev();
+        ExpiredItem {
+            id: number,
+            job_id: item.job,
+            key: item.key,
+            done: masks.done as i64,
+            skipped: masks.skipped as i64,
+            dead: masks.dead as i64,
+            live: masks.live as i64,
+            stale: masks.stale as i64,
+            priority: item.priority.into(),
+            cancelled_at: item.cancelled_at.map(|at| at.0),
+            discovered_at: item.discovered_at.0,
+            changed_at: item.changed_at.0,
+            data_hash: item.data_hash,
+            seen_hash: item.seen_hash,
+            data: item.data,
+            stages: outcomes.map(|key| self.expired_outcome(key)).collect(),
+            sightings: seen
+                .map(|Sighting { source, cursor, at, data_hash }| ExpiredSighting {
+                    item_id: number,
+                    data_hash,
+                    at: at.0,
+                    source,
+                    cursor,
+                })
+                .collect(),
+        }
+    }
+
+    fn expired_outcome(&self, key: i64) -> ExpiredOutcome {
+        let row = self.results[&key].clone();
+        ExpiredOutcome {
+            key,
+            state: row.state.code(),
+            reason: row.reason.map(DeadReason::code),
+            attempts: row.counters.attempts.into(),
+            lost: row.counters.lost.into(),
+            deferrals: row.counters.deferrals.into(),
+            settled_at: row.settled_at.0,
+            last_attempt: row.last_attempt,
+            version_id: row.version,
+            input_hash: row.input_hash,
+            output_hash: row.output_hash,
+            output: row.output,
+            error: row.error,
+        }
+    }
+
+    fn age(&self, what: Expiring, job: Option<JobId>, before: Timestamp, number: i64) -> Age {
+        let of_job = |stage: i64| Some(StageId(stage).job()) == job;
         let (mine, at) = match what {
             Expiring::Attempts => {
                 let attempt = &self.attempts[&number];
@@ -63,7 +184,7 @@ impl World {
             Expiring::Events => {
                 let newest = self.events.last().is_some_and(|event| event.id == number);
                 let event = self.events.iter().find(|event| event.id == number).expect("an event");
-                (event.job.is_none_or(|of| of.0 == job) && !newest, event.at)
+                (event.job == job && !newest, event.at)
             }
             Expiring::Items => {
                 let newest = self.items.keys().next_back() == Some(&number);
@@ -72,11 +193,11 @@ impl World {
                 let settled = Self::keys(number).filter_map(|key| self.results.get(&key));
                 let last = settled.map(|result| result.settled_at).max().unwrap_or(item.discovered_at);
                 let finished = matches!(self.status(number), ItemStatus::Done | ItemStatus::Cancelled) && !live;
-                (item.job == job && finished && !newest, item.cancelled_at.unwrap_or(last))
+                (Some(JobId(item.job)) == job && finished && !newest, item.cancelled_at.unwrap_or(last))
             }
             Expiring::Results => {
                 let key = StageKey(number);
-                let stage = StageId::new(gristmill_model::JobId(self.items[&key.item().0].job), key.bit());
+                let stage = StageId::new(JobId(self.items[&key.item().0].job), key.bit());
                 let retired = self.stages[&stage.0].retired_at.is_some();
                 (of_job(stage.0) && retired, self.results[&number].settled_at)
             }
@@ -102,7 +223,7 @@ impl World {
         let mut gone = 0;
         for number in &prune.numbers {
             if !self.has(prune.what, *number)
-                || !matches!(self.age(prune.what, prune.job.0, prune.before, *number), Age::Old)
+                || !matches!(self.age(prune.what, prune.job, prune.before, *number), Age::Old)
             {
                 continue;
             }

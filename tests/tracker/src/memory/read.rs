@@ -156,7 +156,8 @@ impl World {
         let charges = self.costs.values().filter(|cost| cost.attempt == id);
         AttemptRow {
             id: AttemptId(id),
-            item_key: self.items[&StageKey(attempt.key).item().0].key.clone(),
+            item: StageKey(attempt.key).item(),
+            item_key: self.items.get(&StageKey(attempt.key).item().0).map(|item| item.key.clone()),
             stage: self.stages[&attempt.stage].name.clone(),
             outcome: attempt.outcome,
             host: HostId(attempt.host),
@@ -190,7 +191,6 @@ impl World {
             StageId(row.stage).job() == filter.job
                 && filter.stage.is_none_or(|stage| stage.0 == row.stage)
                 && filter.outcome.is_none_or(|outcome| outcome == row.outcome)
-                && self.items.contains_key(&StageKey(row.key).item().0)
         });
         newest.take(filter.limit as usize).map(|(id, row)| self.attempt_row(*id, row)).collect()
     }

@@ -30,7 +30,7 @@ fn events_of(op: &Op) -> Vec<Event> {
         Disposition::Wait(_) => vec![Postpone, Cancel, Withdraw, KeepDone, KeepSkipped, Skip, Release],
         // What it died of may be no longer what it would be given: then it starts anew.
         Disposition::Dead(_) => {
-            vec![Die, Withdraw, KeepDone, KeepSkipped, Redrive, Revive, Release, Reprocess, Skip]
+            vec![Die, Cancel, Withdraw, KeepDone, KeepSkipped, Redrive, Revive, Release, Reprocess, Skip]
         }
     };
     match op {
@@ -38,7 +38,7 @@ fn events_of(op: &Op) -> Vec<Event> {
             vec![Withdraw, KeepDone, KeepSkipped, Release, Reprocess, Skip]
         }
         Op::Upsert { reprocess: false, .. } => vec![Release],
-        Op::Upsert { reprocess: true, .. } => vec![Release, Reprocess, Redrive, Revive],
+        Op::Upsert { reprocess: true, .. } => vec![Release, Reprocess, Redrive, Revive, Cancel],
         Op::Claim { .. } => vec![Claim],
         Op::Settle { end, claim, .. } => {
             let mut events = settle(end.disposition);

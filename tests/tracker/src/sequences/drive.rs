@@ -421,8 +421,8 @@ impl<'a> Side<'a> {
         }
     }
 
-    async fn prune(&mut self, job: usize, what: Expiring, age: i64, limit: u32) -> String {
-        let (job, before) = (self.job(job), Timestamp(self.now.0 + 1 - age * 1_000_000));
+    async fn prune(&mut self, job: Option<usize>, what: Expiring, age: i64, limit: u32) -> String {
+        let (job, before) = (job.map(|job| self.job(job)), Timestamp(self.now.0 + 1 - age * 1_000_000));
         let (mut gone, mut found, mut after) = (0, 0, Some(0));
         while let Some(behind) = after {
             let expired = Expired { job, what, before, after: behind, limit };

@@ -93,6 +93,7 @@ impl Side<'_> {
 
     fn tell_attempt(&self, mut row: AttemptRow) -> String {
         let host = self.hosts.iter().position(|host| *host == row.host);
+        row.item = ItemId(0);
         (row.id, row.host) = (AttemptId(0), HostId(host.map_or(-1, |host| host as i64)));
         format!("{row:?}")
     }

@@ -93,7 +93,7 @@ pub(super) enum Op {
         to: OperationState,
     },
     Prune {
-        job: usize,
+        job: Option<usize>,
         what: Expiring,
         age: i64,
         page: u32,
@@ -189,7 +189,8 @@ fn operate() -> impl Strategy<Value = Op> {
 fn keep() -> impl Strategy<Value = Op> {
     let what = prop::sample::select(&Expiring::ALL[..]);
     prop_oneof![
-        3 => (0usize..2, what, 0i64..3, 1u32..9).prop_map(|(job, what, age, page)| Op::Prune { job, what, age, page }),
+        3 => (prop::option::weighted(0.9, 0usize..2), what, 0i64..3, 1u32..9)
+            .prop_map(|(job, what, age, page)| Op::Prune { job, what, age, page }),
         1 => prop::option::of(0usize..2).prop_map(|job| Op::Record { job }),
         1 => (1u32..4).prop_map(|page| Op::Rebuild { page }),
         1 => Just(Op::Move),

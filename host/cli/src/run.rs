@@ -47,7 +47,7 @@ const WORKERS_MAX: u16 = 1024;
   gristmill run jobs/*.yaml --param model=small --watch
 
 With --json, one object at the end: elapsed_seconds, interrupted, discovered (new, changed, unchanged), executions, \
-                        outcomes (by name), late, lost, discovery_failures (job, message), jobs (as in `gristmill \
+                        outcomes (by name), late, lost, in_flight_bytes_max, discovery_failures (job, message), jobs (as in `gristmill \
                         status --json`, with dead: item, stage, error, and summary: stage, results, complete, \
                         counted_by, counts, worst_by, top).
 
@@ -82,6 +82,11 @@ pub(crate) struct Args {
     /// meanwhile, and after that the run ends
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = time)]
     patience: Duration,
+
+    /// How much data and output attempts may be given at once, and hold until they are settled. Beyond it no more is
+    /// claimed
+    #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = size)]
+    max_in_flight: u64,
 
     /// How much stays free on the disk of the data folder. Below it nothing new is discovered, below half of it nothing
     /// more is begun; 0 leaves nothing free
@@ -181,6 +186,7 @@ fn open(args: &Args, location: &Location, workers: usize, context: &Context) -> 
         watch: args.watch,
         grace: args.grace,
         takeover_after: args.takeover_after,
+        in_flight_bytes_max: args.max_in_flight.max(1),
         min_free_bytes: args.min_free,
         trace_file: args.trace_file.clone(),
         clock: Arc::clone(&context.clock),

@@ -13,7 +13,7 @@ use gristmill_model::{Clock, Digest, JobId, Merge, Outcome, Timestamp};
 use gristmill_sandbox::{
     AttemptContext, DiscoverRequest, Error as SandboxError, GuestFailure, MergeRequest, THREAD_STACK_BYTES,
 };
-use gristmill_tracker::{KnownItem, Merged, NewItem, Tracker};
+use gristmill_tracker::{Error as TrackerError, KnownItem, Merged, NewItem, Tracker};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -232,6 +232,12 @@ impl From<GuestFailure> for PageFailure {
 }
 
 impl PageFailure {
+    /// A page that the tracker refuses to record.
+    pub(crate) fn refused(error: &TrackerError) -> Self {
+        let message = format!("the tracker refused to record the page: {error}");
+        Self { outcome: Outcome::Permanent, after: None, message }
+    }
+
     /// A page that could not be made for a reason that is not the handler's: it is tried again.
     pub(crate) fn of_host(message: String) -> Self {
         Self { outcome: Outcome::Retry, after: None, message }

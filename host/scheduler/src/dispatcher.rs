@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use gristmill_model::{DiscoverTuning, Disposition, Fence, HostId, JobId, StageId, StageKey, Timestamp};
+use gristmill_model::{DiscoverTuning, Disposition, HostId, JobId, StageId, StageKey, Timestamp};
 use gristmill_tracker::{
     ClaimRequest, Completion, Release, Round, RoundDone, Settlement, Source as FoundBy, Upsert, Upserted,
 };
@@ -15,7 +15,8 @@ use gristmill_tracker::{
 use crate::discover::{Page, PageResult};
 use crate::disk::Disk;
 use crate::event::{Command, Event};
-use crate::pace::{ATTEMPTS_IN_FLIGHT_MAX, Pace};
+use crate::flight::Flight;
+use crate::pace::Pace;
 use crate::source::{Discovery, Source};
 use crate::summary::Summary;
 use crate::workers::Finished;
@@ -34,6 +35,8 @@ struct Stage {
     name: String,
     pace: Pace,
     in_flight: usize,
+    /// Of what those are given.
+    bytes: u64,
     /// There may be something ready: so it is until a claim gets less than it asked for.
     may_have_ready: bool,
 }
@@ -48,11 +51,9 @@ pub(crate) struct Dispatcher {
     order: Vec<StageId>,
     turn: usize,
     sources: HashMap<JobId, Source>,
-    /// What is claimed and not settled, by lease.
-    leases: HashMap<Fence, Vec<StageKey>>,
+    flight: Flight,
     finished: Vec<Settlement>,
     unrun: Vec<Release>,
-    in_flight: usize,
     round: Option<RoundInFlight>,
     /// Rises whenever something may have become ready.
     ready_epoch: u64,
@@ -72,6 +73,8 @@ struct RoundInFlight {
     postpones: bool,
     /// `ready_epoch` when it began.
     epoch: u64,
+    /// Of what it settles.
+    bytes: u64,
 }
 
 /// What is known about other hosts: what they have leased may release more.
@@ -99,7 +102,8 @@ enum Due {
 }
 
 impl Dispatcher {
-    pub(crate) fn new(host: HostId, threads: usize, watch: bool) -> Self {
+    /// `bytes_max`: how many bytes may be in flight when something is claimed.
+    pub(crate) fn new(host: HostId, threads: usize, watch: bool, bytes_max: u64) -> Self {
         Self {
             host,
             threads,
@@ -108,10 +112,9 @@ impl Dispatcher {
             order: Vec::new(),
             turn: 0,
             sources: HashMap::new(),
-            leases: HashMap::new(),
+            flight: Flight::new(bytes_max),
             finished: Vec::new(),
             unrun: Vec::new(),
-            in_flight: 0,
             round: None,
             ready_epoch: 0,
             release_in_flight: false,
@@ -125,7 +128,7 @@ impl Dispatcher {
 
     pub(crate) fn add_stage(&mut self, id: StageId, name: &str) {
         let name = name.to_owned();
-        let stage = Stage { name, pace: Pace::default(), in_flight: 0, may_have_ready: true };
+        let stage = Stage { name, pace: Pace::default(), in_flight: 0, bytes: 0, may_have_ready: true };
         self.stages.insert(id, stage);
         self.order.push(id);
     }
@@ -205,7 +208,7 @@ impl Dispatcher {
 
     /// Whether nothing is claimed, and nothing is being written for what was.
     fn is_quiet(&self) -> bool {
-        self.in_flight == 0
+        self.flight.attempts() == 0
             && self.round.is_none()
             && !self.release_in_flight
             && self.finished.is_empty()
@@ -219,7 +222,7 @@ impl Dispatcher {
 
     /// Whether attempts run, or are handed to threads.
     pub(crate) fn is_running(&self) -> bool {
-        self.in_flight > 0
+        self.flight.attempts() > 0
     }
 
     /// Whether everything is done, or given back.
@@ -252,7 +255,7 @@ impl Dispatcher {
 
     /// What is claimed and neither settled nor given back: for a host that must end now.
     pub(crate) fn held(&self) -> Vec<Release> {
-        self.leases.iter().map(|(fence, keys)| Release { fence: *fence, keys: keys.clone() }).collect()
+        self.flight.held()
     }
 
     fn expect_ready(&mut self) {
@@ -263,11 +266,13 @@ impl Dispatcher {
     }
 
     fn finished(&mut self, finished: Finished) {
-        let Finished { fence, stage: id, completions, unrun, elapsed, refusal: _ } = finished;
+        let Finished { fence, stage: id, completions, unrun, input_bytes, elapsed, refusal: _ } = finished;
         let count = completions.len() + unrun.len();
-        self.in_flight -= count;
+        self.flight.finish(count, input_bytes, completions.iter().map(Completion::bytes).sum());
+        self.summary.in_flight_bytes_max = self.flight.peak();
         if let Some(stage) = self.stages.get_mut(&id) {
             stage.in_flight -= count;
+            stage.bytes = stage.bytes.saturating_sub(input_bytes);
             stage.pace.learn(completions.len(), elapsed);
         }
         for completion in &completions {
@@ -297,7 +302,9 @@ impl Dispatcher {
 
     fn round_done(&mut self, done: RoundDone, now: Timestamp, commands: &mut Vec<Command>) {
         let Some(round) = self.round.take() else { return };
+        self.flight.settled(round.bytes);
         self.summary.late += done.late;
+        self.refused(&done);
         self.summary.rounds += 1;
         if done.applied > 0 {
             self.summary.settled_at = Some(now);
@@ -321,16 +328,24 @@ impl Dispatcher {
             }
         }
         for lease in done.leases {
-            let keys: Vec<StageKey> = lease.claims.iter().map(|claim| claim.key).collect();
             if self.stopping {
+                let keys = lease.claims.iter().map(|claim| claim.key).collect();
                 self.unrun.push(Release { fence: lease.fence, keys });
                 continue;
             }
             let Some(stage) = self.stages.get_mut(&lease.stage) else { continue };
-            stage.in_flight += keys.len();
-            self.in_flight += keys.len();
-            self.leases.insert(lease.fence, keys);
+            let (attempts, bytes) = self.flight.begin(&lease);
+            stage.in_flight += attempts;
+            stage.bytes += bytes;
             commands.push(Command::Run(lease));
+        }
+    }
+
+    /// Attempts that the tracker refused as they were: they had been noted as what they were.
+    fn refused(&mut self, done: &RoundDone) {
+        for (key, why) in &done.refused {
+            self.summary.dead += 1;
+            tracing::warn!(item = key.item().0, "{why}");
         }
     }
 
@@ -382,7 +397,7 @@ impl Dispatcher {
         if !self.release_in_flight && !self.unrun.is_empty() {
             let unrun = std::mem::take(&mut self.unrun);
             for release in &unrun {
-                self.forget(release.fence, &release.keys);
+                self.flight.forget(release.fence, &release.keys);
             }
             self.release_in_flight = true;
             commands.push(Command::Release(unrun));
@@ -438,13 +453,14 @@ impl Dispatcher {
         let settlements = std::mem::take(&mut self.finished);
         for settlement in &settlements {
             let keys: Vec<StageKey> = settlement.completions.iter().map(|completion| completion.key).collect();
-            self.forget(settlement.fence, &keys);
+            self.flight.forget(settlement.fence, &keys);
         }
         let done = || settlements.iter().flat_map(|settlement| &settlement.completions);
         self.round = Some(RoundInFlight {
             ready: done().map(|done| done.ready_at).collect(),
             postpones: done().any(|done| matches!(done.disposition, Disposition::Wait(_))),
             epoch: self.ready_epoch,
+            bytes: done().map(Completion::bytes).sum(),
         });
         if let Due::Asked { quiet } = &mut self.due {
             // A look that is under way may see the leases of this round.
@@ -455,7 +471,10 @@ impl Dispatcher {
 
     /// What to claim: each stage up to its window, and all together up to the bound, shared evenly.
     fn claims(&mut self) -> Vec<ClaimRequest> {
-        let mut room = ATTEMPTS_IN_FLIGHT_MAX.saturating_sub(self.in_flight);
+        let (mut room, bytes_room) = (self.flight.room(), self.flight.bytes_room());
+        if bytes_room == 0 {
+            return Vec::new();
+        }
         self.turn = (self.turn + 1) % self.order.len().max(1);
         let (before, from) = self.order.split_at(self.turn);
         let asking: Vec<StageId> =
@@ -470,20 +489,16 @@ impl Dispatcher {
             if limit == 0 || (limit < chunk as usize && stage.in_flight > chunk as usize) {
                 continue;
             }
+            // One is claimed whatever its size: not while there is as much of its stage as may be.
+            let bytes = self.flight.stage_bytes_max().saturating_sub(stage.bytes);
+            if bytes == 0 {
+                continue;
+            }
             room -= limit;
-            claims.push(ClaimRequest { stage: *id, limit: limit as u32, chunk });
+            let bytes = bytes.min(bytes_room / asking.len() as u64);
+            claims.push(ClaimRequest { stage: *id, limit: limit as u32, chunk, bytes });
         }
         claims
-    }
-
-    fn forget(&mut self, fence: Fence, keys: &[StageKey]) {
-        if let Some(held) = self.leases.get_mut(&fence) {
-            if held.len() <= keys.len() {
-                self.leases.remove(&fence);
-            } else {
-                held.retain(|key| !keys.contains(key));
-            }
-        }
     }
 }
 

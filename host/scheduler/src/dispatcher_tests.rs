@@ -11,7 +11,7 @@ const STAGE: StageId = StageId::new(JOB, StageBit(0));
 const NOW: Timestamp = Timestamp(1_000_000);
 
 fn dispatcher() -> Dispatcher {
-    let mut dispatcher = Dispatcher::new(HostId(1), 2, false);
+    let mut dispatcher = Dispatcher::new(HostId(1), 2, false, u64::MAX);
     dispatcher.add_stage(STAGE, "fetch");
     dispatcher
 }
@@ -53,6 +53,7 @@ fn finished(lease: &Lease, disposition: Disposition, unrun: usize) -> Event {
         stage: STAGE,
         completions: completions.collect(),
         unrun: given_back.iter().map(|claim| claim.key).collect(),
+        input_bytes: lease.claims.iter().map(Claim::bytes).sum(),
         refusal: None,
         elapsed: Duration::from_millis(1),
     })
@@ -251,4 +252,28 @@ fn discovery_rests_while_there_is_enough_to_do_and_then_asks_for_the_same_page()
     assert!(!asks(&dispatcher.handle(Event::Backlogged(JOB), NOW)));
     let later = dispatcher.wake_at(NOW);
     assert!(later > NOW && asks(&dispatcher.handle(Event::Woken, later)));
+}
+
+#[test]
+fn what_is_in_flight_is_bounded_by_bytes() {
+    let mut dispatcher = Dispatcher::new(HostId(1), 2, false, 10);
+    dispatcher.add_stage(STAGE, "fetch");
+    let wish = |commands: &[Command]| {
+        commands.iter().find_map(|command| match command {
+            Command::Round(round) => round.claims.first().map(|claim| claim.bytes),
+            _ => None,
+        })
+    };
+    assert_eq!(wish(&dispatcher.handle(Event::Woken, NOW)), Some(5), "a stage has half of the room");
+    let mut large = lease(1, &[1]);
+    large.claims[0].data = "x".repeat(7);
+    let done = RoundDone { leases: vec![large.clone()], ..RoundDone::default() };
+    assert_eq!(
+        wish(&dispatcher.handle(Event::Round(done), NOW)),
+        None,
+        "one came whatever its size, and no more are asked for"
+    );
+    let settles = dispatcher.handle(finished(&large, Disposition::Done, 0), NOW);
+    assert_eq!(wish(&settles), Some(5), "its data is no longer held");
+    assert_eq!(dispatcher.summary.in_flight_bytes_max, 7);
 }

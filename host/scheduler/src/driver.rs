@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use gristmill_model::{HostId, JobId, RetryPolicy, StageId, State, Timestamp};
-use gristmill_tracker::{Error as TrackerError, NewEvent, Reap, Tracker};
+use gristmill_tracker::{Error as TrackerError, NewEvent, Reap, Tracker, settle_and_claim};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -291,7 +291,9 @@ impl<'a> Loop<'a> {
                 });
             }
             Command::StopWorkers => self.workers.stop(),
-            Command::Round(round) => self.write(async move { Ok(Some(Event::Round(tracker.round(round).await?))) }),
+            Command::Round(round) => {
+                self.write(async move { Ok(Some(Event::Round(settle_and_claim(tracker, round).await?))) })
+            }
             Command::Release(releases) => self.write(async move {
                 tracker.release(releases).await?;
                 Ok(Some(Event::Released))
@@ -303,6 +305,11 @@ impl<'a> Loop<'a> {
                     // Asked for again, and merged with what is known then.
                     Err(error @ TrackerError::Overtaken(_)) => {
                         let page = Err(PageFailure::of_host(error.to_string()));
+                        Ok(Some(Event::Page(PageResult { job, cursor, page, log: String::new() })))
+                    }
+                    // It is the page's fault, and would be refused again.
+                    Err(error) if error.is_refusal() => {
+                        let page = Err(PageFailure::refused(&error));
                         Ok(Some(Event::Page(PageResult { job, cursor, page, log: String::new() })))
                     }
                     Err(error) => Err(error.into()),

@@ -37,6 +37,8 @@ pub struct HostOptions {
     pub grace: Duration,
     /// How long after its last sign of life another host has vanished, and its work is taken over.
     pub takeover_after: Duration,
+    /// How many bytes of data and outputs may be in flight when more is claimed.
+    pub in_flight_bytes_max: u64,
     /// How many bytes stay free on the disk of a data folder.
     pub min_free_bytes: u64,
     /// A file that gets a line before each attempt.
@@ -120,7 +122,8 @@ impl Host {
     /// Makes the jobs known, and brings their items in line where a DAG was edited.
     async fn prepare(&self, host: HostId, jobs: Vec<LoadedJob>) -> Result<(Dispatcher, Parts), Error> {
         let clock = &self.options.clock;
-        let mut dispatcher = Dispatcher::new(host, self.options.workers, self.options.watch);
+        let mut dispatcher =
+            Dispatcher::new(host, self.options.workers, self.options.watch, self.options.in_flight_bytes_max);
         let mut parts = Parts { jobs: HashMap::new(), stages: HashMap::new() };
         for loaded in jobs {
             let registered = self.tracker.register_job(loaded.registration(clock.now())).await?;

@@ -10,6 +10,7 @@ mod dispatcher;
 mod driver;
 mod error;
 mod event;
+mod flight;
 mod host;
 mod load;
 mod pace;

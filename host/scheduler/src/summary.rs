@@ -28,6 +28,8 @@ pub struct Summary {
     pub rounds: u64,
     /// When the last attempt was settled.
     pub settled_at: Option<Timestamp>,
+    /// The most bytes of data and outputs that were in flight at once: claimed, or finished and not settled.
+    pub in_flight_bytes_max: u64,
     /// From ready to settled and committed.
     pub latency: Latency,
     /// Somebody asked the host to stop before everything was done.

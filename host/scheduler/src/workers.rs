@@ -43,6 +43,8 @@ pub(crate) struct Finished {
     pub(crate) completions: Vec<Completion>,
     /// Not begun: the host is stopping, the machine refused a sandbox, or the thread was left behind.
     pub(crate) unrun: Vec<StageKey>,
+    /// What all of them were given.
+    pub(crate) input_bytes: u64,
     /// How the machine refused it.
     pub(crate) refusal: Option<Box<SandboxError>>,
     /// How long the completions took.
@@ -194,6 +196,8 @@ struct Open {
     running: Option<(Begun, Instant)>,
     /// Finished, and not told yet.
     completions: Vec<Completion>,
+    /// What those were given, and what runs.
+    input_bytes: u64,
     /// When it was told last, or began.
     told_at: Timestamp,
 }
@@ -226,7 +230,7 @@ impl Open {
     fn new(chunk: Chunk, now: Timestamp) -> Self {
         let Chunk { lease: Lease { fence, claims, .. }, context } = chunk;
         let completions = Vec::with_capacity(claims.len());
-        Self { fence, context, rest: claims.into_iter(), running: None, completions, told_at: now }
+        Self { fence, context, rest: claims.into_iter(), running: None, completions, input_bytes: 0, told_at: now }
     }
 
     /// What is finished so far, if it is time to tell.
@@ -242,6 +246,7 @@ impl Open {
     /// Everything that has not been told. What has not begun is not begun any more.
     fn close(mut self, refused: Option<(StageKey, SandboxError)>, now: Timestamp) -> Finished {
         let (key, refusal) = refused.unzip();
+        self.input_bytes += self.rest.as_slice().iter().map(Claim::bytes).sum::<u64>();
         let unrun = key.into_iter().chain(self.rest.by_ref().map(|claim| claim.key)).collect();
         let elapsed = now.since(self.told_at);
         self.finished(unrun, refusal.map(Box::new), elapsed)
@@ -249,7 +254,8 @@ impl Open {
 
     fn finished(&mut self, unrun: Vec<StageKey>, refusal: Option<Box<SandboxError>>, elapsed: Duration) -> Finished {
         let completions = std::mem::take(&mut self.completions);
-        Finished { fence: self.fence, stage: self.context.id, completions, unrun, refusal, elapsed }
+        let input_bytes = std::mem::take(&mut self.input_bytes);
+        Finished { fence: self.fence, stage: self.context.id, completions, unrun, input_bytes, refusal, elapsed }
     }
 }
 
@@ -309,6 +315,7 @@ impl Worker {
         if let Some(claim) = Some(&mut open.rest).filter(|_| !stopping).and_then(Iterator::next) {
             let begun = Begun::new(&open.context, &claim, now);
             let overdue_at = Instant::now() + open.context.tuning().limits.timeout.saturating_add(HELD_AFTER);
+            open.input_bytes += claim.bytes();
             open.running = Some((begun, overdue_at));
             return Next::Run(claim, begun);
         }

@@ -23,7 +23,8 @@ use gristmill_tracker::records::{Claim, ClaimRequest, Lease, Output, Upstream};
 /// Every so many claims of a stage one begins at the front of its line.
 const FRONT_EVERY: u32 = 8;
 
-/// `$1` stage, `$2` the mark, `$3` limit, `$4` chunk, `$5` host, `$6` now, `$7` the bits of what it needs.
+/// `$1` stage, `$2` the mark, `$3` limit, `$4` chunk, `$5` host, `$6` now, `$7` the bits of what it needs, `$8` how many
+/// bytes: what comes once there are so many is left, but for the first.
 /// `state = 1` is a literal, since a partial index is not used for a parameter. What was lost before gets a lease of its
 /// own: it may have taken its host with it, and must not take others along a second time. The fences come from the
 /// sequence in the order of the line.
@@ -32,9 +33,20 @@ pub(super) const CLAIM: &str = "
         SELECT key, claim_key, lost FROM queue
         WHERE state = 1 AND stage_id = $1 AND claim_key >= $2
         ORDER BY claim_key, key LIMIT $3 FOR UPDATE SKIP LOCKED
+    ), sized AS (
+        SELECT picked.key, claim_key, lost, octet_length(data) + CASE WHEN cardinality($7::bigint[]) > 0 THEN (
+            SELECT coalesce(sum(octet_length(output)), 0) FROM unnest($7::bigint[]) AS bit
+            JOIN item_stages AS upstream ON upstream.key = (picked.key & ~63::bigint) | bit
+            WHERE upstream.state = 4) ELSE 0 END AS bytes
+        FROM picked JOIN item_data ON id = picked.key >> 6
+    ), fitting AS (
+        SELECT key, claim_key, lost FROM (
+            SELECT key, claim_key, lost, sum(bytes) OVER line - bytes AS before, row_number() OVER line AS place
+            FROM sized WINDOW line AS (ORDER BY claim_key, key)
+        ) AS line WHERE before < $8::bigint OR place = 1
     ), numbered AS (
         SELECT key, claim_key, lost > 0 AS suspect,
-            row_number() OVER (PARTITION BY lost > 0 ORDER BY claim_key, key) - 1 AS place FROM picked
+            row_number() OVER (PARTITION BY lost > 0 ORDER BY claim_key, key) - 1 AS place FROM fitting
     ), grouped AS (
         SELECT key, suspect, CASE WHEN suspect THEN place ELSE place / $4 END AS lease FROM numbered
     ), leased AS MATERIALIZED (
@@ -105,35 +117,38 @@ pub(super) struct Claimed {
     claim: Claim,
 }
 
-/// Claims up to `limit` stages.
+/// Claims up to `limit` stages. Returns whether less was there than wanted.
 pub(super) async fn claim(
     tx: &Tx<'_>,
     statement: &Statement,
     host: HostId,
     request: &ClaimRequest,
-) -> Result<Vec<Claimed>, Fail> {
+) -> Result<(Vec<Claimed>, bool), Fail> {
     let needs: Vec<i64> =
         Bits(tx.dag(request.stage.job())?.needs(request.stage.bit())).map(|bit| i64::from(bit.0)).collect();
     let chunk = i64::from(request.chunk.max(1));
     let now = tx.now();
     let mut from = tx.core.marks.next(request.stage);
-    let mut claimed = Vec::new();
+    let (mut claimed, mut room) = (Vec::new(), request.bytes);
     loop {
-        let limit = i64::from(request.limit) - claimed.len() as i64;
-        let rows = tx.take(statement, &[&request.stage.0, &from, &limit, &chunk, &host.0, &now.0, &needs]).await?;
+        let (limit, bytes) = (i64::from(request.limit) - claimed.len() as i64, room.min(i64::MAX as u64) as i64);
+        let rows =
+            tx.take(statement, &[&request.stage.0, &from, &limit, &chunk, &host.0, &now.0, &needs, &bytes]).await?;
         for row in &rows {
-            claimed.push(read(row)?);
+            let row = read(row)?;
+            room = room.saturating_sub(row.claim.bytes());
+            claimed.push(row);
         }
-        if claimed.len() >= request.limit as usize || from == i64::MIN {
+        if claimed.len() >= request.limit as usize || room == 0 || from == i64::MIN {
             break;
         }
         from = i64::MIN;
     }
     // Short: what becomes ready next may stand anywhere.
-    let is_short = claimed.len() < request.limit as usize;
+    let is_short = claimed.len() < request.limit as usize && room > 0;
     let last = claimed.iter().map(|row| row.claim_key).max().filter(|_| !is_short);
     tx.core.marks.learn(request.stage, last.unwrap_or(i64::MIN));
-    Ok(claimed)
+    Ok((claimed, is_short))
 }
 
 fn read(row: &Row) -> Result<Claimed, Fail> {

@@ -37,6 +37,7 @@ mod tx;
 mod wake;
 mod write;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use gristmill_model::{HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
@@ -245,7 +246,7 @@ impl Rounds for PostgresTracker {
         self.write(Length::Short, async move |tx| items::upsert(tx, &batch).await)
     }
 
-    fn round(&self, round: Round) -> BoxFuture<'_, RoundDone> {
+    fn round(&self, round: Arc<Round>) -> BoxFuture<'_, RoundDone> {
         self.write(Length::Short, async move |tx| Box::pin(round::round(tx, &round)).await)
     }
 

@@ -33,12 +33,12 @@ pub(super) async fn round(tx: &Tx<'_>, round: &Round) -> Result<RoundDone, Fail>
         }
         None => claims.await?,
     };
-    for (request, claimed) in round.claims.iter().zip(claimed) {
+    for (request, (claimed, is_short)) in round.claims.iter().zip(claimed) {
         let leases = given(claimed, request);
         let n: usize = leases.iter().map(|lease: &Lease| lease.claims.len()).sum();
         tx.count_stage(request.stage, State::Ready, -(n as i64));
         tx.count_stage(request.stage, State::Leased, n as i64);
-        if n < request.limit as usize {
+        if is_short {
             done.drained.push(request.stage);
         }
         done.leases.extend(leases);

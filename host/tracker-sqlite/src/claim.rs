@@ -11,31 +11,46 @@ use gristmill_tracker::records::{Claim, ClaimRequest, Lease, Output, Round, Upst
 
 /// Claims up to `limit` stages, in leases of `chunk`. A stage that was lost before gets a lease of its own: it may
 /// have taken its host with it, and must not take others along a second time. Where nothing is ready, nothing is
-/// written.
+/// written. Returns whether less was there than wanted.
 pub(super) fn claim(
     session: &mut Session<'_>,
     round: &Round,
     request: &ClaimRequest,
     leases: &mut Vec<Lease>,
-) -> Result<u32, Fail> {
+) -> Result<bool, Fail> {
     let chunk = request.chunk.max(1);
     let needs = session.job(request.stage.job())?.dag.needs(request.stage.bit());
-    let mut claimed = 0;
+    let (mut claimed, mut bytes) = (0, 0);
     while claimed < request.limit {
         let wanted = chunk.min(request.limit - claimed);
-        let mut rows = ready(session, request.stage, wanted)?;
+        let rows = ready(session, request.stage, wanted)?;
         let got = rows.len() as u32;
-        claimed += got;
-        session.tally.moved(request.stage, State::Ready, State::Leased, got.into());
-        let suspects: Vec<Row> = rows.extract_if(.., |row| row.counters.lost > 0).collect();
-        for rows in std::iter::once(&rows[..]).chain(suspects.chunks(1)).filter(|rows| !rows.is_empty()) {
-            leases.push(lease(session, round, request, rows, needs)?);
+        let mut claims = Vec::with_capacity(rows.len());
+        for row in &rows {
+            // One is claimed whatever its size.
+            if bytes >= request.bytes && claimed + claims.len() as u32 > 0 {
+                break;
+            }
+            let claim = load(session, row, needs)?;
+            bytes += claim.bytes();
+            claims.push(claim);
+        }
+        let fitting = claims.len() as u32;
+        claimed += fitting;
+        session.tally.moved(request.stage, State::Ready, State::Leased, fitting.into());
+        let suspects: Vec<Claim> = claims.extract_if(.., |claim| claim.counters.lost > 0).collect();
+        let alone = suspects.into_iter().map(|claim| vec![claim]);
+        for claims in std::iter::once(claims).filter(|claims| !claims.is_empty()).chain(alone) {
+            leases.push(lease(session, round, request, claims)?);
+        }
+        if fitting < got {
+            return Ok(false);
         }
         if got < wanted {
-            break;
+            return Ok(true);
         }
     }
-    Ok(claimed)
+    Ok(false)
 }
 
 struct Row {
@@ -57,24 +72,18 @@ fn ready(session: &mut Session<'_>, stage: StageId, limit: u32) -> Result<Vec<Ro
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Makes a lease of ready stages, and reads what their attempts are given.
-fn lease(
-    session: &mut Session<'_>,
-    round: &Round,
-    request: &ClaimRequest,
-    rows: &[Row],
-    needs: u64,
-) -> Result<Lease, Fail> {
-    let members: Vec<u8> = rows.iter().flat_map(|row| row.key.0.to_le_bytes()).collect();
-    session.hot.lease.execute((round.host.0, round.now.0, rows.len() as i64, members))?;
+/// Makes a lease of ready stages.
+fn lease(session: &mut Session<'_>, round: &Round, request: &ClaimRequest, claims: Vec<Claim>) -> Result<Lease, Fail> {
+    let members: Vec<u8> = claims.iter().flat_map(|claim| claim.key.0.to_le_bytes()).collect();
+    session.hot.lease.execute((round.host.0, round.now.0, claims.len() as i64, members))?;
     let fence = Fence(session.connection.last_insert_rowid());
-    for row in rows {
-        session.hot.hold.execute((row.key.0, fence.0))?;
+    for claim in &claims {
+        session.hot.hold.execute((claim.key.0, fence.0))?;
     }
-    let claims = rows.iter().map(|row| load(session, row, needs)).collect::<Result<_, _>>()?;
     Ok(Lease { fence, stage: request.stage, claims })
 }
 
+/// Reads what an attempt is given.
 fn load(session: &mut Session<'_>, row: &Row, needs: u64) -> Result<Claim, Fail> {
     let item = row.key.item();
     let mut claim = session.hot.given.query_row([item.0], |columns| {

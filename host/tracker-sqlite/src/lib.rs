@@ -39,6 +39,7 @@ mod wait;
 mod writer;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -260,7 +261,7 @@ impl Rounds for SqliteTracker {
         Box::pin(self.writer.submit(move |session| items::upsert(session, &batch)))
     }
 
-    fn round(&self, round: Round) -> BoxFuture<'_, RoundDone> {
+    fn round(&self, round: Arc<Round>) -> BoxFuture<'_, RoundDone> {
         Box::pin(self.writer.submit(move |session| round::round(session, &round)))
     }
 

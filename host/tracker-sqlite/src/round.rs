@@ -21,8 +21,7 @@ pub(super) fn round(session: &mut Session<'_>, round: &Round) -> Result<RoundDon
     }
     session.note_wait(round.now)?;
     for request in &round.claims {
-        let claimed = claim(session, round, request, &mut done.leases)?;
-        if claimed < request.limit {
+        if claim(session, round, request, &mut done.leases)? {
             done.drained.push(request.stage);
         }
     }

@@ -211,6 +211,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether a database refused what it was given, and would refuse it again: it is the statement's fault, or the data's.
+    pub const fn is_refusal(&self) -> bool {
+        matches!(self, Self::Sql(_))
+    }
+
     /// An entry of a data folder that gristmill did not make.
     pub fn unsafe_file(path: &Path, what: &'static str) -> Self {
         Self::Unsafe { path: path.to_owned(), what }

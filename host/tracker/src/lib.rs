@@ -11,6 +11,7 @@ mod error;
 pub mod filter;
 pub mod records;
 mod retention;
+mod rounds;
 pub mod rules;
 pub mod sql;
 pub mod stages;
@@ -30,4 +31,5 @@ pub use records::{
     StageRegistration, StageStats, Swept, Upsert, Upserted, Upstream,
 };
 pub use retention::{HOST_EVENTS_KEPT, Pruned, Pruning, PruningPosition, count_expired, host_retention, prune};
+pub use rounds::{SETTLED_BYTES_MAX, settle_and_claim};
 pub use tracker::{BoxFuture, Operating, Reader, Rounds, Tracker, Upkeep};

@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use gristmill_model::{HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
 
@@ -120,7 +121,7 @@ pub trait Rounds: Reader {
     /// A completion whose fence does not match is a late one: dropped and counted. Work is claimed by its place in line
     /// (due, less a minute a step of priority), and by key where that is equal. What is enqueued again goes on with
     /// the history of its last result.
-    fn round(&self, round: Round) -> BoxFuture<'_, RoundDone>;
+    fn round(&self, round: Arc<Round>) -> BoxFuture<'_, RoundDone>;
 
     /// Gives leased work back, uncharged. Returns how many were still held under their fence.
     fn release(&self, releases: Vec<Release>) -> BoxFuture<'_, u64>;

@@ -40,6 +40,8 @@ macro_rules! conformance {
                 items_and_their_cursor_come_together,
                 a_bad_operation_fails_alone,
                 lists_are_filtered_and_bounded,
+                what_is_claimed_at_once_is_bounded_by_bytes,
+                an_attempt_that_is_refused_is_reported_and_the_others_are_settled,
                 a_list_by_status_and_prefix_is_that_of_all_items_filtered,
                 a_list_of_attempts_or_events_is_that_of_all_filtered,
             }
@@ -221,11 +223,13 @@ impl Bench {
 
     pub async fn round(&self, settlements: Vec<Settlement>, claims: Vec<ClaimRequest>) -> RoundDone {
         let round = Round { host: self.host, now: self.now, settlements, claims };
-        self.tracker.round(round).await.expect("a round")
+        self.tracker.round(round.into()).await.expect("a round")
     }
 
     pub async fn claim(&self, place: usize, limit: u32, chunk: u32) -> Vec<Lease> {
-        self.round(Vec::new(), vec![ClaimRequest { stage: self.stage(place), limit, chunk }]).await.leases
+        self.round(Vec::new(), vec![ClaimRequest { stage: self.stage(place), limit, chunk, bytes: u64::MAX }])
+            .await
+            .leases
     }
 
     /// Claims one stage of one item.

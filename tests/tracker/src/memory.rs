@@ -204,7 +204,7 @@ impl Rounds for Memory {
         self.write(|world| world.upsert(&batch))
     }
 
-    fn round(&self, round: Round) -> BoxFuture<'_, RoundDone> {
+    fn round(&self, round: Arc<Round>) -> BoxFuture<'_, RoundDone> {
         self.write(|world| world.round(&round, &self.specs.lock().expect("specs")))
     }
 

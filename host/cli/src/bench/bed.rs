@@ -71,6 +71,7 @@ impl Bed {
             watch: false,
             grace: Duration::from_secs(30),
             takeover_after: Duration::from_secs(30),
+            in_flight_bytes_max: u64::MAX,
             min_free_bytes: 0,
             trace_file: None,
             clock: Arc::clone(&self.clock),
@@ -142,12 +143,12 @@ impl Bed {
         let registered = self.register(tracker).await?;
         let info = HostInfo { name: "bench".to_owned(), pid: 0, app_version: String::new(), now: clock.now() };
         let host = tracker.register_host(info).await?;
-        let request = ClaimRequest { stage: registered.stages[0].id, limit: rows, chunk: rows };
+        let request = ClaimRequest { stage: registered.stages[0].id, limit: rows, chunk: rows, bytes: u64::MAX };
         let mut times = Vec::new();
         for _ in 0..claims {
             let began = clock.now();
             let round = Round { host, now: began, settlements: Vec::new(), claims: vec![request] };
-            let done = tracker.round(round).await?;
+            let done = tracker.round(round.into()).await?;
             times.push(clock.now().since(began));
             let keys = |lease: &gristmill_tracker::Lease| lease.claims.iter().map(|claim| claim.key).collect();
             let releases = done.leases.iter().map(|lease| Release { fence: lease.fence, keys: keys(lease) });

@@ -83,6 +83,7 @@ pub(crate) struct Record<'a> {
     outcomes: BTreeMap<&'static str, u64>,
     late: u64,
     lost: u64,
+    in_flight_bytes_max: u64,
     discovery_failures: Vec<DiscoveryFailure<'a>>,
     jobs: Vec<JobRecord<'a>>,
 }
@@ -160,6 +161,7 @@ impl Account {
                 .collect(),
             late: summary.late,
             lost: summary.lost,
+            in_flight_bytes_max: summary.in_flight_bytes_max,
             discovery_failures: failures.map(|(job, message)| DiscoveryFailure { job, message }).collect(),
             jobs: self.jobs.iter().map(JobAccount::record).collect(),
         }

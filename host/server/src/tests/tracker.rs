@@ -56,12 +56,12 @@ impl Filled {
     }
 
     async fn run_fetch(&self, host: HostId, job: &RegisteredJob, output: &str) {
-        let want = ClaimRequest { stage: job.stages[0].id, limit: 3, chunk: 3 };
+        let want = ClaimRequest { stage: job.stages[0].id, limit: 3, chunk: 3, bytes: u64::MAX };
         let round = |settlements, claims| Round { host, now: NOW, settlements, claims };
-        let lease = self.tracker.round(round(Vec::new(), vec![want])).await.expect("a round").leases.remove(0);
+        let lease = self.tracker.round(round(Vec::new(), vec![want]).into()).await.expect("a round").leases.remove(0);
         let completions = lease.claims.iter().map(|claim| completion(job, claim, output)).collect();
         let settled = vec![Settlement { fence: lease.fence, completions }];
-        assert_eq!(self.tracker.round(round(settled, Vec::new())).await.expect("a round").applied, 3);
+        assert_eq!(self.tracker.round(round(settled, Vec::new()).into()).await.expect("a round").applied, 3);
     }
 }
 

@@ -56,7 +56,7 @@ fn a_round_that_is_cut_anywhere_is_whole_and_told_as_it_is() {
                 .iter()
                 .map(|claim| bench.completion(claim, Outcome::Done, Disposition::Done))
                 .collect();
-            let wish = ClaimRequest { stage: bench.stage(0), limit: 2, chunk: 2 };
+            let wish = ClaimRequest { stage: bench.stage(0), limit: 2, chunk: 2, bytes: u64::MAX };
             proxy.cut_behind(n);
             let done = bench.round(vec![Settlement { fence, completions }], vec![wish]).await;
             let was_cut = !proxy.call_off();

@@ -40,7 +40,7 @@ fn two_hosts_share_the_work_and_do_each_piece_once() {
         let run = async |bench: &Bench| {
             let (mut seen, mut fences, mut settlements) = (Vec::new(), Vec::new(), Vec::new());
             loop {
-                let wish = |place| ClaimRequest { stage: bench.stage(place), limit: 16, chunk: 4 };
+                let wish = |place| ClaimRequest { stage: bench.stage(place), limit: 16, chunk: 4, bytes: u64::MAX };
                 let round = Round {
                     host: bench.host,
                     now: bench.now,
@@ -48,7 +48,7 @@ fn two_hosts_share_the_work_and_do_each_piece_once() {
                     claims: vec![wish(0), wish(1)],
                 };
                 let is_last = round.settlements.is_empty();
-                let done = bench.tracker.round(round).await.expect("a round");
+                let done = bench.tracker.round(round.into()).await.expect("a round");
                 assert_eq!(done.late, 0);
                 if done.leases.is_empty() && is_last && !seen.is_empty() {
                     return (seen, fences);

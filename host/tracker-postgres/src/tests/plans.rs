@@ -56,7 +56,8 @@ fn the_statements_of_the_loop_use_their_indexes_and_never_sort() {
              ANALYZE items; ANALYZE item_data; ANALYZE queue; ANALYZE item_stages; ANALYZE leases"
         ));
         there = rows;
-        let claim = plan(&database, CLAIM, "64, -9223372036854775808, 64, 16, 1, 1, ARRAY[]::bigint[]");
+        let claim =
+            plan(&database, CLAIM, "64, -9223372036854775808, 64, 16, 1, 1, ARRAY[]::bigint[], 9223372036854775807");
         let picked = claim.split("CTE picked").nth(1).and_then(|rest| rest.split("CTE ").next()).expect("a plan");
         assert!(picked.contains("queue_ready") && !picked.contains("Sort"), "{rows} rows\n{claim}");
         let promote = plan(&database, PROMOTE, "1000, 64");

@@ -133,7 +133,7 @@ fn page(keys: &[&str], data: &str) -> Upsert {
 }
 
 fn claims(limit: u32, chunk: u32, now: Timestamp) -> Round {
-    let claim = ClaimRequest { stage: FETCH, limit, chunk };
+    let claim = ClaimRequest { stage: FETCH, limit, chunk, bytes: u64::MAX };
     Round { host: HostId(1), now, settlements: Vec::new(), claims: vec![claim] }
 }
 

@@ -207,14 +207,17 @@ fn a_failing_round_among_others_fails_alone() {
         std::fs::write(place.path().join("blobs").join(&hash[..2]), "").expect("a file");
         let [first, second] = [rounds.remove(0), rounds.remove(0)];
         let idle = Round { host: bench.host, now: NOW, settlements: Vec::new(), claims: Vec::new() };
-        let (first, failed, third) =
-            tokio::join!(bench.tracker.round(first), bench.tracker.round(second.clone()), bench.tracker.round(idle));
+        let (first, failed, third) = tokio::join!(
+            bench.tracker.round(first.into()),
+            bench.tracker.round(second.clone().into()),
+            bench.tracker.round(idle.into())
+        );
         assert_eq!(first.expect("good").applied, 1);
         assert!(matches!(failed, Err(Error::File { .. })));
         third.expect("good");
         assert_eq!((bench.states("a").await, bench.states("b").await), (vec![State::Done], vec![State::Leased]));
         std::fs::remove_file(place.path().join("blobs").join(&hash[..2])).expect("a removal");
-        assert_eq!(bench.tracker.round(second).await.expect("good").applied, 1, "it is settled when it can be");
+        assert_eq!(bench.tracker.round(second.into()).await.expect("good").applied, 1, "it is settled when it can be");
         bench.recount().await;
     });
 }

@@ -64,9 +64,9 @@ fn a_database_of_the_first_schema_is_migrated_and_its_work_goes_on() {
             assert_eq!(tracker.attempts(filter).await.expect("attempts").len(), 1);
             let waiting = tracker.item(job.id, "waiting").await.expect("a read").expect("the item");
             assert_eq!(waiting.stages[0].state, State::Waiting);
-            let claim = ClaimRequest { stage: job.stages[0].0, limit: 9, chunk: 9 };
+            let claim = ClaimRequest { stage: job.stages[0].0, limit: 9, chunk: 9, bytes: u64::MAX };
             let round = Round { host, now: NOW, settlements: Vec::new(), claims: vec![claim] };
-            let done = tracker.round(round).await.expect("a round");
+            let done = tracker.round(round.into()).await.expect("a round");
             let keys: Vec<&str> =
                 done.leases.iter().flat_map(|lease| &lease.claims).map(|claim| claim.item_key.as_str()).collect();
             assert_eq!(keys, ["ready"], "it is claimed as before");

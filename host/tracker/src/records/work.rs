@@ -60,6 +60,15 @@ pub struct Completion {
     pub charges: Vec<(String, f64)>,
 }
 
+impl Completion {
+    /// How many bytes of text it has.
+    pub fn bytes(&self) -> u64 {
+        let output = self.output.as_ref().map(|output| &output.text);
+        let texts = output.into_iter().chain(&self.error).chain(&self.log).map(String::len);
+        (texts.sum::<usize>() + self.charges.iter().map(|(meter, _)| meter.len()).sum::<usize>()) as u64
+    }
+}
+
 /// A stage's output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
@@ -78,6 +87,9 @@ pub struct ClaimRequest {
     pub limit: u32,
     /// How many a lease: what one thread runs in a row.
     pub chunk: u32,
+    /// How many bytes of data and of outputs that they need: no more are claimed once there are so many, and one is
+    /// claimed whatever its size. It bounds what a host holds in memory.
+    pub bytes: u64,
 }
 
 /// What became of a round.
@@ -93,6 +105,20 @@ pub struct RoundDone {
     pub leases: Vec<Lease>,
     /// The requested stages of which less was there than wanted.
     pub drained: Vec<StageId>,
+    /// Attempts that the tracker refused to record as they were, and why: their stages are dead.
+    pub refused: Vec<(StageKey, String)>,
+}
+
+impl RoundDone {
+    /// Adds what became of another part of the same round.
+    pub fn add(&mut self, part: Self) {
+        self.applied += part.applied;
+        self.late += part.late;
+        self.released += part.released;
+        self.leases.extend(part.leases);
+        self.drained.extend(part.drained);
+        self.refused.extend(part.refused);
+    }
 }
 
 /// A batch of claimed work.
@@ -127,6 +153,14 @@ pub struct Claim {
     pub discovered_at: Timestamp,
     /// The outputs of the stages it needs, by bit; a skipped one is absent.
     pub upstream: Vec<Upstream>,
+}
+
+impl Claim {
+    /// How many bytes of data and of outputs it has.
+    pub fn bytes(&self) -> u64 {
+        let outputs = self.upstream.iter().map(|upstream| upstream.output.text.len());
+        (self.data.len() + outputs.sum::<usize>()) as u64
+    }
 }
 
 /// The output of a needed stage.

@@ -170,7 +170,7 @@ pub async fn work_of_a_vanished_host_is_charged_and_comes_back(open: Open<'_>) {
                 }],
                 claims: Vec::new(),
             };
-            assert_eq!(bench.tracker.round(round).await.expect("a round").late, 1);
+            assert_eq!(bench.tracker.round(round.into()).await.expect("a round").late, 1);
         }
         bench.recount().await;
         bench.now.0 += 3_600_000_000;

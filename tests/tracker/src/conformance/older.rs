@@ -57,8 +57,8 @@ pub async fn it_has_its_contents_and_goes_on(tracker: &dyn Tracker) {
         let round = |settlements, claims| Round { host, now: NOW, settlements, claims };
         let stage = job.stages[0].0;
         let version = VersionId(if job.name == "prices" { 1 } else { 4 });
-        let claim = ClaimRequest { stage, limit: 9, chunk: 9 };
-        let done = tracker.round(round(Vec::new(), vec![claim])).await.expect("a round");
+        let claim = ClaimRequest { stage, limit: 9, chunk: 9, bytes: u64::MAX };
+        let done = tracker.round(round(Vec::new(), vec![claim]).into()).await.expect("a round");
         let mut settlements = Vec::new();
         let mut keys = Vec::new();
         for lease in done.leases {
@@ -70,7 +70,7 @@ pub async fn it_has_its_contents_and_goes_on(tracker: &dyn Tracker) {
         }
         keys.sort_unstable();
         assert_eq!(keys, [("ready".to_owned(), data("ready")), ("stale".to_owned(), data("new"))]);
-        assert_eq!(tracker.round(round(settlements, Vec::new())).await.expect("a round").applied, 2);
+        assert_eq!(tracker.round(round(settlements, Vec::new()).into()).await.expect("a round").applied, 2);
         let found = rediscover(tracker, job, &[("merely-seen", "other"), ("done", "done"), ("one-more", "1")]).await;
         assert_eq!(found, Upserted { new: 1, changed: 0, unchanged: 2 });
         let found = rediscover(tracker, job, &[("changed", "newer")]).await;

@@ -6,7 +6,8 @@ use gristmill_model::{DeadReason, Disposition, ItemId, ItemStatus, JobId, Outcom
 
 use super::{Bench, NOW, Open, item};
 use gristmill_tracker::records::{
-    AttemptRow, AttemptsFilter, EventRow, EventsFilter, ItemRow, ItemsFilter, NewEvent, Upserted,
+    AttemptRow, AttemptsFilter, Claim, ClaimRequest, Completion, EventRow, EventsFilter, ItemRow, ItemsFilter,
+    NewEvent, Output, Round, RoundDone, Settlement, Upserted,
 };
 
 pub async fn a_discovered_item_is_ready_once(open: Open<'_>) {
@@ -50,7 +51,7 @@ pub async fn a_claim_that_gets_less_than_it_wants_says_so(open: Open<'_>) {
     use gristmill_tracker::records::ClaimRequest;
     let bench = Bench::new(open, &[("fetch", &[])]).await;
     bench.discover(&[("a", "1"), ("b", "1")]).await;
-    let wish = ClaimRequest { stage: bench.stage(0), limit: 1, chunk: 64 };
+    let wish = ClaimRequest { stage: bench.stage(0), limit: 1, chunk: 64, bytes: u64::MAX };
     assert!(bench.round(Vec::new(), vec![wish]).await.drained.is_empty());
     assert_eq!(bench.round(Vec::new(), vec![ClaimRequest { limit: 2, ..wish }]).await.drained, [bench.stage(0)]);
 }
@@ -227,4 +228,69 @@ pub async fn a_list_of_attempts_or_events_is_that_of_all_filtered(open: Open<'_>
             }
         }
     }
+}
+
+pub async fn what_is_claimed_at_once_is_bounded_by_bytes(open: Open<'_>) {
+    let bench = Bench::new(open, &[("fetch", &[]), ("extract", &[0])]).await;
+    let text = |length: usize| format!("\"{}\"", "x".repeat(length - 2));
+    let items = ["a", "b", "c", "d"].map(|key| item(key, &text(if key == "c" { 500 } else { 100 }), 0));
+    bench.upsert(items.into(), None).await;
+    let wish = |place, bytes| ClaimRequest { stage: bench.stage(place), limit: 9, chunk: 3, bytes };
+    let claimed = |done: &RoundDone| -> Vec<String> {
+        done.leases.iter().flat_map(|lease| &lease.claims).map(|claim| claim.item_key.clone()).collect()
+    };
+    let mut fences = Vec::new();
+    for (bytes, expected, is_drained) in
+        [(0, vec!["a"], false), (101, vec!["b", "c"], false), (1000, vec!["d"], true), (1000, vec![], true)]
+    {
+        let done = bench.round(Vec::new(), vec![wish(0, bytes)]).await;
+        assert_eq!(claimed(&done), expected);
+        assert_eq!(!done.drained.is_empty(), is_drained, "{bytes}");
+        fences.extend(done.leases);
+    }
+    // What it needs counts as well.
+    let settlements = fences.iter().map(|lease| {
+        let completion = |claim: &Claim| {
+            let text = text(50);
+            let output = Some(Output { hash: gristmill_model::Digest::of(text.as_bytes()), text });
+            Completion { output, ..bench.completion(claim, Outcome::Done, Disposition::Done) }
+        };
+        Settlement { fence: lease.fence, completions: lease.claims.iter().map(completion).collect() }
+    });
+    let done = bench.round(settlements.collect(), vec![wish(1, 301)]).await;
+    assert_eq!(claimed(&done), ["a", "b", "c"], "150 bytes each, but for the last");
+    assert!(done.drained.is_empty());
+    bench.recount().await;
+}
+
+pub async fn an_attempt_that_is_refused_is_reported_and_the_others_are_settled(open: Open<'_>) {
+    let bench = Bench::new(open, &[("fetch", &[])]).await;
+    let names: Vec<String> = (0..7).map(|number| format!("item-{number}")).collect();
+    bench.upsert(names.iter().map(|name| item(name, "1", 0)).collect(), None).await;
+    let leases = bench.claim(0, 7, 4).await;
+    let settlements = leases.iter().map(|lease| {
+        let completion = |claim: &Claim| {
+            let mut done = bench.completion(claim, Outcome::Done, Disposition::Done);
+            if claim.item_key == "item-2" {
+                // What a text cannot hold on Postgres, and no number on SQLite.
+                (done.log, done.charges) = (Some("a\0b".to_owned()), vec![("tokens".to_owned(), f64::NAN)]);
+            }
+            done
+        };
+        Settlement { fence: lease.fence, completions: lease.claims.iter().map(completion).collect() }
+    });
+    let round = Round { host: bench.host, now: bench.now, settlements: settlements.collect(), claims: Vec::new() };
+    let done = gristmill_tracker::settle_and_claim(bench.tracker.as_ref(), round).await.expect("a round");
+    assert_eq!((done.applied, done.late), (7, 0));
+    let mut claims = leases.iter().flat_map(|lease| &lease.claims);
+    let key = claims.find(|claim| claim.item_key == "item-2").map(|claim| claim.key).expect("its claim");
+    let [(refused, why)] = &done.refused[..] else { panic!("{:?}", done.refused) };
+    assert_eq!(*refused, key);
+    assert!(why.starts_with("the tracker refused to record this attempt (done, "), "{why}");
+    for name in &names {
+        let stage = bench.item(name).await.stages.remove(0);
+        let (state, error) = if name == "item-2" { (State::Dead, Some(why.as_str())) } else { (State::Done, None) };
+        assert_eq!((stage.state, stage.error.as_deref()), (state, error), "{name}");
+    }
+    bench.recount().await;
 }

@@ -21,6 +21,10 @@ impl World {
         let mut done = RoundDone::default();
         for settlement in &round.settlements {
             for completion in &settlement.completions {
+                // As a database does.
+                if completion.charges.iter().any(|(_, amount)| amount.is_nan()) {
+                    return Err(Error::Sql("a charge is no number".to_owned()));
+                }
                 let Some(taken) = self.take(completion.key.0, settlement.fence) else {
                     done.late += 1;
                     continue;
@@ -32,7 +36,7 @@ impl World {
         }
         for request in &round.claims {
             self.known_job(request.stage.job().0)?;
-            if self.claim(round, request, &mut done.leases) < request.limit {
+            if self.claim(round, request, &mut done.leases) {
                 done.drained.push(request.stage);
             }
         }
@@ -149,8 +153,9 @@ impl World {
         settled.change.entered.ready.count_ones().into()
     }
 
-    fn claim(&mut self, round: &Round, request: &ClaimRequest, leases: &mut Vec<Lease>) -> u32 {
-        let mut claimed = 0;
+    /// Returns whether less was there than wanted.
+    fn claim(&mut self, round: &Round, request: &ClaimRequest, leases: &mut Vec<Lease>) -> bool {
+        let (mut claimed, mut bytes) = (0, 0);
         while claimed < request.limit {
             let wanted = request.chunk.max(1).min(request.limit - claimed);
             let mut ready: Vec<(i64, i64)> = self
@@ -161,7 +166,15 @@ impl World {
                 .collect();
             ready.sort_unstable();
             ready.truncate(wanted as usize);
-            claimed += ready.len() as u32;
+            let got = ready.len();
+            ready.retain(|(_, key)| {
+                let fits = bytes < request.bytes || claimed == 0;
+                if fits {
+                    bytes += self.show(*key, &self.queue[key]).bytes();
+                    claimed += 1;
+                }
+                fits
+            });
             let (suspects, others): (Vec<i64>, Vec<i64>) =
                 ready.iter().map(|(_, key)| *key).partition(|key| self.queue[key].counters.lost > 0);
             // Who was lost before may have taken its host along: it goes alone.
@@ -169,11 +182,14 @@ impl World {
             for members in std::iter::once(others).filter(|others| !others.is_empty()).chain(alone) {
                 leases.push(self.lease(round, request, members));
             }
-            if ready.len() < wanted as usize {
-                break;
+            if ready.len() < got {
+                return false;
+            }
+            if got < wanted as usize {
+                return true;
             }
         }
-        claimed
+        false
     }
 
     fn lease(&mut self, round: &Round, request: &ClaimRequest, members: Vec<i64>) -> Lease {

@@ -291,7 +291,7 @@ impl<'a> Side<'a> {
 
     fn claim_request(&self, job: usize, stage: usize, limit: u32, chunk: u32) -> Option<ClaimRequest> {
         let stages = &self.jobs[job].as_ref()?.stages;
-        Some(ClaimRequest { stage: stages[stage % stages.len()].id, limit, chunk })
+        Some(ClaimRequest { stage: stages[stage % stages.len()].id, limit, chunk, bytes: u64::MAX })
     }
 
     fn lease(&self, number: usize) -> Option<&Lease> {
@@ -302,7 +302,7 @@ impl<'a> Side<'a> {
 
     async fn round(&mut self, host: HostId, settlements: Vec<Settlement>, claims: Vec<ClaimRequest>) -> String {
         let round = Round { host, now: self.now, settlements, claims };
-        match self.tracker().round(round).await {
+        match self.tracker().round(round.into()).await {
             Ok(done) => self.tell_round(done),
             Err(error) => told(Err::<(), _>(error), |()| String::new()),
         }
@@ -339,7 +339,7 @@ impl<'a> Side<'a> {
         let Some(lease) = self.lease(number) else { return String::new() };
         let (fence, stage) = (if wrong_fence { Fence(lease.fence.0 + 1_000_000) } else { lease.fence }, lease.stage);
         let completions = members(lease, member).into_iter().map(|claim| self.completion(lease, claim, end)).collect();
-        let claims = if claim { vec![ClaimRequest { stage, limit: 2, chunk: 2 }] } else { Vec::new() };
+        let claims = if claim { vec![ClaimRequest { stage, limit: 2, chunk: 2, bytes: u64::MAX }] } else { Vec::new() };
         let host = self.host(number);
         self.round(host, vec![Settlement { fence, completions }], claims).await
     }

@@ -1,0 +1,167 @@
+//! A round in parts, where one transaction would not do.
+//!
+//! Owns how much is settled at once, and what becomes of an attempt that a tracker refuses to record: the others of its
+//! round are settled, and its stage is dead. Never decides what any other attempt leads to.
+
+use std::sync::Arc;
+
+use gristmill_model::{DeadReason, Disposition, Outcome};
+
+use crate::records::{Completion, Round, RoundDone, Settlement};
+use crate::{Error, Rounds};
+
+/// How many bytes of outputs, errors and logs one transaction settles; an attempt that has more goes alone. Beyond a
+/// gigabyte a database takes no message at all, and what waits for a long transaction waits long.
+pub const SETTLED_BYTES_MAX: u64 = 16 << 20;
+
+/// Settles and claims, as `Rounds::round` does: in several transactions if there is much to settle, or if one is refused.
+/// What is claimed comes with the last one.
+///
+/// # Errors
+/// If the tracker cannot be used; or if it refuses what has nothing in it that could be refused.
+pub async fn settle_and_claim<T: Rounds + ?Sized>(tracker: &T, round: Round) -> Result<RoundDone, Error> {
+    let Round { host, now, settlements, claims } = round;
+    let mut parts = cut(settlements);
+    // The last one first: they are popped.
+    parts.reverse();
+    let mut done = RoundDone::default();
+    while let Some(part) = parts.pop() {
+        let claims = if parts.is_empty() { claims.clone() } else { Vec::new() };
+        let part = Arc::new(Round { host, now, settlements: part, claims });
+        match tracker.round(Arc::clone(&part)).await {
+            Ok(settled) => done.add(settled),
+            Err(error) if error.is_refusal() && !part.settlements.is_empty() => {
+                let Round { settlements, claims, .. } = Arc::unwrap_or_clone(part);
+                if !claims.is_empty() {
+                    parts.push(Vec::new());
+                }
+                match halve(settlements) {
+                    Ok((first, second)) => parts.extend([second, first]),
+                    Err(alone) => done.add(
+                        bury(tracker, Round { host, now, settlements: vec![alone], claims: vec![] }, error).await?,
+                    ),
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// Settlements in their order, cut so that each part has `SETTLED_BYTES_MAX` at most. At least one, which may be empty.
+fn cut(settlements: Vec<Settlement>) -> Vec<Vec<Settlement>> {
+    let (mut parts, mut part, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for settlement in settlements {
+        let size: u64 = settlement.completions.iter().map(Completion::bytes).sum();
+        if bytes + size <= SETTLED_BYTES_MAX {
+            bytes += size;
+            part.push(settlement);
+            continue;
+        }
+        let Settlement { fence, completions } = settlement;
+        for completion in completions {
+            let size = completion.bytes();
+            if bytes + size > SETTLED_BYTES_MAX && !part.is_empty() {
+                parts.push(std::mem::take(&mut part));
+                bytes = 0;
+            }
+            bytes += size;
+            match part.last_mut() {
+                Some(Settlement { fence: last, completions }) if *last == fence => completions.push(completion),
+                _ => part.push(Settlement { fence, completions: vec![completion] }),
+            }
+        }
+    }
+    parts.push(part);
+    parts
+}
+
+/// Two halves of what is settled, in its order; the one attempt if there is no more.
+fn halve(settlements: Vec<Settlement>) -> Result<(Vec<Settlement>, Vec<Settlement>), Settlement> {
+    let each = |Settlement { fence, completions }: Settlement| {
+        completions.into_iter().map(move |completion| Settlement { fence, completions: vec![completion] })
+    };
+    let mut first: Vec<Settlement> = settlements.into_iter().flat_map(each).collect();
+    if first.len() == 1
+        && let Some(alone) = first.pop()
+    {
+        return Err(alone);
+    }
+    let second = first.split_off(first.len() / 2);
+    Ok((first, second))
+}
+
+/// Settles an attempt that the tracker refused to record: its stage is dead, with the reason, and nothing of what the
+/// tracker refused.
+async fn bury<T: Rounds + ?Sized>(tracker: &T, mut round: Round, refusal: Error) -> Result<RoundDone, Error> {
+    let mut refused = Vec::new();
+    for completion in round.settlements.iter_mut().flat_map(|settlement| &mut settlement.completions) {
+        let bytes = completion.bytes();
+        let was = completion.outcome.name();
+        // A database may repeat what it refuses.
+        let why: String = refusal.to_string().chars().filter(|char| !char.is_control()).take(WHY_CHARS_MAX).collect();
+        let error = format!("the tracker refused to record this attempt ({was}, {bytes} bytes of text): {why}");
+        refused.push((completion.key, error.clone()));
+        completion.outcome = Outcome::BadOutput;
+        completion.disposition = Disposition::Dead(DeadReason::Guard);
+        completion.error = Some(error);
+        (completion.output, completion.log, completion.charges) = (None, None, Vec::new());
+    }
+    let mut done = tracker.round(Arc::new(round)).await?;
+    if done.applied > 0 {
+        done.refused = refused;
+    }
+    Ok(done)
+}
+
+/// How much of a refusal is recorded.
+const WHY_CHARS_MAX: usize = 500;
+
+#[cfg(test)]
+mod tests {
+    use gristmill_model::{Digest, Fence, StageKey, Timestamp, VersionId};
+
+    use super::*;
+    use crate::records::Output;
+
+    fn completion(key: i64, bytes: u64) -> Completion {
+        let now = Timestamp(0);
+        Completion {
+            key: StageKey(key),
+            version: VersionId(0),
+            outcome: Outcome::Done,
+            disposition: Disposition::Done,
+            output: Some(Output { text: "x".repeat(bytes as usize), hash: Digest([0; 32]) }),
+            input_hash: Digest([0; 32]),
+            error: None,
+            log: None,
+            ready_at: now,
+            started_at: now,
+            ended_at: now,
+            memory_bytes_max: 0,
+            charges: Vec::new(),
+        }
+    }
+
+    fn keys(parts: &[Vec<Settlement>]) -> Vec<Vec<(i64, Vec<i64>)>> {
+        let keys = |settlement: &Settlement| settlement.completions.iter().map(|done| done.key.0).collect();
+        parts.iter().map(|part| part.iter().map(|settled| (settled.fence.0, keys(settled))).collect()).collect()
+    }
+
+    #[test]
+    fn what_is_large_is_settled_in_parts() {
+        let third = SETTLED_BYTES_MAX / 3;
+        let settlements = vec![
+            Settlement { fence: Fence(1), completions: vec![completion(1, third), completion(2, third)] },
+            Settlement {
+                fence: Fence(2),
+                completions: vec![completion(3, 1), completion(4, third), completion(5, third)],
+            },
+            Settlement { fence: Fence(3), completions: vec![completion(6, 2 * SETTLED_BYTES_MAX), completion(7, 0)] },
+        ];
+        let expected =
+            vec![vec![(1, vec![1, 2]), (2, vec![3])], vec![(2, vec![4, 5])], vec![(3, vec![6])], vec![(3, vec![7])]];
+        assert_eq!(keys(&cut(settlements)), expected);
+        assert_eq!(keys(&cut(Vec::new())), [vec![]], "what only claims is one part");
+    }
+}

@@ -15,6 +15,7 @@
 //! | a job is registered | `register::assign_bits`, `register::declare`, `register::edit` |
 //! | an item is brought in line with its job | `reconcile::leaves`, `reconcile::reconcile` |
 //! | an operation begins, steps, is moved | `operation::begin`, `share`, `took`, `set` |
+//! | everything is computed anew | `rebuild::kept`, and then `reconcile` |
 //! | old facts are deleted | `prune::forget`, `prune::delete` |
 //! | what follows for the rest of the item | `change::Change::follow`, used by all of them |
 
@@ -26,6 +27,7 @@ pub(crate) mod item;
 pub(crate) mod lose;
 pub(crate) mod operation;
 pub(crate) mod prune;
+pub(crate) mod rebuild;
 pub(crate) mod reconcile;
 pub(crate) mod redrive;
 pub(crate) mod register;

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use gristmill_model::{ItemId, JobId, StageId, StageKey};
+use gristmill_model::{ItemId, JobId, OperationId, StageId, StageKey};
 use gristmill_tracker::tables::{Row, Sequences, Table};
 use gristmill_tracker::{
     AttemptRow, AttemptsFilter, BoxFuture, DeadFilter, DeadRow, Error, EventRow, EventsFilter, Examination, Expired,
@@ -79,6 +79,10 @@ impl Reader for Stub {
 
     fn operations(&self, _: Option<JobId>, _: u32) -> BoxFuture<'_, Vec<OperationRow>> {
         Box::pin(async { Err(Error::Stopped) })
+    }
+
+    fn operation(&self, _: OperationId) -> BoxFuture<'_, Option<OperationRow>> {
+        Box::pin(async { Ok(None) })
     }
 
     fn events(&self, _: EventsFilter) -> BoxFuture<'_, Vec<EventRow>> {

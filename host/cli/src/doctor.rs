@@ -21,7 +21,8 @@ const RECONCILE_MAX: u32 = 2000;
 /// Compare everything that can be computed with the facts, and say what differs
 ///
 /// Facts are items, results and attempts. Counters, masks and the queue can be computed from them, and --rebuild makes
-/// them anew; what was leased is then ready again. It reads every row, and changes nothing without --rebuild --yes.
+/// them anew; what was leased is then ready again, and what waited waits on. It reads every row, and changes nothing
+/// without --rebuild --yes.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   gristmill doctor

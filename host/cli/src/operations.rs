@@ -20,8 +20,6 @@ use crate::table::{Column, Table};
 const STEP: u32 = 500;
 /// The longest sleep between two steps, so that somebody who pauses the operation elsewhere is heard.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// How many operations are looked through for one.
-const LOOKED_MAX: u32 = 1_000_000;
 const WHY_CHARS_MAX: usize = 100;
 const TEMPLATE: &str = "[{bar:28}] {wide_msg}";
 
@@ -131,8 +129,7 @@ async fn set(known: &Known, id: OperationId, to: OperationState, context: &Conte
 }
 
 async fn resume(known: &Known, id: OperationId, context: &Context) -> Result<Exit, Failure> {
-    let rows = known.reader.operations(None, LOOKED_MAX).await?;
-    let row = rows.into_iter().find(|row| row.id == id);
+    let row = known.reader.operation(id).await?;
     let tracker = known.location.operate(context)?;
     let row = match row {
         // Whoever was at it is gone, or is not: two who go on with one operation do each stage once.

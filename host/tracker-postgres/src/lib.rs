@@ -200,6 +200,10 @@ impl Reader for PostgresTracker {
         self.read(Length::Short, async move |tx| operations::operations(tx, job, limit).await)
     }
 
+    fn operation(&self, id: OperationId) -> BoxFuture<'_, Option<OperationRow>> {
+        self.read(Length::Short, async move |tx| operations::one(tx, id).await)
+    }
+
     fn events(&self, filter: EventsFilter) -> BoxFuture<'_, Vec<EventRow>> {
         self.read(Length::Short, async move |tx| history::events(tx, &filter).await)
     }

@@ -21,6 +21,7 @@ const LIST: &str = concat!(
     gristmill_tracker::operation_columns!(),
     " FROM operations WHERE $1::bigint IS NULL OR job_id = $1 ORDER BY id DESC LIMIT $2"
 );
+const ONE: &str = concat!("SELECT ", gristmill_tracker::operation_columns!(), " FROM operations WHERE id = $1");
 const LOCK: &str =
     concat!("SELECT ", gristmill_tracker::operation_columns!(), " FROM operations WHERE id = $1 FOR UPDATE");
 const BEGIN: &str = "INSERT INTO operations (kind, job_id, filter, state, planned, done, most, rate, position, next_at,
@@ -61,6 +62,11 @@ fn read(row: &Row) -> Operation {
 pub(super) async fn operations(tx: &Tx<'_>, job: Option<JobId>, limit: u32) -> Result<Vec<OperationRow>, Fail> {
     let rows = tx.query(LIST, &[&job.map(|job| job.0), &i64::from(limit)]).await?;
     Ok(rows.iter().map(|row| read(row).row).collect())
+}
+
+/// One operation, if it is there.
+pub(super) async fn one(tx: &Tx<'_>, id: OperationId) -> Result<Option<OperationRow>, Fail> {
+    Ok(tx.query_opt(ONE, &[&id.0]).await?.map(|row| read(&row).row))
 }
 
 async fn lock(tx: &Tx<'_>, id: OperationId) -> Result<Operation, Fail> {

@@ -1,14 +1,27 @@
 //! Everything that can be computed from the facts, made anew.
 //!
-//! Owns one statement a thing: masks, counters, an empty queue. What may run is enqueued afterwards, page by page, as
-//! after an edit of the DAG. Never touches a result.
+//! Owns one statement a thing: masks and counters. Rows of the queue that agree with the facts are kept, and what else may
+//! run is enqueued afterwards, page by page, as after an edit of the DAG. Never touches a result.
 
-use gristmill_model::Timestamp;
+use std::collections::BTreeMap;
 
+use gristmill_model::{StageId, StageKey, State, Timestamp};
+use tokio_postgres::Row;
+
+use super::changes::read_item;
 use super::fail::Fail;
 use super::tx::{Lock, Tx};
 use gristmill_tracker::Error;
-use gristmill_tracker::rules::events;
+use gristmill_tracker::rules::{events, rebuild as rules};
+
+/// How many rows of the queue are looked at once.
+const PAGE_ROWS: i64 = 5000;
+const PAGE: &str = concat!(
+    "SELECT ",
+    gristmill_tracker::item_columns!(),
+    ", queue.key, queue.stage_id, queue.state FROM queue LEFT JOIN items ON items.id = queue.key >> 6
+     WHERE queue.key > $1 ORDER BY queue.key LIMIT $2"
+);
 
 /// Who is at work, by its heartbeat, after this long a silence is not.
 const ALIVE_MICROS: i64 = 60 * 1_000_000;
@@ -25,6 +38,8 @@ const MASKS: &str = "UPDATE items SET done = fact.done, skipped = fact.skipped, 
 const STAGES: &str = "INSERT INTO stage_counts (stage_id, state, slot, n)
     SELECT (job_id << 6) | (item_stages.key & 63), state, 0, count(*)
     FROM item_stages JOIN items ON items.id = item_stages.key >> 6 GROUP BY 1, 2";
+const QUEUED: &str = "INSERT INTO stage_counts (stage_id, state, slot, n)
+    SELECT stage_id, state, 0, count(*) FROM queue GROUP BY 1, 2";
 const VERSIONS: &str = "INSERT INTO version_counts (version_id, slot, n)
     SELECT version_id, 0, count(*) FROM item_stages WHERE output IS NOT NULL AND version_id IS NOT NULL GROUP BY 1";
 
@@ -43,14 +58,16 @@ pub(super) async fn rebuild(tx: &Tx<'_>, now: Timestamp) -> Result<(), Fail> {
         return Err(Error::InUse(format!("{name}, process {pid}")).into());
     }
     tx.whole_tables().await?;
+    for sql in ["DELETE FROM leases", MASKS] {
+        tx.execute(sql, &[]).await?;
+    }
+    sift(tx).await?;
     for sql in [
-        "DELETE FROM queue",
-        "DELETE FROM leases",
         "DELETE FROM stage_counts",
         "DELETE FROM version_counts",
         "DELETE FROM item_counts",
-        MASKS,
         STAGES,
+        QUEUED,
         VERSIONS,
         PAGES,
         "DELETE FROM pages WHERE n = 0",
@@ -59,4 +76,42 @@ pub(super) async fn rebuild(tx: &Tx<'_>, now: Timestamp) -> Result<(), Fail> {
         tx.execute(sql, &[]).await?;
     }
     tx.note(&events::rebuilt()).await
+}
+
+/// Takes out of the queue what contradicts the facts. What was leased is ready again.
+async fn sift(tx: &Tx<'_>) -> Result<(), Fail> {
+    const GIVE_BACK: &str = "UPDATE queue SET state = 1, fence = NULL, superseded = false WHERE key = ANY ($1)";
+    const LIVE: &str = "UPDATE items SET live = live | u.bits FROM unnest($1::bigint[], $2::bigint[]) AS u (item, bits)
+        WHERE id = item";
+    let mut after = i64::MIN;
+    loop {
+        let rows = tx.query(PAGE, &[&after, &PAGE_ROWS]).await?;
+        let Some(last) = rows.last() else { return Ok(()) };
+        after = last.get(9);
+        let (mut gone, mut given_back, mut live) = (Vec::new(), Vec::new(), BTreeMap::<i64, i64>::new());
+        for row in &rows {
+            let (key, stage, was) = (StageKey(row.get(9)), StageId(row.get(10)), State::from_code(row.get(11)));
+            match kept(tx, row, key, stage, was) {
+                Some(state) => {
+                    *live.entry(key.item().0).or_default() |= key.bit().mask() as i64;
+                    given_back.extend(Some(key.0).filter(|_| was != Some(state)));
+                }
+                None => gone.push(key.0),
+            }
+        }
+        let (items, bits): (Vec<i64>, Vec<i64>) = live.into_iter().unzip();
+        tx.execute("DELETE FROM queue WHERE key = ANY ($1)", &[&gone]).await?;
+        tx.execute(GIVE_BACK, &[&given_back]).await?;
+        tx.execute(LIVE, &[&items, &bits]).await?;
+    }
+}
+
+fn kept(tx: &Tx<'_>, row: &Row, key: StageKey, stage: StageId, state: Option<State>) -> Option<State> {
+    // None: there is no such item.
+    row.get::<_, Option<i64>>(0)?;
+    let mut item = read_item(row);
+    let dag = tx.dag(item.job).ok()?;
+    // Its other rows were kept.
+    item.masks.live = 0;
+    rules::kept(&dag, &item, key.bit(), stage, state?)
 }

@@ -204,6 +204,10 @@ impl Reader for SqliteTracker {
         self.reader.operations(job, limit)
     }
 
+    fn operation(&self, id: OperationId) -> BoxFuture<'_, Option<OperationRow>> {
+        self.reader.operation(id)
+    }
+
     fn events(&self, filter: EventsFilter) -> BoxFuture<'_, Vec<EventRow>> {
         self.reader.events(filter)
     }

@@ -18,7 +18,8 @@ pub(super) const LIST: &str = concat!(
     gristmill_tracker::operation_columns!(),
     " FROM operations WHERE (?1 IS NULL OR job_id = ?1) ORDER BY id DESC LIMIT ?2"
 );
-const ONE: &str = concat!("SELECT ", gristmill_tracker::operation_columns!(), " FROM operations WHERE id = ?1");
+pub(super) const ONE: &str =
+    concat!("SELECT ", gristmill_tracker::operation_columns!(), " FROM operations WHERE id = ?1");
 
 /// An operation with what only the tracker needs of it.
 struct Operation {
@@ -56,13 +57,17 @@ pub(super) fn operations(connection: &Connection, job: Option<JobId>, limit: u32
     Ok(rows)
 }
 
+/// One operation, if it is there.
+pub(super) fn one(connection: &Connection, id: OperationId) -> Result<Option<OperationRow>, Fail> {
+    Ok(find(connection, id)?.map(|operation| operation.row))
+}
+
+fn find(connection: &Connection, id: OperationId) -> Result<Option<Operation>, Fail> {
+    Ok(connection.prepare_cached(ONE)?.query_row([id.0], read).optional()?)
+}
+
 fn operation(session: &Session<'_>, id: OperationId) -> Result<Operation, Fail> {
-    Ok(session
-        .connection
-        .prepare_cached(ONE)?
-        .query_row([id.0], read)
-        .optional()?
-        .ok_or(Error::UnknownOperation(id.0))?)
+    Ok(find(session.connection, id)?.ok_or(Error::UnknownOperation(id.0))?)
 }
 
 fn update(session: &Session<'_>, operation: &Operation) -> Result<(), Fail> {

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use gristmill_model::{ItemId, JobId, StageId, StageKey, Timestamp};
+use gristmill_model::{ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
 use rusqlite::Connection;
 
 use super::blobs::Blobs;
@@ -98,6 +98,10 @@ impl Reader for SqliteReader {
 
     fn operations(&self, job: Option<JobId>, limit: u32) -> BoxFuture<'_, Vec<OperationRow>> {
         self.read(move |connection, _| operations::operations(connection, job, limit))
+    }
+
+    fn operation(&self, id: OperationId) -> BoxFuture<'_, Option<OperationRow>> {
+        self.read(move |connection, _| operations::one(connection, id))
     }
 
     fn events(&self, filter: EventsFilter) -> BoxFuture<'_, Vec<EventRow>> {

@@ -1,27 +1,32 @@
 //! Everything that can be computed from the facts, made anew.
 //!
-//! Owns one statement a thing: masks, counters, an empty queue. What may run is enqueued afterwards, page by page, as
-//! after an edit of the DAG. Never touches a result.
+//! Owns one statement a thing: masks and counters. Rows of the queue that agree with the facts are kept, and what else may
+//! run is enqueued afterwards, page by page, as after an edit of the DAG. Never touches a result.
 
-use gristmill_model::Timestamp;
+use gristmill_model::{StageId, StageKey, State, Timestamp};
 
 use super::session::Session;
 use crate::fail::Fail;
-use gristmill_tracker::rules::events;
+use gristmill_tracker::Error;
+use gristmill_tracker::rules::{events, rebuild as rules};
 
-const REBUILD: &str = "
-    DELETE FROM queue;
+/// How many rows of the queue are looked at once.
+const PAGE_ROWS: usize = 1000;
+
+const MASKS: &str = "
     DELETE FROM leases;
     UPDATE items SET (done, skipped, dead, live, stale) = (
         SELECT is_done, is_skipped, is_dead, 0, items.stale & (is_done | is_skipped) FROM (
             SELECT coalesce(sum(iif(state = 4, 1 << (key & 63), 0)), 0) AS is_done,
                    coalesce(sum(iif(state = 5, 1 << (key & 63), 0)), 0) AS is_skipped,
                    coalesce(sum(iif(state = 6, 1 << (key & 63), 0)), 0) AS is_dead
-            FROM item_stages WHERE item_stages.key BETWEEN items.id << 6 AND items.id << 6 | 63));
+            FROM item_stages WHERE item_stages.key BETWEEN items.id << 6 AND items.id << 6 | 63));";
+const COUNTERS: &str = "
     DELETE FROM stage_counts;
     INSERT INTO stage_counts (stage_id, state, n)
         SELECT job_id << 6 | (item_stages.key & 63), state, count(*)
         FROM item_stages JOIN items ON items.id = item_stages.key >> 6 GROUP BY 1, 2;
+    INSERT INTO stage_counts (stage_id, state, n) SELECT stage_id, state, count(*) FROM queue GROUP BY 1, 2;
     DELETE FROM version_counts;
     INSERT INTO version_counts (version_id, n)
         SELECT version_id, count(*) FROM item_stages
@@ -36,7 +41,52 @@ const REBUILD: &str = "
 pub(super) fn rebuild(session: &mut Session<'_>, now: Timestamp) -> Result<(), Fail> {
     // What others of this batch counted is counted anew, and not once more.
     session.write_tally()?;
-    session.connection.execute_batch(REBUILD)?;
+    session.connection.execute_batch(MASKS)?;
+    sift(session)?;
+    session.connection.execute_batch(COUNTERS)?;
     session.forget();
     session.note(now, &events::rebuilt())
+}
+
+/// Takes out of the queue what contradicts the facts. What was leased is ready again.
+fn sift(session: &mut Session<'_>) -> Result<(), Fail> {
+    let mut after = i64::MIN;
+    loop {
+        let rows: Vec<(i64, i64, i64)> = session
+            .connection
+            .prepare_cached("SELECT key, stage_id, state FROM queue WHERE key > ?1 ORDER BY key LIMIT ?2")?
+            .query_map((after, PAGE_ROWS as i64), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+            .collect::<Result<_, _>>()?;
+        let Some((last, ..)) = rows.last().copied() else { return Ok(()) };
+        after = last;
+        for (key, stage, state) in rows {
+            match kept(session, StageKey(key), StageId(stage), State::from_code(state))? {
+                Some(state) => keep(session, StageKey(key), state)?,
+                None => drop(session.connection.prepare_cached("DELETE FROM queue WHERE key = ?1")?.execute([key])?),
+            }
+        }
+    }
+}
+
+fn kept(session: &mut Session<'_>, key: StageKey, stage: StageId, state: Option<State>) -> Result<Option<State>, Fail> {
+    let (Some(state), Some(mut item)) = (state, session.item(key.item())?) else { return Ok(None) };
+    let job = match session.job(item.job) {
+        Err(Fail(Error::UnknownJob(_))) => return Ok(None),
+        job => job?,
+    };
+    // Its other rows were kept.
+    item.masks.live = 0;
+    Ok(rules::kept(&job.dag, &item, key.bit(), stage, state))
+}
+
+fn keep(session: &Session<'_>, key: StageKey, state: State) -> Result<(), Fail> {
+    session
+        .connection
+        .prepare_cached("UPDATE queue SET state = ?2, fence = NULL, superseded = NULL WHERE key = ?1 AND state <> ?2")?
+        .execute((key.0, state.code()))?;
+    session
+        .connection
+        .prepare_cached("UPDATE items SET live = live | ?2 WHERE id = ?1")?
+        .execute((key.item().0, key.bit().mask() as i64))?;
+    Ok(())
 }

@@ -15,6 +15,7 @@
 //! | a job is registered | `register::assign_bits`, `register::declare`, `register::edit` |
 //! | an item is brought in line with its job | `reconcile::leaves`, `reconcile::reconcile` |
 //! | an operation begins, steps, is moved | `operation::begin`, `share`, `took`, `set` |
+//! | everything is computed anew | `rebuild::kept`, and then `reconcile` |
 //! | old facts are deleted | `prune::forget`, `prune::delete` |
 //! | what follows for the rest of the item | `change::Change::follow`, used by all of them |
 
@@ -26,6 +27,7 @@ pub mod item;
 pub mod lose;
 pub mod operation;
 pub mod prune;
+pub mod rebuild;
 pub mod reconcile;
 pub mod redrive;
 pub mod register;

@@ -66,6 +66,9 @@ pub trait Reader: Send + Sync {
     /// The operations of a job, or of all, the newest first, `limit` at most.
     fn operations(&self, job: Option<JobId>, limit: u32) -> BoxFuture<'_, Vec<OperationRow>>;
 
+    /// One operation; none: there is no such operation.
+    fn operation(&self, id: OperationId) -> BoxFuture<'_, Option<OperationRow>>;
+
     /// Events, the newest first.
     fn events(&self, filter: EventsFilter) -> BoxFuture<'_, Vec<EventRow>>;
 
@@ -176,8 +179,9 @@ pub trait Upkeep: Reader {
     /// Deletes what `expired` found. Returns how many of these rows went; what goes along with them is not counted.
     fn prune(&self, prune: Prune) -> BoxFuture<'_, u64>;
 
-    /// Makes everything anew that can be computed from the facts: masks, counters, and an empty queue. Every job is
-    /// then to be reconciled, from its first item on. No host may be at work.
+    /// Makes everything anew that can be computed from the facts: masks and counters. Of the queue, what agrees with the
+    /// facts stays with all that it counts and waits for, what was leased as ready. Every job is then to be reconciled,
+    /// from its first item on: that enqueues what is missing. No host may be at work.
     fn rebuild(&self, now: Timestamp) -> BoxFuture<'_, ()>;
 
     /// Writes rows of a table as they are. For a tracker that is empty.

@@ -133,6 +133,7 @@ macro_rules! conformance {
             examine {
                 a_whole_tracker_has_no_differences,
                 a_rebuilt_queue_holds_what_may_run,
+                work_that_waited_counts_and_waits_on_after_a_rebuilding,
                 a_rebuilt_tracker_says_that_every_job_is_to_be_reconciled,
                 old_leases_are_no_longer_valid_after_a_rebuilding,
             }

@@ -151,6 +151,10 @@ impl Reader for Memory {
         self.read(|world| world.operation_rows(job, limit))
     }
 
+    fn operation(&self, id: OperationId) -> BoxFuture<'_, Option<OperationRow>> {
+        self.read(|world| world.operations.get(&id.0).map(|operation| operation.row.clone()))
+    }
+
     fn events(&self, filter: EventsFilter) -> BoxFuture<'_, Vec<EventRow>> {
         self.read(|world| world.event_rows(&filter))
     }

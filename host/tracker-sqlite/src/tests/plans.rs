@@ -126,6 +126,7 @@ fn lists() -> Vec<(String, &'static [&'static str])> {
         (history::KINDS.to_owned(), &["SEARCH events USING COVERING INDEX events_of_kind (kind>?)"]),
         (history::KINDS_OF_JOB.to_owned(), &["SEARCH events USING COVERING INDEX events_of_job (job_id=? AND kind>?)"]),
         (operations::LIST.to_owned(), &["SCAN operations"]),
+        (operations::ONE.to_owned(), &["operations USING INTEGER PRIMARY KEY (rowid=?)"]),
         (stats::CHARGES.to_owned(), &["cost_rollups USING PRIMARY KEY (stage_id>? AND stage_id<?)"]),
     ]
 }

@@ -296,6 +296,8 @@ pub async fn operations_are_listed_the_newest_first(open: Open<'_>) {
     assert_eq!((second.created_at, second.updated_at), (bench.now, bench.now));
     let list = async |job, limit| bench.tracker.operations(job, limit).await.expect("operations");
     assert_eq!(list(None, 9).await, [second.clone(), first.clone()]);
+    let one = async |id| bench.tracker.operation(id).await.expect("an operation");
+    assert_eq!((one(first.id).await.as_ref(), one(OperationId(99)).await), (Some(&first), None));
     assert_eq!(list(Some(bench.job.id), 1).await, [second]);
     assert_eq!(list(Some(gristmill_model::JobId(99)), 9).await, []);
     assert_eq!(bench.step(first.id, 9).await.state, OperationState::Done, "there was nothing to do");

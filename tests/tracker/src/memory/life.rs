@@ -7,7 +7,7 @@ use gristmill_tracker::records::{
     AttemptCharge, Difference, Examination, Expired, ExpiredAttempt, ExpiredCharge, ExpiredEvent, ExpiredItem,
     ExpiredOutcome, ExpiredPage, ExpiredResult, ExpiredRow, ExpiredSighting, Prune, Sighting,
 };
-use gristmill_tracker::rules::events;
+use gristmill_tracker::rules::{self, events};
 
 /// What is known of a row that may be old enough.
 enum Age {
@@ -247,8 +247,18 @@ impl World {
     }
 
     pub(super) fn rebuild(&mut self, now: Timestamp) {
-        self.queue.clear();
         self.leases.clear();
+        for (key, mut queued) in std::mem::take(&mut self.queue) {
+            let (key, stage) = (StageKey(key), StageId(queued.stage));
+            // Without its rows in the queue, nothing of it is live.
+            let mut item = self.item(key.item().0);
+            item.masks.live = 0;
+            let dag = self.dag(item.job.0);
+            if let Some(state) = rules::rebuild::kept(&dag, &item, key.bit(), stage, queued.state) {
+                (queued.state, queued.fence, queued.superseded) = (state, None, false);
+                self.queue.insert(key.0, queued);
+            }
+        }
         for job in self.jobs.values_mut() {
             job.reconciled = Some(0);
         }

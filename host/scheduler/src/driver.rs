@@ -292,7 +292,7 @@ impl<'a> Loop<'a> {
             }
             Command::StopWorkers => self.workers.stop(),
             Command::Round(round) => {
-                self.write(async move { Ok(Some(Event::Round(settle_and_claim(tracker, round).await?))) })
+                self.write(async move { Ok(Some(Event::Round(settle_and_claim(tracker, round).await?))) });
             }
             Command::Release(releases) => self.write(async move {
                 tracker.release(releases).await?;

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use gristmill_model::{Fence, StageKey};
-use gristmill_tracker::{Lease, Release};
+use gristmill_tracker::{Claim, Lease, Release};
 
 use crate::pace::ATTEMPTS_IN_FLIGHT_MAX;
 
@@ -30,7 +30,7 @@ impl Flight {
 
     /// Takes in a lease. Returns how many attempts and bytes it has.
     pub(crate) fn begin(&mut self, lease: &Lease) -> (usize, u64) {
-        let (attempts, bytes) = (lease.claims.len(), lease.claims.iter().map(|claim| claim.bytes()).sum());
+        let (attempts, bytes) = (lease.claims.len(), lease.claims.iter().map(Claim::bytes).sum());
         self.attempts += attempts;
         self.hold(bytes);
         self.leases.insert(lease.fence, lease.claims.iter().map(|claim| claim.key).collect());

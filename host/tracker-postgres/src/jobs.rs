@@ -98,12 +98,11 @@ async fn store_version(tx: &Tx<'_>, stage_id: StageId, stage: &StageRegistration
     // Looked for first: a conflict would use up a number.
     let known = tx.query_opt(find, &[&stage_id.0, &digest]).await?;
     let is_new = known.is_none();
-    let row = match known {
-        Some(row) => row,
-        None => {
-            tx.execute(STORE_VERSION, &[&stage_id.0, &digest, &component, &stage.declared, &now]).await?;
-            tx.query_one(find, &[&stage_id.0, &digest]).await?
-        }
+    let row = if let Some(row) = known {
+        row
+    } else {
+        tx.execute(STORE_VERSION, &[&stage_id.0, &digest, &component, &stage.declared, &now]).await?;
+        tx.query_one(find, &[&stage_id.0, &digest]).await?
     };
     let id: i64 = row.get(0);
     if tx.query_opt("SELECT FROM stages WHERE id = $1 AND version_id = $2", &[&stage_id.0, &id]).await?.is_none() {

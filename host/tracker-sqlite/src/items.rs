@@ -27,20 +27,16 @@ pub(super) fn upsert(session: &mut Session<'_>, batch: &Upsert) -> Result<Upsert
                 priority: row.get(3)?,
             })
         });
-        match known.optional()? {
-            Some(known) => {
-                let is_other =
-                    known.seen_hash != item.data_hash && see_again(session, batch, &mut page, item, &known, &job)?;
-                if prioritize(session, item, &known)? || is_other {
-                    done.changed += 1;
-                } else {
-                    done.unchanged += 1;
-                }
-            }
-            None => {
-                insert(session, batch, &mut page, item, new, &job)?;
-                done.new += 1;
-            }
+        let Some(known) = known.optional()? else {
+            insert(session, batch, &mut page, item, new, &job)?;
+            done.new += 1;
+            continue;
+        };
+        let is_other = known.seen_hash != item.data_hash && see_again(session, batch, &mut page, item, &known, &job)?;
+        if prioritize(session, item, &known)? || is_other {
+            done.changed += 1;
+        } else {
+            done.unchanged += 1;
         }
     }
     page.write(session.connection, batch)?;

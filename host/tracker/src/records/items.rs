@@ -105,7 +105,7 @@ pub struct Sighting {
 pub struct Upserted {
     /// Items that were not known.
     pub new: u64,
-    /// Items whose data differs now.
+    /// Items whose data or priority differs now.
     pub changed: u64,
     /// Items that cost no write.
     pub unchanged: u64,

@@ -1,10 +1,11 @@
 //! The dispatcher, driven by hand: no thread, no database, no clock.
 
-use gristmill_model::{Counters, Digest, ItemId, Outcome, StageBit, VersionId};
+use gristmill_model::{Counters, Digest, Fence, ItemId, Outcome, StageBit, VersionId};
 use gristmill_tracker::{Claim, Lease, Outlook, Upserted};
 
 use super::*;
 use crate::discover::PageFailure;
+use crate::pace::ATTEMPTS_IN_FLIGHT_MAX;
 
 const JOB: JobId = JobId(1);
 const STAGE: StageId = StageId::new(JOB, StageBit(0));

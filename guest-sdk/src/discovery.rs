@@ -12,11 +12,17 @@ use crate::stages::json;
 /// A handler that finds items.
 pub trait Discovery {
     /// Returns one page of items. It may be asked for the same page again.
+    ///
+    /// # Errors
+    /// A [`Failure`] that says whether this page is worth asking for again.
     fn discover(request: &DiscoverRequest) -> Result<Page, Failure>;
 }
 
 impl NewItem {
     /// An item with its data. The key is unique in the job, 1 to 1024 bytes; the same key again is the same item.
+    ///
+    /// # Errors
+    /// If `data` cannot be written as JSON.
     pub fn new(key: impl Into<String>, data: &impl Serialize) -> Result<Self, Failure> {
         Ok(Self { key: key.into(), data: json(data)?, priority: None })
     }

@@ -101,13 +101,25 @@ impl<E: Error> From<E> for Failure {
 
 /// Says what an error means where it happens; the error's text and its sources become the message.
 pub trait OrFail<T> {
-    /// An error is [`Failure::retry`].
+    /// Makes an error a [`Failure::retry`].
+    ///
+    /// # Errors
+    /// If `self` is an error.
     fn or_retry(self) -> Result<T, Failure>;
-    /// An error is [`Failure::later`].
+    /// Makes an error a [`Failure::later`].
+    ///
+    /// # Errors
+    /// If `self` is an error.
     fn or_later(self) -> Result<T, Failure>;
-    /// An error is [`Failure::skip`].
+    /// Makes an error a [`Failure::skip`].
+    ///
+    /// # Errors
+    /// If `self` is an error.
     fn or_skip(self) -> Result<T, Failure>;
-    /// An error is [`Failure::permanent`], and its message begins with what was being done.
+    /// Makes an error a [`Failure::permanent`], whose message begins with `doing`: what was being done.
+    ///
+    /// # Errors
+    /// If `self` is an error.
     fn or_permanent(self, doing: impl Display) -> Result<T, Failure>;
 }
 

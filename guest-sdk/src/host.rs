@@ -51,6 +51,9 @@ pub mod log {
 
 /// The job's parameter of that name; none if the job has no such parameter. Each read is recorded, so a change of the
 /// parameter makes stale only what read it.
+///
+/// # Errors
+/// If the parameter is no `T`.
 pub fn param<T: DeserializeOwned>(name: &str) -> Result<Option<T>, Failure> {
     host::param(name)
         .map(|text| serde_json::from_str(&text).or_permanent(format_args!("parameter `{name}`")))
@@ -68,6 +71,9 @@ pub fn progress(fraction: f64, message: impl Display) {
 }
 
 /// A secret's handle; [`reveal`](Secret::reveal) gives its text. Permanent if the job does not grant it.
+///
+/// # Errors
+/// If the job does not grant the secret.
 pub fn secret(name: &str) -> Result<Secret, Failure> {
     secrets::get(name).ok_or_else(|| {
         Failure::permanent(format!(

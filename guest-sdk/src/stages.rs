@@ -36,6 +36,9 @@ impl Stage {
     }
 
     /// Runs the stage, as the host would. For tests.
+    ///
+    /// # Errors
+    /// What the stage's function returns.
     pub fn run(&self, work: &Work) -> Result<String, Failure> {
         (self.run)(work)
     }
@@ -51,6 +54,9 @@ macro_rules! stage {
 }
 
 /// The JSON text of a value.
+///
+/// # Errors
+/// If the value cannot be written as JSON: a map has keys that are no text, or `Serialize` fails.
 pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, Failure> {
     serde_json::to_string(value).or_permanent("output")
 }
@@ -62,6 +68,9 @@ pub struct Json(pub String);
 
 impl Json {
     /// The JSON text of a value.
+    ///
+    /// # Errors
+    /// As [`json`].
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self, Failure> {
         json(value).map(Self)
     }
@@ -76,6 +85,9 @@ impl From<String> for Json {
 /// Typed views of the raw fields.
 impl Work {
     /// Work to test a stage with: the first attempt, nothing upstream.
+    ///
+    /// # Errors
+    /// If `data` cannot be written as JSON.
     pub fn new(stage: &str, item_key: &str, data: &impl Serialize) -> Result<Self, Failure> {
         Ok(Self {
             job: "test".to_owned(),
@@ -90,17 +102,26 @@ impl Work {
     }
 
     /// The same work with the output of one more stage. For tests.
+    ///
+    /// # Errors
+    /// If `output` cannot be written as JSON.
     pub fn with_upstream(mut self, stage: &str, output: &impl Serialize) -> Result<Self, Failure> {
         self.upstream.push(Upstream { stage: stage.to_owned(), output: json(output)? });
         Ok(self)
     }
 
     /// The item's data. A type that borrows (`&str`) costs no copy.
+    ///
+    /// # Errors
+    /// If the data is no `T`.
     pub fn data<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Failure> {
         serde_json::from_str(&self.data).or_permanent("data of the item")
     }
 
     /// The output of a stage that this one needs. Permanent if it has none.
+    ///
+    /// # Errors
+    /// If there is no such output, or it is no `T`.
     pub fn upstream<'a, T: Deserialize<'a>>(&'a self, stage: &str) -> Result<T, Failure> {
         self.upstream_optional(stage)?.ok_or_else(|| {
             Failure::permanent(format!(
@@ -111,6 +132,9 @@ impl Work {
     }
 
     /// The output of a stage that this one needs; none if it was skipped or `needs` does not name it.
+    ///
+    /// # Errors
+    /// If the output is no `T`.
     pub fn upstream_optional<'a, T: Deserialize<'a>>(&'a self, stage: &str) -> Result<Option<T>, Failure> {
         self.upstream
             .iter()

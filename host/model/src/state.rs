@@ -149,6 +149,9 @@ pub struct IllegalTransition {
 }
 
 /// The state that follows, or why none does.
+///
+/// # Errors
+/// If the state machine has no such step.
 pub const fn transition(state: State, event: Event) -> Result<State, IllegalTransition> {
     Ok(match (state, event) {
         (State::Blocked, Event::Release)

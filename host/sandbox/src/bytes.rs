@@ -47,6 +47,9 @@ pub(crate) fn check_kind(bytes: &[u8], component: &str) -> Result<(), Error> {
 
 /// The identity of a component: blake3 of its bytes without custom sections (names, producers, debug information),
 /// at every level of nesting. Everything else counts, byte for byte, but for the padding of a section's length.
+///
+/// # Errors
+/// If the bytes are not a component (`NotWasm`, `CoreModule`), or a damaged one (`Damaged`).
 pub fn canonical_hash(bytes: &[u8]) -> Result<Digest, Error> {
     canonical_hash_of(bytes, "the component")
 }

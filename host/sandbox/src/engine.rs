@@ -86,6 +86,9 @@ pub(crate) struct Shared {
 
 impl Sandbox {
     /// Starts an engine. What does not stop it, but makes it slower, is among the warnings.
+    ///
+    /// # Errors
+    /// If the machine refuses memory or a thread (`Machine`), or wasmtime refuses the settings (`Engine`).
     pub fn new(settings: Settings) -> Result<Self, Error> {
         let failed = |error: wasmtime::Error| match machine::refusal(&error) {
             Some(source) => Error::Machine { source },

@@ -59,6 +59,10 @@ struct Inner {
 impl Sandbox {
     /// Loads a component: reads it, checks that it is one of ours and that the host has what it imports, takes its
     /// compiled form from the cache or compiles it, and asks it which stages it offers.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is no component of ours, imports what the host does not have, or cannot be compiled;
+    /// or if the machine refuses what that takes (`Machine`).
     pub fn load(&self, path: &Path) -> Result<Handler, Error> {
         let component = path.display().to_string();
         let content = bytes::read(path)?;

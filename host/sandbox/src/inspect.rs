@@ -116,11 +116,17 @@ const GRANTED: [(&str, Option<&str>, &str, bool); 8] = [
 ];
 
 /// Inspects a component's file, and validates all of it.
+///
+/// # Errors
+/// If the file cannot be read, or is no valid component.
 pub fn inspect(path: &Path) -> Result<Inspection, Error> {
     inspect_bytes(&bytes::read(path)?, &path.display().to_string())
 }
 
 /// Inspects a component's bytes, and validates all of them. `component` is what errors call it.
+///
+/// # Errors
+/// If the bytes are no valid component.
 pub fn inspect_bytes(content: &[u8], component: &str) -> Result<Inspection, Error> {
     let inspection = read(content, component)?;
     match validate(content, ASYNCHRONOUS) {

@@ -149,6 +149,9 @@ fn rows_next(before: u32, rows: usize, bytes: usize) -> u32 {
 
 /// Refuses a tracker on which a host is at work: one that has not ended, and was heard of within `silence` of `now`.
 /// For a backend that has no lock.
+///
+/// # Errors
+/// `InUse`, with the names of the hosts, if any is at work; otherwise if the tracker cannot be read.
 pub async fn refuse_hosts_at_work(reader: &dyn Reader, now: Timestamp, silence: Duration) -> Result<(), Error> {
     let hosts = &TABLES[TABLES.iter().position(|table| table.name == "hosts").unwrap_or_default()];
     let column = |name| hosts.columns.iter().position(|(column, _)| *column == name).unwrap_or_default();

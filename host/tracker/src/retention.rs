@@ -99,6 +99,9 @@ pub async fn prune(
 }
 
 /// How many rows of each kind `prune` would delete now.
+///
+/// # Errors
+/// If the tracker cannot be read.
 pub async fn count_expired(reader: &dyn Reader, pruning: Pruning<'_>) -> Result<BTreeMap<Expiring, u64>, Error> {
     let mut counts = BTreeMap::new();
     for what in pruning.retention.keep.keys().copied() {

@@ -1,7 +1,7 @@
 //! Opening files that somebody else may have put there.
 //!
-//! Owns what a path can do to whoever opens it: a link that leads elsewhere, a pipe that nobody writes to, a device
-//! without an end. Never waits for the other side of one, and never reads beyond a bound.
+//! Owns the dangers of opening a path: a link that leads elsewhere, a pipe that nobody writes to, an endless device.
+//! Never waits for the other end of a pipe, and never reads beyond a bound.
 
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -11,10 +11,10 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-/// Without waiting for the other end of a pipe, and without becoming the session of a terminal.
+/// Opens without waiting for the other end of a pipe, and without making a terminal ours.
 const PROMPT: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY);
 
-/// Opens a regular file to read. Links on the way are followed: for paths that a person wrote.
+/// Opens a regular file to read. Follows links: this is for paths that a person wrote.
 ///
 /// # Errors
 /// If it cannot be opened, or is no regular file.
@@ -22,7 +22,7 @@ pub fn open(path: &Path) -> io::Result<File> {
     open_with(OpenOptions::new().read(true), PROMPT, path)
 }
 
-/// Opens a regular file that has this one name, and is no link: for files of a folder that may come from somebody else.
+/// Opens a regular file that has only this name, and is no link. This is for folders that may come from somebody else.
 ///
 /// # Errors
 /// If it cannot be opened, or is no such file.
@@ -34,7 +34,7 @@ pub fn open_unlinked(options: &mut OpenOptions, path: &Path) -> io::Result<File>
     }
 }
 
-/// Reads a regular file; none if it holds more than so many bytes.
+/// Reads a regular file; none if it has more than `bytes_max` bytes.
 ///
 /// # Errors
 /// If it cannot be read, or is no regular file.
@@ -42,7 +42,7 @@ pub fn read(path: &Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
     read_all(open(path)?, bytes_max)
 }
 
-/// Reads what was opened up to its end; none if that is more than so many bytes, whatever size it claims to have.
+/// Reads an opened file to its end; none if that is more than `bytes_max` bytes, whatever size the file claims to have.
 ///
 /// # Errors
 /// If it cannot be read.
@@ -52,8 +52,8 @@ pub fn read_all(file: impl Read, bytes_max: u64) -> io::Result<Option<Vec<u8>>> 
     Ok((bytes.len() as u64 <= bytes_max).then_some(bytes))
 }
 
-/// What keeps a file, which was looked at without following links, from being a plain one with one name: to follow the
-/// file's name in a sentence.
+/// Why a file is not a plain one with one name; none if it is. `metadata` must not have followed links. The text
+/// follows the file's name in a sentence.
 pub fn fault(metadata: &Metadata) -> Option<&'static str> {
     if !metadata.is_file() {
         return Some(what(metadata.file_type()));
@@ -61,7 +61,7 @@ pub fn fault(metadata: &Metadata) -> Option<&'static str> {
     (metadata.nlink() > 1).then_some("is a hard link: the file has another name elsewhere")
 }
 
-/// What a file is that is no regular one, to follow its name in a sentence.
+/// What a file is that is not regular. The text follows the file's name in a sentence.
 pub fn what(file_type: FileType) -> &'static str {
     match file_type {
         kind if kind.is_symlink() => "is a symbolic link",
@@ -82,7 +82,7 @@ fn open_with(options: &mut OpenOptions, flags: OFlags, path: &Path) -> io::Resul
     let kind = file.metadata()?.file_type();
     match kind {
         kind if kind.is_file() => Ok(file),
-        // As the system says it where a folder is read.
+        // The error that the system gives when a folder is read.
         kind if kind.is_dir() => Err(Errno::ISDIR.into()),
         kind => Err(refused(what(kind))),
     }

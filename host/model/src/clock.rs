@@ -1,7 +1,7 @@
 //! Time, injected.
 //!
-//! Owns the only place that asks the system for the time. Everything else is given a `Clock`, so that a simulation
-//! can replay.
+//! Owns the only place that asks the system for the time. All other code is given a `Clock`, so that a simulation can
+//! control time.
 
 use std::fmt;
 use std::ops::{Add, Sub};

@@ -1,7 +1,7 @@
 //! The stage DAG of a job, and the masks of an item.
 //!
-//! Owns the two questions that everything turns on: which stages of an item may run now, and what is the item's
-//! status. Both are functions of five masks, and nothing is stored beside them that could drift. Never touches an item.
+//! Owns two questions: which stages of an item may run now, and what is the item's status. Both answers are functions
+//! of five masks; no other copy is stored that could differ. Never touches an item.
 
 use crate::StageBit;
 
@@ -19,12 +19,12 @@ pub struct Masks {
     pub dead: u64,
     /// The stage has a queue row: ready, leased or waiting.
     pub live: u64,
-    /// Done or skipped, and an operation wants it again.
+    /// The stage is done or skipped, and shall run again: its input changed, or a person asked for it.
     pub stale: u64,
 }
 
 impl Masks {
-    /// The stages that need no run: settled, and not wanted again.
+    /// The stages that need no run: done or skipped, and not stale.
     pub const fn fresh(self) -> u64 {
         (self.done | self.skipped) & !self.stale
     }
@@ -39,7 +39,7 @@ pub enum ItemStatus {
     Done,
     /// Something is ready, leased or waiting.
     Active,
-    /// A stage is dead, and nothing else can go on.
+    /// A stage is dead, and no other stage is ready, leased or waiting.
     Failed,
     /// None of these: nothing has begun, or an edited job added a stage.
     Pending,
@@ -113,8 +113,8 @@ impl Default for Dag {
 }
 
 impl Dag {
-    /// Adds a stage that needs the stages in `needs`, and of those an *output* from the stages in `needs_output`.
-    /// The caller has checked that there is no cycle (`find_cycle`).
+    /// Adds a stage that needs the stages in `needs`. It cannot do without the *output* of those in `needs_output`. The
+    /// caller has checked that there is no cycle (`find_cycle`).
     pub fn add(&mut self, bit: StageBit, needs: u64, needs_output: u64) {
         let place = usize::from(bit.0);
         self.all |= bit.mask();
@@ -140,13 +140,13 @@ impl Dag {
         self.dependents[usize::from(bit.0)]
     }
 
-    /// The stages that may run now: all their needs are settled, none of those is stale or live, and they are
-    /// themselves neither fresh nor dead nor live.
+    /// The stages that may run now. All stages that such a stage needs are settled, and none of them is stale or live.
+    /// The stage itself is neither fresh nor dead nor live.
     pub fn runnable(&self, masks: Masks) -> u64 {
         self.runnable_among(masks, self.all)
     }
 
-    /// As `runnable`, for a few candidates: after a stage settled, only its dependents can have become runnable.
+    /// As `runnable`, for a few candidates: when a stage is settled, only its dependents can become runnable.
     pub fn runnable_among(&self, masks: Masks, candidates: u64) -> u64 {
         let open = candidates & self.all & !(masks.fresh() | masks.dead | masks.live);
         let usable = (masks.done | masks.skipped) & !(masks.stale | masks.live);
@@ -160,8 +160,8 @@ impl Dag {
         runnable
     }
 
-    /// Whether a stage has no outcome of a stage that it needs, or not the output that it cannot do without. One that is
-    /// not in the DAG lacks everything.
+    /// Whether a stage lacks something: the outcome of a stage that it needs, or an output that it cannot do without. A
+    /// stage that is not in the DAG lacks everything.
     pub fn lacks(&self, masks: Masks, bit: StageBit) -> bool {
         let place = usize::from(bit.0);
         self.all & bit.mask() == 0
@@ -169,15 +169,15 @@ impl Dag {
             || self.needs_output[place] & masks.skipped != 0
     }
 
-    /// The stages that cannot do without the output of one of these.
+    /// The stages that cannot do without the output of one of the `skipped` stages.
     pub fn barred(&self, skipped: u64) -> u64 {
         Bits(self.all)
             .filter(|bit| self.needs_output[usize::from(bit.0)] & skipped != 0)
             .fold(0, |mask, bit| mask | bit.mask())
     }
 
-    /// The stages that can never run, since a stage whose output they cannot do without was skipped, directly or
-    /// through another such stage. They are to be skipped with it, also where they are stale: they cannot be redone.
+    /// The stages that can never run: they cannot do without the output of a skipped stage, directly or through another
+    /// such stage. They must be skipped too, also if they are stale, since they cannot run again.
     pub fn skipped_through(&self, masks: Masks) -> u64 {
         let mut skipped = masks.skipped;
         loop {
@@ -204,7 +204,7 @@ pub fn find_cycle(needs: &[Vec<usize>]) -> Option<Vec<usize>> {
         if marks[start] != Mark::New {
             continue;
         }
-        // Depth first, with a stack of its own: (stage, how many of its needs were looked at).
+        // Depth first, with an explicit stack: (stage, how many of its needs were visited).
         marks[start] = Mark::Open;
         let mut path = vec![(start, 0)];
         while let Some((stage, next)) = path.last_mut() {

@@ -1,7 +1,7 @@
 //! blake3 digests.
 //!
-//! Owns their text form, and the one way in which several fields are hashed together. Never hashes a secret: those
-//! are keyed where they are read.
+//! Owns their text form, and how several fields are hashed together. Never hashes a secret: the code that reads secrets
+//! uses keyed hashes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,8 +16,8 @@ impl Digest {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
-    /// Hashes a list of fields under a domain. Each field is preceded by its length, so that no two lists run into
-    /// the same bytes.
+    /// Hashes a list of fields under a domain. The length of each field precedes it, so that no two lists give the same
+    /// bytes.
     pub fn of_fields<'a>(domain: &str, fields: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(domain.as_bytes());

@@ -1,7 +1,7 @@
 //! The ids that cross crates.
 //!
-//! Owns their packing: a stage's state in a job is found by one integer, and so is a stage of an item. Never
-//! allocates one: that is the tracker's.
+//! Owns their packing: one integer identifies a stage of a job, and one a stage of an item. Never allocates an id: the
+//! tracker does.
 
 use std::fmt;
 
@@ -44,15 +44,15 @@ id!(
     OperationId
 );
 id!(
-    /// The number of a lease. It only ever rises, and every write to leased work must match it, so that a host that
-    /// was thought dead cannot settle what was given to another.
+    /// The number of a lease. A later lease has a higher one, and every write to leased work must match it. So a host
+    /// that was thought dead cannot settle work that was given to another host.
     Fence
 );
 
 /// How many low bits of a packed key hold the stage.
 const BIT_WIDTH: u32 = 6;
 
-/// A stage's place in the masks of its job: 0 to 62. The tracker assigns it once, and it outlives edits of the job.
+/// A stage's position in the masks of its job: 0 to 62. The tracker assigns it once, and it outlives edits of the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StageBit(pub u8);
 

@@ -1,8 +1,8 @@
-//! JSON as the host reads it: by one measure at every door, and without changing what it reads.
+//! JSON as the host reads it: by the same rules everywhere, and without changing it.
 //!
-//! Owns what is taken for JSON (data, outputs, parameters, merges), the order of values, and the way to a place in a
-//! text. Works on the texts themselves, so that what no rule changes is kept to the byte. Never holds a text as a tree:
-//! that may be ten times as large.
+//! Owns which texts are accepted as JSON (data, outputs, parameters, merges), the order of values, and pointers into a
+//! text. Works on the texts themselves, so that what no rule changes keeps its bytes. Never holds a text as a tree,
+//! which may be ten times as large.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -14,35 +14,35 @@ use thiserror::Error;
 
 use crate::number;
 
-/// How deep lists and objects may stand inside each other.
+/// How deep lists and objects may nest.
 pub const JSON_DEPTH_MAX: usize = 127;
 
-/// Why a text is not taken for JSON.
+/// Why a text is not accepted as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum NotJson {
     /// It breaks the grammar.
     #[error("is not JSON: {0}")]
     Syntax(String),
-    /// Its lists and objects stand too deep inside each other.
+    /// Its lists and objects nest too deep.
     #[error("nests more than {JSON_DEPTH_MAX} levels deep")]
     Depth,
-    /// It has a number that no 64-bit floating point number comes near.
+    /// It has a number beyond the range of 64-bit floating point.
     #[error("has a number beyond ±1.8e308")]
     Number,
-    /// It has an escape such as `\ud800` alone, which is no character.
+    /// It has a lone escape such as `\ud800`, which is half a character.
     #[error("has half a character: an escape such as \\ud800 that stands alone")]
     Surrogate,
 }
 
 /// Checks that a text is JSON (RFC 8259) that all of the host can read: at most [`JSON_DEPTH_MAX`] levels, every text
-/// in it Unicode, every number within the range of 64-bit floating point. A number may have more digits than that
-/// holds: they are kept.
+/// in it Unicode, every number within the range of 64-bit floating point. A number may have more digits than floating
+/// point holds: they are kept.
 ///
 /// # Errors
-/// With what is wrong with it first.
+/// The first fault of the text.
 pub fn check_json(text: &str) -> Result<(), NotJson> {
     serde_json::from_str::<Checked>(text).map(|Checked| ()).map_err(|error| {
-        // The library tells these apart by their texts alone. Tests hold each of them.
+        // Only the texts of the library's errors tell them apart. Tests check each of them.
         let says = error.to_string();
         let starts = |beginning: &str| says.starts_with(beginning);
         if starts("recursion limit exceeded") {
@@ -108,20 +108,20 @@ impl<'de> Visitor<'de> for Checked {
     }
 }
 
-/// The fields of an object, by name, each as it is written; none: it is not one. Of a name that stands twice, the
-/// last counts.
+/// The fields of an object, by name, each as it is written; none if the text is no object. If a name occurs twice, the
+/// last one counts.
 pub(crate) fn fields(text: &str) -> Option<BTreeMap<String, &str>> {
     let fields: BTreeMap<String, &RawValue> = serde_json::from_str(text).ok()?;
     Some(fields.into_iter().map(|(name, value)| (name, value.get())).collect())
 }
 
-/// The elements of a list, each as it is written; none: it is not one.
+/// The elements of a list, each as it is written; none if the text is no list.
 pub(crate) fn elements(text: &str) -> Option<Vec<&str>> {
     let elements: Vec<&RawValue> = serde_json::from_str(text).ok()?;
     Some(elements.into_iter().map(RawValue::get).collect())
 }
 
-/// What stands at a place, as it is written: a JSON pointer (RFC 6901) leads there.
+/// The value that a JSON pointer (RFC 6901) leads to, as it is written.
 pub(crate) fn at<'a>(text: &'a str, pointer: &str) -> Option<&'a str> {
     let mut found = text.trim_ascii();
     if pointer.is_empty() {
@@ -132,7 +132,7 @@ pub(crate) fn at<'a>(text: &'a str, pointer: &str) -> Option<&'a str> {
         found = match Kind::of(found) {
             Kind::Object => fields(found)?.remove(&name)?,
             Kind::List => {
-                // As the standard has it: no sign, and no zero in front.
+                // The standard allows no sign, and no zero in front.
                 let plain = name == "0" || !name.starts_with(['0', '+']);
                 elements(found)?.get(name.parse::<usize>().ok().filter(|_| plain)?).copied()?
             }
@@ -142,7 +142,7 @@ pub(crate) fn at<'a>(text: &'a str, pointer: &str) -> Option<&'a str> {
     Some(found)
 }
 
-/// What a value is, in the order in which values of different kinds stand.
+/// The kind of a value. The order of the variants is the order of values of different kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     Null,
@@ -154,7 +154,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// By the first character, which tells them apart.
+    /// Reads the kind from the first character, which is enough.
     pub(crate) fn of(value: &str) -> Self {
         match value.trim_ascii_start().as_bytes().first() {
             Some(b't' | b'f') => Self::Bool,
@@ -167,8 +167,8 @@ impl Kind {
     }
 }
 
-/// A total order over values: by kind, then by value, then by text. What is equal in it differs in white space and in
-/// escapes alone: 1 and 1.0 are the same number and not the same text.
+/// A total order over values: by kind, then by value, then by text. Equal values differ only in white space and
+/// escapes; 1 and 1.0 are the same number but not the same text.
 pub(crate) fn order(one: &str, other: &str) -> Ordering {
     let kind = Kind::of(one);
     kind.cmp(&Kind::of(other))
@@ -180,12 +180,12 @@ pub(crate) fn order(one: &str, other: &str) -> Ordering {
         .then_with(|| canonical(one).cmp(&canonical(other)))
 }
 
-/// A text's characters; none: the value is not one.
+/// The characters of a text; none if the value is no text.
 pub(crate) fn text(value: &str) -> Option<String> {
     serde_json::from_str(value).ok()
 }
 
-/// The value without white space, its names sorted, its texts escaped as little as JSON allows.
+/// The value without white space, with its names sorted and as few escapes as JSON allows.
 fn canonical(value: &str) -> String {
     let mut to = String::with_capacity(value.len());
     write_canonical(value, &mut to);

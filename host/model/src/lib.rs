@@ -1,4 +1,4 @@
-//! The vocabulary of gristmill, and its arithmetic.
+//! The basic types of gristmill, and its pure functions.
 //!
 //! Owns the ids, the shape of a job, the stage DAG with its masks, the state machine of a stage, what an outcome leads
 //! to, and the formulas of versions and inputs. It never does I/O, never asks the time itself, and knows no database,

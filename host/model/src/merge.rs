@@ -1,7 +1,7 @@
-//! What becomes of an item that is found again.
+//! How an item that is found again is merged.
 //!
-//! Owns the rules by which new data joins what is known. A pure function of two JSON texts, so that merging twice is
-//! merging once. Never decides whether an item was found before: the tracker compares hashes.
+//! Owns the rules that merge new data into known data. They are pure functions of two JSON texts, so merging twice
+//! gives the same as once. Never decides whether an item was found before: the tracker compares hashes.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ use crate::number;
 pub struct Rediscovery {
     /// How its data is merged.
     pub merge: Merge,
-    /// How many sightings are remembered an item; 0: none.
+    /// How many sightings are remembered for each item; 0 for none.
     pub sightings_max: u32,
     /// What new data means for results that were made from the old.
     pub on_update: OnUpdate,
@@ -26,30 +26,30 @@ impl Default for Rediscovery {
     }
 }
 
-/// How the data of an item that is found again joins what is known.
+/// How the data of an item that is found again is merged into the known data.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub enum Merge {
-    /// It takes its place.
+    /// New data replaces the known data.
     #[default]
     Replace,
     /// Field by field.
     Fields(MergePolicy),
-    /// The component that finds items says how.
+    /// The component that finds items merges them.
     Handler,
 }
 
 /// What new data means for results that were made from the old.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum OnUpdate {
-    /// They stay, and are stale: a person decides.
+    /// They stay and are stale, until a person decides.
     #[default]
     Stale,
-    /// The stages that are given the item's data alone run again, and what depends on what they change; of a cancelled
-    /// item once it is taken up again.
+    /// The stages that need no other stage run again, and then the stages whose inputs this changes. For a cancelled
+    /// item, this happens once a person restores it.
     Reprocess,
 }
 
-/// How the fields of an item's data are merged. A field that is not named is `Last`.
+/// How the fields of an item's data are merged. `Last` applies to a field that is not named.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct MergePolicy {
     /// By the field's name.
@@ -59,9 +59,9 @@ pub struct MergePolicy {
 /// How one field is merged. Null and absent are empty, and nothing else is: 0, false and "" are values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MergeRule {
-    /// What the first sighting said, also if it said nothing.
+    /// The value of the first sighting, even if that was empty.
     First,
-    /// What the last sighting that said something said.
+    /// The value of the last sighting in which it was not empty.
     Last,
     /// The largest.
     Max,
@@ -69,7 +69,7 @@ pub enum MergeRule {
     Min,
     /// The sum over different sightings.
     Sum,
-    /// All elements, each once, in an order of their own.
+    /// All elements, each once, sorted.
     Union,
     /// All elements, each once, in the order in which they came.
     AppendUnique,
@@ -108,7 +108,7 @@ impl MergeRule {
             _ if self == Self::First => return kept(existing),
             (Some(one), Some(other)) => (one, other),
             (None, None) if matches!(self, Self::Max | Self::Min | Self::Sum | Self::Union) => {
-                // Null, if any sighting says null, so that it does not matter which one came first.
+                // Null if any sighting says null, so that the order of sightings does not matter.
                 return kept(existing.or(incoming));
             }
             (None, None) => return kept(existing),
@@ -143,10 +143,10 @@ impl MergeRule {
 }
 
 impl MergePolicy {
-    /// Merges what was found into what is known, JSON texts both. `again`: it was found with just this data before, so
-    /// that it adds nothing to a sum. Returns the merged text with its fields sorted, each to the byte as it was found
-    /// where its rule makes nothing new of it; none: nothing changes. Where either is not an object, what was found
-    /// takes the place of what was known.
+    /// Merges new data into known data; both are JSON texts. `again` says that this very data was merged before, so
+    /// that it adds nothing to a sum. Returns the merged text with its fields sorted, or none if nothing changes. A
+    /// field keeps its bytes unless its rule computes a new value. If either text is no object, the new data replaces
+    /// the known data.
     pub fn merge(&self, existing: &str, incoming: &str, again: bool) -> Option<String> {
         let (Some(old), Some(new)) = (fields(existing), fields(incoming)) else {
             return order(existing, incoming).is_ne().then(|| incoming.to_owned());
@@ -157,7 +157,7 @@ impl MergePolicy {
             let rule = self.fields.get(name).copied().unwrap_or(MergeRule::Last);
             let before = old.get(name).copied();
             let Some(value) = rule.merge(before, new.get(name).copied(), again) else { continue };
-            // What only looks different stays as it is known.
+            // A value that only looks different stays as it is known.
             let same = before.filter(|before| order(before, &value).is_eq());
             changes |= same.is_none();
             merged.push(if merged.is_empty() { '{' } else { ',' });
@@ -174,7 +174,7 @@ fn given(value: Option<&str>) -> Option<&str> {
     value.filter(|value| Kind::of(value) != Kind::Null)
 }
 
-/// The elements of a list; a value that is none is a list of one.
+/// The elements of a list; any other value counts as a list of one.
 fn listed(value: &str) -> Vec<&str> {
     elements(value).unwrap_or_else(|| vec![value])
 }
@@ -186,7 +186,7 @@ fn list(values: &[&str]) -> Cow<'static, str> {
 fn sum<'a>(one: &'a str, other: &'a str, again: bool) -> Cow<'a, str> {
     match (Kind::of(one), Kind::of(other)) {
         (Kind::Number, Kind::Number) if again => one.into(),
-        // Beyond the largest number there is none: what was known stays.
+        // If the sum is too large for a number, the known value stays.
         (Kind::Number, Kind::Number) => number::sum(one, other).map_or(one.into(), Cow::Owned),
         (_, Kind::Number) => other.into(),
         _ => one.into(),

@@ -1,11 +1,11 @@
 //! Numbers as JSON writes them, compared and added without losing a digit.
 //!
-//! Owns their exact order. Never turns one into floating point to compare it: 64 bits cannot tell a long identifier
-//! from the next.
+//! Owns their exact order. Never compares numbers as floating point: 64 bits cannot tell a long identifier from the
+//! next one.
 
 use std::cmp::Ordering;
 
-/// What a number is worth: 0.DIGITS × 10^exponent, and its sign. Zero has no digits.
+/// The value of a number: 0.DIGITS × 10^exponent, and its sign. Zero has no digits.
 struct Decimal {
     is_negative: bool,
     exponent: i64,
@@ -37,7 +37,7 @@ impl Decimal {
     }
 }
 
-/// Compares two numbers by what they are worth: 1 is 1.0 is 10e-1.
+/// Compares two numbers by value: 1, 1.0 and 10e-1 are equal.
 pub(crate) fn order(one: &str, other: &str) -> Ordering {
     let (one, other) = (Decimal::of(one), Decimal::of(other));
     match (one.is_negative, other.is_negative) {
@@ -47,7 +47,7 @@ pub(crate) fn order(one: &str, other: &str) -> Ordering {
     }
 }
 
-/// Adds two numbers: whole ones of up to 38 digits exactly, others as floating point. None: the sum is beyond that.
+/// Adds two numbers: whole ones of up to 38 digits exactly, others as floating point. None if the sum is too large.
 pub(crate) fn sum(one: &str, other: &str) -> Option<String> {
     let whole = |number: &str| number.parse::<i128>().ok();
     if let (Some(one), Some(other)) = (whole(one), whole(other)) {

@@ -1,7 +1,8 @@
 //! How an attempt can end, and what that leads to.
 //!
-//! Owns the list of outcomes and the decision between done, again and dead. Whatever a guest does is one of these:
-//! never an error of the host. Does not write anything: a `Disposition` is what the tracker is asked to record.
+//! Owns the list of outcomes, and the decision whether a stage is done, tried again or dead. Whatever a guest does is
+//! one of these outcomes, never an error of the host. Never writes: it returns a `Disposition`, which the tracker
+//! records.
 
 use std::time::Duration;
 
@@ -85,12 +86,12 @@ impl Outcome {
     }
 }
 
-/// How often a stage of an item was tried, without success, before the attempt at hand.
+/// How often a stage of an item was tried without success, before the current attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Counters {
     /// Attempts that failed.
     pub attempts: u32,
-    /// Attempts that vanished with their host.
+    /// Attempts that were lost with their host.
     pub lost: u32,
     /// Attempts that said `later`.
     pub deferrals: u32,
@@ -110,15 +111,15 @@ impl Counters {
 /// Why a stage is dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DeadReason {
-    /// It failed as often as it may.
+    /// It failed as often as the job allows.
     Exhausted,
     /// Trying again cannot help.
     Permanent,
-    /// It took its host with it as often as it may.
+    /// It was lost with its host as often as the job allows.
     Poison,
-    /// It said `later` as often, or as long, as it may.
+    /// It said `later` as often, or as long, as the job allows.
     Deferred,
-    /// It broke a limit that the host guards, and would do so again.
+    /// It broke a limit of the host, and would do so again.
     Guard,
 }
 
@@ -172,9 +173,9 @@ pub enum Disposition {
     Dead(DeadReason),
 }
 
-/// Decides what the outcome of an attempt leads to. `before` is what was counted before this attempt; `after` is what
-/// the handler asked to wait, which wins over the backoff within the policy's maximum; `age` is how long ago the stage
-/// first became ready. A `pure` stage that traps, or outgrows a limit, would do so again: it is not retried.
+/// Decides what the outcome of an attempt leads to. `before` has the counts before this attempt. `after` is how long
+/// the handler asked to wait: it replaces the backoff, up to the policy's maximum. `age` is the time since the stage
+/// first became ready. A `pure` stage that traps or outgrows a limit is not retried, since it would do so again.
 pub fn decide(
     outcome: Outcome,
     after: Option<Duration>,
@@ -207,7 +208,7 @@ pub fn decide(
     }
 }
 
-/// Decides what becomes of an attempt whose host vanished.
+/// Decides what a lost attempt leads to: its host stopped before it was settled.
 pub fn decide_lost(before: Counters, policy: &RetryPolicy, key: StageKey) -> Disposition {
     let lost = before.after(Outcome::Lost).lost;
     if lost >= policy.max_lost {

@@ -1,13 +1,13 @@
 //! When to try again.
 //!
-//! Owns the backoff formula. Its jitter comes from a hash and not from a generator, so that a simulation replays and
-//! two hosts agree. Never looks at an outcome: see `outcome`.
+//! Owns the backoff formula. Its jitter comes from a hash and not from a generator, so that a simulation can be
+//! replayed and two hosts agree. Never reads an outcome: see `outcome`.
 
 use std::time::Duration;
 
 use crate::{Digest, StageKey};
 
-/// How far a delay is spread, so that what failed together does not come back together.
+/// How far delays are spread, so that stages that failed together are not retried together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Jitter {
     /// Anywhere from zero to the delay.
@@ -63,7 +63,7 @@ impl Backoff {
 pub struct RetryPolicy {
     /// Failed attempts before the stage is dead: at least 1.
     pub max_attempts: u32,
-    /// Attempts that may vanish with their host before the stage is dead as poison.
+    /// How many attempts may be lost with their host before the stage is dead as poison.
     pub max_lost: u32,
     /// How often a handler may say `later` before the stage is dead.
     pub max_deferrals: u32,

@@ -1,7 +1,7 @@
 //! The shape of a job, resolved and checked.
 //!
-//! Owns the split in three: the *spec* is the job's identity, the *tuning* may change while it runs, the *display* is
-//! opaque. Defaults live here, each in one place. Never parses: `config` makes these from YAML.
+//! Owns the three parts of a job: the *spec* is its identity, the *tuning* may change while it runs, the
+//! *display* is opaque. Has all defaults, each in one place. Never parses: `config` makes these from YAML.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ pub struct Job {
     pub spec: JobSpec,
     /// How fast and how hard it runs.
     pub tuning: JobTuning,
-    /// JSON that the host hands on and never reads.
+    /// JSON that the host passes on and never reads.
     pub display: Option<String>,
     /// The file's text.
     pub yaml: String,
@@ -29,19 +29,19 @@ pub struct JobSpec {
     pub name: String,
     /// What handlers may ask for, each as JSON text.
     pub params: BTreeMap<String, String>,
-    /// How items are found; none: they are only added by hand.
+    /// How items are found; none if they are only added by hand.
     pub discover: Option<DiscoverSpec>,
     /// In the order of the file.
     pub stages: Vec<StageSpec>,
 }
 
 impl JobSpec {
-    /// The spec's identity: blake3 of everything in it, resolved. A comment, a limit, a rate or what is displayed is
-    /// not in it; a parameter is, also one from the command line.
+    /// The spec's identity: blake3 of everything in it, resolved. Comments, limits, rates and the display are not part
+    /// of it; parameters are, also those from the command line.
     pub fn id(&self) -> Digest {
         let mut fields: Vec<String> = vec![self.name.clone()];
         let mut section = |name: &str, part: Vec<String>| {
-            // Each section says how long it is, so that no two specs list the same fields.
+            // Each section starts with its length, so that no two specs give the same list of fields.
             fields.push(format!("{name} {}", part.len()));
             fields.extend(part);
         };
@@ -57,7 +57,7 @@ impl JobSpec {
             section("grants", grants.fields());
             section("inputs", inputs.iter().map(|path| path.display().to_string()).collect());
             section("version", version.iter().cloned().collect());
-            // Specs without it have the ids that they had before there was such a thing.
+            // Specs without `when` keep the ids that they had before `when` existed.
             if !when.is_always() {
                 section("when", when.fields());
             }
@@ -106,11 +106,11 @@ pub struct StageSpec {
 pub struct Need {
     /// The other stage's position in the job.
     pub stage: usize,
-    /// The stage cannot do without its output: it is skipped where that one is skipped.
+    /// The stage cannot do without the other's output: if the other is skipped, this one is skipped too.
     pub output: bool,
 }
 
-/// What a handler may touch. Nothing, unless it says so here.
+/// What a handler may touch. It may touch nothing else.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Grants {
     /// Folders, read-only.
@@ -157,25 +157,25 @@ pub struct JobTuning {
     pub retention: Retention,
 }
 
-/// How long data is kept; none: for ever.
+/// How long data is kept. A kind that is absent is kept for ever.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Retention {
     /// By kind.
     pub keep: BTreeMap<Expiring, Duration>,
-    /// Where what is deleted goes before: a folder for compressed JSON Lines; none: nowhere.
+    /// The folder where rows are archived before they are deleted, as compressed JSON Lines; none for no archive.
     pub archive: Option<PathBuf>,
 }
 
 /// A kind of data that may be deleted after a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Expiring {
-    /// Attempts, with their charges. What they add up to is kept.
+    /// Attempts, with their charges. The totals are kept.
     Attempts,
-    /// Single charges. What they add up to is kept.
+    /// Single charges. The totals are kept.
     Costs,
     /// Events.
     Events,
-    /// Items that are done or cancelled, with their results. Found again after that, they are new.
+    /// Items that are done or cancelled, with their results. If discovery finds one again later, it is a new item.
     Items,
     /// Results of stages that are no longer in the job's file.
     Results,
@@ -200,11 +200,11 @@ impl Expiring {
 /// How discovery runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DiscoverTuning {
-    /// How long after its end discovery starts again, while the host stays; none: once.
+    /// How long after the end of a pass the next one starts, while the host runs; none for a single pass.
     pub every: Option<Duration>,
     /// How many items a page may hold.
     pub page: u32,
-    /// No page is asked for while more stages of the job's items than this are ready.
+    /// Discovery pauses while more stages of the job's items than this are ready.
     pub backlog: u32,
     /// What one page may use.
     pub limits: Limits,
@@ -240,11 +240,11 @@ pub struct StageTuning {
 /// What one attempt may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Wall time.
+    /// Wall time of the whole attempt.
     pub timeout: Duration,
-    /// Linear memory.
+    /// Linear memory, in bytes.
     pub memory_bytes_max: u64,
-    /// The output's JSON text.
+    /// The output's JSON text, in bytes.
     pub output_bytes_max: u64,
 }
 

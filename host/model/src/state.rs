@@ -5,7 +5,7 @@
 
 use thiserror::Error;
 
-/// Where a stage of an item stands. Blocked is the absence of everything: no queue row, no bit in any mask.
+/// The state of a stage of an item. A blocked stage has nothing stored: no queue row, no bit in any mask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
     /// Its needs are not settled.
@@ -14,7 +14,7 @@ pub enum State {
     Ready,
     /// Claimed by a host, under a fence.
     Leased,
-    /// Will be ready at a known time: a backoff, or something it waits for.
+    /// Will be ready at a known time: after a backoff, or when the handler asked to be called again.
     Waiting,
     /// Has a result.
     Done,
@@ -73,8 +73,8 @@ impl State {
     }
 }
 
-/// What can happen to a stage of an item. What is in the queue may have an older output beneath, which stands again when
-/// its work leaves the queue.
+/// What can happen to a stage of an item. A stage in the queue may still have an older output, which counts again when
+/// the stage leaves the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Event {
     /// Its needs are settled.
@@ -83,33 +83,33 @@ pub enum Event {
     Claim,
     /// An attempt returned an output.
     Succeed,
-    /// An attempt said that the stage does not apply; or an output that it needs will never be there, and then an older
-    /// output of its own is given up as well.
+    /// An attempt said that the stage does not apply. Or the stage needs an output that will never exist; then its own
+    /// older output is given up too.
     Skip,
     /// An attempt failed or was lost, and another one is due.
     Postpone,
-    /// An attempt failed or was lost, and there is no other.
+    /// An attempt failed or was lost, and there will be no other.
     Die,
-    /// Its host gives it back, uncharged.
+    /// Its host gave it back, uncharged.
     GiveBack,
     /// Its time has come.
     Promote,
-    /// A person cancelled the item. What is leased is let finish, and is cancelled if it comes back without an outcome.
+    /// A person cancelled the item. A leased stage may finish, and is cancelled if it comes back without an outcome.
     Cancel,
-    /// A person took the cancelled item up again.
+    /// A person restored the cancelled item.
     Restore,
     /// A person wants a dead stage tried again.
     Redrive,
-    /// A person wants a dead stage tried again that has an older output: it stands again, until there is a new one.
+    /// A person wants a dead stage with an older output tried again. That output counts until there is a new one.
     Revive,
-    /// A settled stage runs again: a person, new data or a new output of a stage that it needs wants it.
+    /// A settled stage runs again: a person asked for it, or its item's data or an output that it needs changed.
     Reprocess,
-    /// Its work leaves the queue, since the job was edited, an outcome that it needs is gone, or the queue is made anew;
-    /// and it has no older outcome.
+    /// It leaves the queue and has no older outcome. The job was edited, an outcome that it needs is gone, or the queue
+    /// is rebuilt.
     Withdraw,
-    /// Its work leaves the queue, and its older output stands.
+    /// It leaves the queue, and its older output counts again.
     KeepDone,
-    /// Its work leaves the queue, and it was skipped before.
+    /// It leaves the queue, and it was skipped before.
     KeepSkipped,
     /// Its outcome is deleted, since its stage is in no job file any more.
     Forget,
@@ -148,7 +148,7 @@ pub struct IllegalTransition {
     pub event: Event,
 }
 
-/// The state that follows, or why none does.
+/// The state after an event.
 ///
 /// # Errors
 /// If the state machine has no such step.
@@ -162,7 +162,8 @@ pub const fn transition(state: State, event: Event) -> Result<State, IllegalTran
         (State::Leased, Event::Succeed)
         | (State::Dead, Event::Revive)
         | (State::Ready | State::Leased | State::Waiting, Event::KeepDone) => State::Done,
-        // A cancelled item's stages are skipped along as well: then nothing is left to do when it is taken up again.
+        // Stages of a cancelled item are skipped as a consequence too, so that nothing is left to do when it is
+        // restored.
         (State::Leased | State::Blocked | State::Cancelled | State::Done, Event::Skip)
         | (State::Ready | State::Leased | State::Waiting, Event::KeepSkipped) => State::Skipped,
         (State::Leased, Event::Postpone) => State::Waiting,
@@ -183,7 +184,7 @@ mod tests {
     /// The document that shows the steps to people.
     const ARCHITECTURE: &str = include_str!("../../../ARCHITECTURE.md");
 
-    /// The table, written out once more as a person would draw it: one line a legal step.
+    /// The table, written out a second time as a person would draw it: one line for each legal step.
     const LEGAL: [(State, Event, State); 32] = [
         (State::Blocked, Event::Release, State::Ready),
         (State::Blocked, Event::Skip, State::Skipped),

@@ -1,7 +1,7 @@
 //! For which items a stage runs.
 //!
-//! Owns the conditions on an item's data, and the sentence for one that does not hold. A pure function of a JSON text.
-//! Never skips anything itself: whoever runs the stage does.
+//! Owns the conditions on an item's data, and the sentence that explains one that does not hold. A pure function of a
+//! JSON text. Never skips a stage itself: the scheduler does.
 
 use crate::json::{self, Kind};
 use crate::number;
@@ -23,7 +23,7 @@ pub struct When {
 pub struct Condition {
     /// Which place: a JSON pointer (RFC 6901).
     pub pointer: String,
-    /// What may stand there: JSON, each of them text, a number, a boolean, or null, which also means absent.
+    /// The accepted values, as JSON: text, a number, a boolean, or null, which also means absent.
     pub values: Vec<String>,
 }
 
@@ -68,7 +68,7 @@ impl Condition {
     }
 }
 
-/// Numbers are equal by value: 1 is 1.0.
+/// Whether two values are equal. Numbers are compared by value: 1 equals 1.0.
 fn is_equal(one: &str, other: &str) -> bool {
     match (Kind::of(one), Kind::of(other)) {
         (Kind::Number, Kind::Number) => number::order(one, other).is_eq(),

@@ -1,14 +1,14 @@
-//! Whether every value of a file has the shape of its key.
+//! Checks that every value of a file has the shape of its key.
 //!
 //! Owns the problems that concern one value alone: unknown, missing and double keys, wrong kinds, impossible numbers,
-//! what is not supported yet. What concerns several values together is found in `resolve`.
+//! keys that are not supported yet. Never compares values with each other: `resolve` does.
 
 use crate::report::{Problem, Span, quoted};
 use crate::shape::{Format, Key, Shape};
 use crate::units;
 use crate::yaml::{Entry, Node, Value, is_number};
 
-/// Texts longer than this are like nothing.
+/// For texts longer than this there is no suggestion.
 const SUGGESTED_CHARS_MAX: usize = 64;
 
 /// Checks a value against a shape. `label` names the value in sentences.
@@ -112,7 +112,7 @@ fn in_range(shape: &Shape, node: &Node) -> bool {
     }
 }
 
-/// Values as the numeric shapes read them.
+/// How the numeric shapes read values.
 impl Node {
     pub(crate) fn duration(&self) -> Option<std::time::Duration> {
         units::duration(self.text()?)
@@ -168,7 +168,7 @@ fn wrong(label: &str, shape: &Shape, node: &Node) -> String {
     format!("{label} must be {}, not {}", shape.what(), kind(node))
 }
 
-/// What a value is, to follow "not".
+/// What a value is. The text follows "not".
 pub(crate) fn kind(node: &Node) -> String {
     if let Some(reference) = &node.reference {
         return quoted(reference);
@@ -183,7 +183,7 @@ pub(crate) fn kind(node: &Node) -> String {
     }
 }
 
-/// A hint with the name that is nearest to what was written, if one is near.
+/// A hint with the known name that is nearest to `written`, if any is near.
 pub(crate) fn did_you_mean<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
     let length = written.chars().count();
     if length > SUGGESTED_CHARS_MAX {

@@ -1,7 +1,7 @@
 //! A job as far as its file could be read.
 //!
-//! Owns what is wrong with it so far, and where its parts stand, so that what others find (a component that does not
-//! fit) is reported with the faults of the file, in their order. Never looks for faults itself.
+//! Owns the problems found so far, and the places of the job's parts. So faults that others find (a component that does
+//! not fit) are reported with the faults of the file, in the order of the file. Never looks for faults itself.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,8 +11,8 @@ use gristmill_model::Job;
 use crate::report::{Problem, Report, Span};
 use crate::yaml::{Entry, Node};
 
-/// A job as far as its file could be read. Where something is wrong, a default or nothing stands in its place: a
-/// stage whose handler is not known has an empty path there.
+/// A job as far as its file could be read. A faulty value is replaced by its default or by nothing: a stage whose
+/// handler is not known has an empty path.
 #[derive(Debug)]
 pub struct Draft {
     job: Job,
@@ -36,7 +36,7 @@ impl Draft {
         self.problems.is_empty()
     }
 
-    /// Adds what is wrong with the handler of a stage; none: with that of `discover`.
+    /// Adds what is wrong with the handler of a stage, or of `discover` if `stage` is none.
     pub fn add(&mut self, stage: Option<&str>, message: &str, hint: Option<String>) {
         let message = match stage {
             None => format!("discover: {message}"),
@@ -46,8 +46,8 @@ impl Draft {
         self.problems.push(Problem::new(place, message).hint(hint));
     }
 
-    /// Adds what is wrong with the folders of this machine that the job grants, each at its place in the file. `fault`
-    /// says why a folder must not be granted, and what to do about it.
+    /// Adds what is wrong with the folders of this machine that the job grants, each with its place in the file.
+    /// `fault` returns why a folder must not be granted, and a hint.
     pub fn check_folders(&mut self, fault: impl Fn(&Path) -> Option<(String, String)>) {
         let spec = &self.job.spec;
         let discover = spec.discover.iter().map(|discover| (None, &discover.grants));
@@ -64,7 +64,7 @@ impl Draft {
     /// The job, if nothing is wrong with it.
     ///
     /// # Errors
-    /// With everything that is wrong.
+    /// Everything that is wrong with it.
     pub fn finish(self) -> Result<Job, Report> {
         if self.is_sound() { Ok(self.job) } else { Err(Report::new(&self.file, &self.job.yaml, self.problems)) }
     }
@@ -81,7 +81,7 @@ pub(crate) struct Places {
 
 #[derive(Debug)]
 struct FolderPlace {
-    /// None: of `discover`.
+    /// None for `discover`.
     stage: Option<String>,
     guest: String,
     span: Span,
@@ -110,7 +110,7 @@ impl Places {
             let name = if node.text().is_some() { Some(node) } else { node.get("name") };
             if let Some((name, text)) = name.and_then(|name| Some((name, name.text()?))) {
                 folders.extend(FolderPlace::all(Some(text), node));
-                // Of two stages with one name, the first.
+                // If two stages have the same name, the first one counts.
                 stages.entry(text.to_owned()).or_insert_with(|| handler(node).unwrap_or(name.span));
             }
         }

@@ -1,13 +1,13 @@
-//! The bytes of a job file to text.
+//! Turns the bytes of a job file into text.
 //!
-//! Owns what is said of a file in another encoding, and where its first foreign byte stands. Never guesses what a
-//! byte was meant to be.
+//! Owns the error for a file in another encoding, and the place of its first invalid byte. Never guesses what a byte
+//! was meant to be.
 
 use std::borrow::Cow;
 
 use crate::report::{Problem, Span};
 
-/// The text of a file; or what can be shown of it, and what is wrong.
+/// The text of a file; or the part that can be shown, and the problem.
 pub(crate) fn text(bytes: &[u8]) -> Result<&str, (Cow<'_, str>, Box<Problem>)> {
     if let Some(name) = wide(bytes) {
         let hint = "save it as UTF-8, for example with `iconv -f UTF-16 -t UTF-8`".to_owned();
@@ -31,8 +31,8 @@ pub(crate) fn text(bytes: &[u8]) -> Result<&str, (Cow<'_, str>, Box<Problem>)> {
 
 const FIRST: Span = Span { line: 1, column: 1, width: 1 };
 
-/// The encoding of a file whose characters have more than one byte each: by its mark, or by the NUL that every letter
-/// then has beside it.
+/// The encoding of a file whose characters have two or four bytes each. It is recognised by its byte order mark, or by
+/// the NUL beside each letter.
 fn wide(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0xFF, 0xFE, 0, 0, ..] | [0, 0, 0xFE, 0xFF, ..] => Some("UTF-32"),

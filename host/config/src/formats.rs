@@ -1,7 +1,7 @@
 //! The forms of text in a job file.
 //!
-//! Owns what a name, a path, an origin may look like, once as a pattern for editors and once as a sentence for people.
-//! Never touches what a path or an origin stands for.
+//! Owns what a name, a path or an origin may look like: a pattern for editors, and a sentence for people. Never
+//! accesses the path or the origin itself.
 
 use crate::shape::Format;
 use crate::units::{self, RATE_PATTERN};
@@ -169,7 +169,7 @@ mod tests {
                 (Just(place), string_regex(&pattern).unwrap())
             })
         ) {
-            // A pattern cannot say everything: a part that is `..`, a rate of 0, a handler by hash.
+            // A pattern cannot exclude everything: a part that is `..`, a rate of 0, a handler by hash.
             let beyond = text.split('/').any(|part| part == "." || part == "..") || text.starts_with('0');
             prop_assert!(beyond || (ALL[place].fault)(&text).is_none(), "{:?} as {}", text, ALL[place].what);
         }

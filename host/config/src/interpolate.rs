@@ -1,7 +1,7 @@
 //! `${param:name}` and `${env:NAME:-default}` in texts.
 //!
-//! Owns the grammar of references and where they count: in every text but those that are handed on verbatim. Never
-//! reads the environment: the caller lends a lookup.
+//! Owns the grammar of references, and where they are replaced: in every text except verbatim ones. Never reads the
+//! environment: the caller passes a lookup.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -12,9 +12,9 @@ use crate::report::{Problem, quoted};
 use crate::shape::Shape;
 use crate::yaml::{Node, Value, is_number};
 
-/// What all references of a file together may become: a few bytes of them can repeat a long parameter.
+/// The size of what all references of a file may expand to: a few bytes can repeat a long parameter.
 const EXPANDED_BYTES_MAX: usize = 1 << 20;
-/// How deep a default may hold references with defaults of their own.
+/// How deep defaults of references may nest.
 const DEFAULTS_DEPTH_MAX: usize = 8;
 
 /// A variable of the environment, as the caller finds it.
@@ -29,12 +29,12 @@ pub(crate) enum Param {
     Text(String),
     /// Anything else, as JSON.
     Json(String),
-    /// Its fault was reported already.
+    /// A fault in it was already reported.
     Faulty,
 }
 
 impl Param {
-    /// What a handler is given: JSON.
+    /// The JSON that a handler gets.
     pub(crate) fn to_json(&self) -> Option<String> {
         match self {
             Self::Text(text) => Some(serde_json::Value::from(text.as_str()).to_string()),
@@ -46,15 +46,15 @@ impl Param {
 
 /// What references may refer to.
 pub(crate) struct Sources<'a> {
-    /// None where parameters are themselves declared.
+    /// None while the parameters themselves are read.
     params: Option<&'a Params>,
     env: Env<'a>,
     bytes_left: usize,
-    /// What was reported once: a variable that is not set is one fault, however often it is named.
+    /// Variables already reported: one that is not set is one fault, however often it is named.
     told: BTreeSet<String>,
 }
 
-/// What is wrong with a reference, and what may help.
+/// What is wrong with a reference, and a hint.
 #[derive(Debug)]
 enum Fault {
     New(String, String),
@@ -73,7 +73,7 @@ impl<'a> Sources<'a> {
         Self { params: None, env, bytes_left: EXPANDED_BYTES_MAX, told: BTreeSet::new() }
     }
 
-    /// Replaces the references in a whole job file, but for its verbatim keys.
+    /// Replaces the references in a whole job file, except in its verbatim keys.
     pub(crate) fn expand_job(&mut self, root: &mut Node, params: &'a Params, problems: &mut Vec<Problem>) {
         self.params = Some(params);
         self.expand(root, &JOB, problems);
@@ -116,8 +116,8 @@ impl<'a> Sources<'a> {
         }
     }
 
-    /// The text with its references replaced. As in a shell, a `$` before a `${` makes it plain text, and two of them
-    /// are one `$` before a reference.
+    /// The text with its references replaced. A `$` before a `${` makes it plain text, and two of them are one `$`
+    /// before a reference.
     fn expanded(&mut self, text: &str, depth: usize) -> Result<String, Fault> {
         let mut expanded = String::with_capacity(text.len());
         let mut rest = text;
@@ -164,7 +164,7 @@ impl<'a> Sources<'a> {
         }
     }
 
-    /// A variable of the environment. As in a shell, `:-` also takes the place of an empty one.
+    /// A variable of the environment. As in a shell, the default after `:-` also replaces an empty value.
     fn variable(&mut self, name: &str, default: Option<&str>, depth: usize) -> Result<String, Fault> {
         let letters = |c: char| c.is_ascii_alphanumeric() || c == '_';
         if !name.chars().all(letters) || !name.starts_with(|c: char| letters(c) && !c.is_ascii_digit()) {
@@ -194,7 +194,7 @@ impl<'a> Sources<'a> {
         }
     }
 
-    /// A fault of a variable: new the first time.
+    /// A fault of a variable: a new one only the first time.
     fn once(&mut self, name: &str, message: String, hint: &str) -> Fault {
         if self.told.insert(name.to_owned()) { Fault::new(message, hint) } else { Fault::Told }
     }
@@ -218,8 +218,8 @@ impl<'a> Sources<'a> {
         }
     }
 
-    /// What a text with references became. A reference cannot be written without being text: so it is a number where
-    /// only a number belongs. Where both belong, a parameter is what it was declared as, and all else stays text.
+    /// The value of a text with references. A reference is always written as text, so it becomes a number if only a
+    /// number fits. If text and numbers fit, a parameter keeps its declared type, and anything else stays text.
     fn typed(&self, written: &str, expanded: String, shape: &Shape) -> Value {
         match shape {
             Shape::Whole { .. } | Shape::Real { .. } if is_number(&expanded) => Value::Number(expanded),
@@ -233,7 +233,7 @@ impl<'a> Sources<'a> {
         }
     }
 
-    /// Whether a text refers to a parameter that is not text, and says nothing else.
+    /// Whether a text is nothing but a reference to a parameter that is not text.
     fn is_one_parameter(&self, written: &str) -> bool {
         let name = written.strip_prefix("${param:").and_then(|rest| rest.strip_suffix('}'));
         name.zip(self.params).is_some_and(|(name, params)| matches!(params.get(name), Some(Param::Json(_))))
@@ -244,7 +244,7 @@ fn is_bool(text: &str) -> bool {
     matches!(text, "true" | "false")
 }
 
-/// Where a reference ends: at its `}`. A default may hold braces in pairs.
+/// The position of the `}` that ends a reference. A default may contain pairs of braces.
 fn end_of(reference: &str) -> Option<usize> {
     let mut open = 0usize;
     for (at, c) in reference.char_indices() {
@@ -258,7 +258,7 @@ fn end_of(reference: &str) -> Option<usize> {
     None
 }
 
-/// The shape of the elements, where a list may stand.
+/// The shape of a list's elements, if the shape allows a list.
 fn element_shape(shape: &Shape) -> &Shape {
     match shape {
         Shape::List(element) => element,
@@ -269,7 +269,7 @@ fn element_shape(shape: &Shape) -> &Shape {
     }
 }
 
-/// The shape of the value under a key; none where references do not count.
+/// The shape of the value under a key; none if references in it are not replaced.
 fn value_shape<'a>(shape: &'a Shape, name: &str) -> Option<&'a Shape> {
     match shape {
         Shape::Table(keys) => keys.iter().find(|key| key.name == name && !key.verbatim).map(|key| &key.shape),
@@ -328,7 +328,7 @@ mod tests {
         assert_eq!(expanded("${env:NONE:-{\"a\": {}}}!").unwrap(), "{\"a\": {}}!");
         assert_eq!(expanded("${env:HOME:-{}}").unwrap(), "/home/ann");
         assert_eq!(expanded("${env:NONE:-${env:EMPTY:-${param:model}}}").unwrap(), "small");
-        // What is not used is not looked up.
+        // A default that is not used is not looked up.
         assert_eq!(expanded("${env:HOME:-${env:NONE}}").unwrap(), "/home/ann");
         let nested = format!("{}x{}", "${env:NONE:-".repeat(9), "}".repeat(9));
         assert!(expanded(&nested).is_err());

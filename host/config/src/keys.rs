@@ -1,7 +1,7 @@
 //! Every key of the job file.
 //!
-//! Owns their names, documentation, shapes and ranges, and says which are to come. Defaults are asked from the model,
-//! never written here. A key is added in this file and read in `resolve`, and nowhere else.
+//! Owns their names, documentation, shapes and ranges, and which are not supported yet. Never has a default: those come
+//! from the model. A new key is added here and read in `resolve`, nowhere else.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const TIME: Shape = Shape::Duration { min: SHORTEST, max: LONGEST };
 const COUNT: Shape = Shape::Whole { min: 1, max: 1_000_000 };
 const OBJECT: Shape = Shape::Names { key: &TEXT, value: &Shape::Any, one: false };
 
-/// How the keys at the top begin that are for the author's own use: a place for anchors.
+/// The prefix of top-level keys for the author's own use, such as a place for anchors.
 pub(crate) const EXTENSION: &str = "x-";
 
 /// A job file.
@@ -31,7 +31,7 @@ pub(crate) static JOB: Shape = Shape::Table(&[
         Shape::Names { key: &PARAM, value: &Shape::Any, one: false },
         "What handlers may ask for, by name: any JSON. `--param name=value` replaces one of them.",
     )
-    // Expanded on its own, before everything else.
+    // The parameters are expanded separately, before everything else.
     .verbatim()
     .default(|| json!({})),
     key("discover", Shape::Table(&DISCOVER), "How items are found. Without it they are only added by hand."),

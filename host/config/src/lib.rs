@@ -1,7 +1,7 @@
-//! Job YAML to a checked job: every error at once, with its place.
+//! From job YAML to a checked job: reports every error at once, with its place.
 //!
-//! Owns the job file: its keys, its grammar, its JSON Schema, and the report on what is wrong with one. Never looks at
-//! what the file points to (components, folders), never reads the environment, never prints.
+//! Owns the job file: its keys, its grammar, its JSON Schema, and the report of its faults. Never looks at what the
+//! file points to (components, folders), never reads the environment, never prints.
 
 mod check;
 mod draft;

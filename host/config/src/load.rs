@@ -1,7 +1,7 @@
-//! A job file in, a draft of its job or a report out.
+//! From a job file to a draft of its job, or a report.
 //!
-//! Owns the order of the steps, and what may not even be read. Reads the job file and no other: whether handlers and
-//! folders exist is not its business. Never reads the environment or the arguments: the caller hands both over.
+//! Owns the order of the steps, and which files are refused unread. Reads only the job file, and does not check whether
+//! handlers and folders exist. Never reads the environment or the arguments: the caller passes both.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -19,32 +19,32 @@ use crate::report::{Problem, Report, quoted};
 use crate::resolve::Resolver;
 use crate::yaml::{self, Node, Value};
 
-/// A job file may not be larger.
+/// The largest job file, in bytes.
 pub const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// What the person who starts a job adds to its file.
+/// What the person who starts a job sets in addition to its file.
 pub struct Overrides<'a> {
-    /// Names and values that replace declared parameters. Where the file has text, a value is text. Elsewhere it is
-    /// JSON if it reads as JSON, and text if not.
+    /// Names and values that replace declared parameters. If the file has text, the value is text. Otherwise it is JSON
+    /// if it can be read as JSON, and text if not.
     pub params: Vec<(String, String)>,
-    /// Looks a variable of the environment up.
+    /// Looks up a variable of the environment.
     pub env: &'a dyn Fn(&str) -> Option<OsString>,
 }
 
 impl Draft {
-    /// Reads a job from its file. Relative paths in it count from its folder.
+    /// Reads a job from its file. Relative paths in it start at its folder.
     ///
     /// # Errors
-    /// If there is no YAML in it to look at.
+    /// If it cannot be read, or is no YAML at all. Other faults are in the draft.
     pub fn read(path: &Path, overrides: &Overrides<'_>) -> Result<Self, Report> {
         let (file, base_dir) = (path.display().to_string(), path.parent().unwrap_or(Path::new("")));
         Self::read_from(gristmill_files::open(path), &file, base_dir, overrides)
     }
 
-    /// Reads a job from what was opened already. `file` names it in reports; relative paths count from `base_dir`.
+    /// Reads a job from an opened file. `file` names it in reports; relative paths start at `base_dir`.
     ///
     /// # Errors
-    /// If there is no YAML in it to look at.
+    /// If it cannot be read, or is no YAML at all. Other faults are in the draft.
     pub fn read_from(
         opened: io::Result<impl Read>,
         file: &str,
@@ -61,10 +61,10 @@ impl Draft {
         Self::parse(&bytes, file, base_dir, overrides)
     }
 
-    /// Reads a job from a file's bytes. `file` names it in reports; relative paths count from `base_dir`.
+    /// Reads a job from a file's bytes. `file` names it in reports; relative paths start at `base_dir`.
     ///
     /// # Errors
-    /// If there is no YAML in it to look at.
+    /// If it cannot be read, or is no YAML at all. Other faults are in the draft.
     pub fn parse(bytes: &[u8], file: &str, base_dir: &Path, overrides: &Overrides<'_>) -> Result<Self, Report> {
         if bytes.len() as u64 > FILE_BYTES_MAX {
             let message = format!("the job file is larger than a job file may be ({FILE_BYTES_MAX} bytes)");
@@ -74,7 +74,7 @@ impl Draft {
         let mut problems = Vec::new();
         let mut root = yaml::parse(text, &mut problems).map_err(|problem| Report::new(file, text, vec![*problem]))?;
         check_duplicates(&root, &mut problems);
-        // They are there for their anchors, which the parser has followed.
+        // Such keys only hold anchors, and the parser has already followed those.
         if let Value::Map(entries) = &mut root.value {
             entries.retain(|entry| !entry.key.starts_with(EXTENSION));
         }
@@ -89,14 +89,14 @@ impl Draft {
     }
 }
 
-/// As many bytes of a job file as it takes to know that it is too large.
+/// The first bytes of a job file: one more than the largest file has.
 fn head(file: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// The parameters: as declared, with the environment filled in, and replaced where the caller says so.
+/// The parameters: as declared, with the environment filled in, and with the caller's replacements.
 fn params(
     root: &mut Node,
     overrides: &Overrides<'_>,
@@ -106,7 +106,7 @@ fn params(
     let mut params = Params::new();
     if let Some(Node { value: Value::Map(entries), .. }) = root.get_mut("params") {
         for entry in entries {
-            // What is replaced anyway may refer to what is not set.
+            // A parameter that is replaced may refer to variables that are not set.
             if !overrides.params.iter().any(|(name, _)| *name == entry.key) {
                 sources.expand_all(&mut entry.node, problems);
             }
@@ -135,7 +135,7 @@ fn declared(node: &Node) -> Param {
     }
 }
 
-/// The value of a parameter that is replaced. Text stays text: `1.10` may be a version, `215e6` a commit.
+/// The new value of a replaced parameter. Text stays text: `1.10` may be a version, `215e6` a commit.
 fn replaced(name: &str, declared: &Param, value: &str) -> Result<Param, Box<Problem>> {
     match (declared, check_json(value)) {
         (Param::Text(_), _) => Ok(Param::Text(value.to_owned())),

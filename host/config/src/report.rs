@@ -1,15 +1,15 @@
-//! What is wrong with a job file, said the way a compiler says it.
+//! The report on a job file's faults, in the style of a compiler.
 //!
 //! Owns the order and the layout of problems: place, sentence, the line itself with carets, hint. Never finds a fault
-//! itself, never prints, and lets no control character of the file through to a terminal.
+//! itself, never prints, and never passes a control character of the file on to a terminal.
 
 use std::fmt;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Problems that `Display` writes out. The rest are counted.
+/// How many problems `Display` writes out. The rest are counted.
 const SHOWN_MAX: usize = 50;
-/// Characters of a line that are shown, and those of them that may stand before the place.
+/// How many characters of a line are shown, and how many of those may stand before the fault.
 const LINE_CHARS_MAX: usize = 110;
 const BEFORE_CHARS_MAX: usize = 60;
 
@@ -26,11 +26,11 @@ pub struct Report {
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where; none for what no line of the file causes.
+    /// Where; none if no line of the file causes it.
     pub place: Option<Place>,
     /// What is wrong: a lower-case fragment.
     pub message: String,
-    /// What may help.
+    /// A hint.
     pub hint: Option<String>,
     span: Option<Span>,
 }
@@ -38,17 +38,17 @@ pub struct Problem {
 /// A place in a job file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// From 1.
+    /// The line, from 1.
     pub line: usize,
-    /// From 1, in characters.
+    /// The column, from 1, in characters.
     pub column: usize,
-    /// How many characters of the line are meant: at least 1.
+    /// How many characters of the line are marked: at least 1.
     pub width: usize,
     /// The line, without its end.
     pub text: String,
 }
 
-/// Where a value stands: line and column from 1, all three in characters.
+/// The position of a value: line and column from 1; column and length in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Span {
     pub(crate) line: usize,
@@ -68,12 +68,12 @@ impl Problem {
 }
 
 impl Report {
-    /// Sorts problems by place, finds the line of each, and drops repetitions: an alias repeats the faults of its
+    /// Sorts problems by place, finds the line of each, and drops duplicates: an alias repeats the faults of its
     /// anchor.
     pub(crate) fn new(file: &str, text: &str, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| problem.span);
         problems.dedup();
-        // As the parser counts: a byte order mark is no character, a lone carriage return ends a line.
+        // Counts as the parser does: a byte order mark is no character, a lone carriage return ends a line.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let lines: Vec<&str> =
             text.split('\n').flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r')).collect();
@@ -85,21 +85,21 @@ impl Report {
 }
 
 impl Span {
-    /// The place on its line. What reaches over the line's end is cut there; the end of the file is a place too.
+    /// The place on its line. It is cut at the end of the line; the end of the file is a place too.
     fn place(self, lines: &[&str]) -> Option<Place> {
         let line = self.line.min(lines.len().max(1));
         let text = lines.get(line.checked_sub(1)?).copied().unwrap_or_default();
         let length = text.chars().count();
         let column = if line == self.line { self.column.clamp(1, length + 1) } else { length + 1 };
         let width = self.width.min((length + 1).saturating_sub(column)).max(1);
-        // A value that goes on over more lines includes the blanks at the end of its first.
+        // A value of several lines includes the blanks at the end of its first line.
         let meant: String = text.chars().skip(column - 1).take(width).collect();
         let width = meant.trim_end().chars().count().max(1);
         Some(Place { line, column, width, text: text.to_owned() })
     }
 }
 
-/// Writes a report out, so that `thiserror` has something to show.
+/// Writes the report, for `thiserror` to show.
 struct Layout<'a>(&'a Report);
 
 impl fmt::Display for Layout<'_> {
@@ -127,7 +127,7 @@ impl fmt::Display for Layout<'_> {
 }
 
 impl fmt::Display for Place {
-    /// The line, and carets under what is meant. A long line is cropped around it.
+    /// The line, with carets under the fault. A long line is cropped around it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fits = self.text.chars().count() <= LINE_CHARS_MAX;
         let skipped = if fits { 0 } else { (self.column - 1).saturating_sub(BEFORE_CHARS_MAX) };
@@ -138,7 +138,7 @@ impl fmt::Display for Place {
         let after: String = self.text.chars().skip(self.column - 1 + self.width).take(after_max).collect();
         let shown = format!("{:>5} | {}{}{}", self.line, printable(&before), printable(&meant), printable(&after));
         writeln!(f, "{}", shown.trim_end())?;
-        // A tab under a tab keeps the carets in line, however wide the terminal makes it.
+        // A tab under each tab aligns the carets, whatever the terminal's tab width is.
         let indent: String = before
             .chars()
             .flat_map(|c| match c {
@@ -150,7 +150,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// The text with its control characters made harmless, but for tabs.
+/// The text with its control characters made harmless, except tabs.
 fn printable(text: &str) -> String {
     let show = |c: char| match c {
         '\t' => '\t',

@@ -1,7 +1,7 @@
-//! A checked tree to the job that the host runs.
+//! From a checked tree to the job that the host runs.
 //!
-//! Owns what a value means: defaults, paths, limits. Finds only what concerns several values together; a value that
-//! does not fit its shape was reported by `check` and counts as absent here.
+//! Owns what a value means: defaults, paths, limits. Never checks a single value: `check` did, and a value that does
+//! not fit its shape counts as absent here. Finds only faults between several values.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use crate::stages::resolve_stages;
 use crate::units::show_duration;
 use crate::yaml::{Entry, Node, Value};
 
-/// What paths are resolved against, and what was found so far.
+/// The folders that paths are resolved against, and the problems found so far.
 pub(crate) struct Resolver<'a> {
     pub(crate) base_dir: &'a Path,
     pub(crate) env: Env<'a>,
@@ -80,7 +80,7 @@ impl Resolver<'_> {
         Grants { files, clock: granted("clock"), random: granted("random") }
     }
 
-    /// A path of this machine, from the job file's folder. A leading `~` is the home folder.
+    /// A path of this machine, relative to the job file's folder. A leading `~` is the home folder.
     pub(crate) fn path(&mut self, node: &Node) -> Option<PathBuf> {
         let text = node.text()?;
         let Some(below) = text.strip_prefix('~').filter(|below| below.is_empty() || below.starts_with('/')) else {

@@ -1,6 +1,6 @@
 //! The job file as JSON Schema, for editors.
 //!
-//! Owns how each shape is said in that language (draft 2020-12). Knows no key: they come from `keys`, with their
+//! Owns how each shape is written as JSON Schema (draft 2020-12). Never names a key: they come from `keys`, with their
 //! documentation and defaults.
 
 use serde_json::{Map, Value as Json, json};
@@ -9,7 +9,7 @@ use crate::keys::{EXTENSION, JOB};
 use crate::shape::{Format, Key, Shape};
 use crate::units::{DURATION_PATTERN, SIZE_PATTERN};
 
-/// A JSON Schema of the job file. It describes the shape: what is not supported yet is in it, and says so.
+/// A JSON Schema of the job file. It also has the keys that are not supported yet; their documentation says so.
 pub fn schema() -> Json {
     let Json::Object(body) = of_shape(&JOB) else { unreachable!("a table is an object") };
     let mut schema = Map::new();
@@ -24,7 +24,7 @@ fn of_shape(shape: &Shape) -> Json {
     match shape {
         Shape::Any => json!({}),
         Shape::Bool => or_reference(&json!({ "type": "boolean" })),
-        // A text may be a reference: it fits anyway.
+        // A reference is a text, which already fits here.
         Shape::Scalar => json!({ "type": ["string", "number", "boolean", "null"] }),
         Shape::Text(format) => {
             json!({ "type": "string", "pattern": pattern(format.pattern), "examples": [format.example] })
@@ -73,7 +73,7 @@ fn of_key(key: &Key) -> Json {
     schema
 }
 
-/// Text that refers to a parameter or to the environment: what it becomes is checked when the job is loaded.
+/// Text with a reference to a parameter or to the environment: its value is checked when the job is loaded.
 const REFERENCE: &str = "\\$\\{";
 
 fn or_reference(schema: &Json) -> Json {

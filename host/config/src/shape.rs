@@ -1,7 +1,7 @@
 //! The language in which the keys of a job file are described.
 //!
-//! Owns the kinds of values and how each is named to people. One description serves the check, the schema and the
-//! documentation of a key, so that they cannot drift apart. Never looks at a file.
+//! Owns the kinds of values, and the words for them. One description serves the check, the schema and the documentation
+//! of a key, so that they always agree. Never reads a file.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::units::{show_duration, show_size};
 
 /// What a value may be.
 pub(crate) enum Shape {
-    /// Whatever JSON can say.
+    /// Any JSON value.
     Any,
     Bool,
     /// Text, a number, a boolean or null.
@@ -50,12 +50,12 @@ pub(crate) enum Shape {
 
 /// A form of text.
 pub(crate) struct Format {
-    /// With its article.
+    /// The name with its article, such as "a path".
     pub(crate) what: &'static str,
-    /// What `fault` lets through, as a regular expression over the whole text.
+    /// What `fault` accepts, as a regular expression for the whole text.
     pub(crate) pattern: &'static str,
     pub(crate) example: &'static str,
-    /// What is wrong with a text, to follow the name of its key; none if it is right.
+    /// What is wrong with a text; none if it is right. The answer follows the name of its key.
     pub(crate) fault: fn(&str) -> Option<String>,
 }
 
@@ -66,11 +66,11 @@ pub(crate) struct Key {
     pub(crate) doc: &'static str,
     pub(crate) shape: Shape,
     pub(crate) required: bool,
-    /// Its shape is settled, its effect is to come: refused until then.
+    /// Its shape is decided, but the host does not support it yet and refuses it.
     pub(crate) later: bool,
-    /// Its text is handed on as it stands, `${…}` included.
+    /// Its text is passed on unchanged, `${…}` included.
     pub(crate) verbatim: bool,
-    /// What its absence means, from where the default lives.
+    /// The default if it is absent, read from the model.
     pub(crate) default: Option<fn() -> Json>,
 }
 
@@ -98,7 +98,7 @@ impl Key {
 }
 
 impl Shape {
-    /// What the value must be, to follow "must be".
+    /// What the value must be. The text follows "must be".
     pub(crate) fn what(&self) -> String {
         match self {
             Self::Any => "a value".to_owned(),

@@ -1,7 +1,7 @@
 //! The stages of a job, and which needs which.
 //!
-//! Owns what stages must be together: a name each, no more of them than masks have bits, needs that exist and never run
-//! in a circle. Never decides what may run: see the model's `Dag`.
+//! Owns the rules for all stages together: each has its own name, masks have a bit for each, needs exist and form no
+//! cycle. Never decides what may run: see the model's `Dag`.
 
 use std::collections::BTreeMap;
 
@@ -14,20 +14,20 @@ use crate::report::{Problem, Span, quoted};
 use crate::resolve::{Resolver, limits};
 use crate::yaml::{Node, Value};
 
-/// A stage as the file has it. One that is given by its name alone has no fields.
+/// A stage as the file has it. A stage that is only a name has no fields.
 struct Stage<'a> {
     name: &'a str,
     span: Span,
     node: &'a Node,
 }
 
-/// A need, and where it is said.
+/// A need, and its position in the file.
 struct Edge {
     need: Need,
     span: Span,
 }
 
-/// Resolves all stages. Those without a name were reported and are left out.
+/// Resolves all stages. Stages without a name were reported and are left out.
 pub(crate) fn resolve_stages(
     resolver: &mut Resolver<'_>,
     root: &Node,
@@ -67,7 +67,7 @@ fn check_number(list: &Node, resolver: &mut Resolver<'_>) {
     }
 }
 
-/// Which name stands for which place: the first, where a name is given twice.
+/// The index of the stage with each name: of the first one, if two have the same name.
 fn check_names<'a>(stages: &[Stage<'a>], resolver: &mut Resolver<'_>) -> BTreeMap<&'a str, usize> {
     let mut places = BTreeMap::new();
     for (place, stage) in stages.iter().enumerate() {
@@ -119,7 +119,7 @@ fn needs(
     edges
 }
 
-/// The name in a need, where it stands, and whether its output is wanted.
+/// The name in a need, its position, and whether the stage needs the output.
 fn need(node: &Node) -> Option<(&str, Span, bool)> {
     match node.entries().first() {
         Some(entry) => Some((&entry.key, entry.span, entry.node.text() == Some("output"))),
@@ -127,8 +127,7 @@ fn need(node: &Node) -> Option<(&str, Span, bool)> {
     }
 }
 
-/// Reports cycles, one after the other: the needs along each are taken out before the next is looked for, so that this
-/// ends.
+/// Reports cycles, one after the other. The needs along a cycle are removed before the next search, so that this ends.
 fn check_cycles(stages: &[Stage<'_>], edges: &mut [Vec<Edge>], resolver: &mut Resolver<'_>) {
     loop {
         let needs: Vec<Vec<usize>> =

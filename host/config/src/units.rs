@@ -1,6 +1,6 @@
 //! Durations, sizes and rates as people write them.
 //!
-//! Owns their grammar, both ways. Never says which of them make sense where: the keys do.
+//! Owns their grammar: reads and writes them. Never decides which values a key allows: `keys` does.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ const SIZES: [(&str, u64); 7] = [
     ("B", 1),
 ];
 
-/// Reads a duration as job files have it: `250ms`, `30s`, `1h30m`, `7d`. None: it is written otherwise.
+/// Reads a duration as job files have it: `250ms`, `30s`, `1h30m`, `7d`; none if the text has another form.
 pub fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total_ms: u64 = 0;
@@ -51,11 +51,11 @@ pub(crate) fn show_duration(duration: Duration) -> String {
     if shown.is_empty() { "0s".to_owned() } else { shown }
 }
 
-/// Reads `64MiB`, `500KB`, `4096`: bytes.
+/// Reads a size such as `64MiB`, `500KB`, `4096`, in bytes; none if the text has another form.
 pub fn size(text: &str) -> Option<u64> {
     let (count, unit) = digits(text, 15)?;
     let unit = if unit.is_empty() { "B" } else { unit };
-    // What overflows is too large for every range.
+    // An overflow becomes the largest number, which every range refuses.
     Some(count.saturating_mul(factor(&SIZES, unit)?))
 }
 
@@ -66,7 +66,8 @@ pub(crate) fn show_size(bytes: u64) -> String {
     format!("{}{unit}", bytes / factor)
 }
 
-/// Reads a rate as job files have it: `10/s`, `600/m`, `1/h`. So many a second; none: it is written otherwise.
+/// Reads a rate as job files have it: `10/s`, `600/m`, `1/h`. Returns the number per second; none if the text has
+/// another form.
 pub fn rate(text: &str) -> Option<f64> {
     let (count, unit) = digits(text, 9)?;
     let ms = factor(&TIMES_MS, unit.strip_prefix('/').filter(|unit| *unit != "ms")?)?;

@@ -1,7 +1,7 @@
-//! YAML text to a tree of nodes that know where they stand.
+//! From YAML text to a tree of nodes with their positions in the file.
 //!
-//! Owns the tree, and the budgets that make a YAML bomb cheap to refuse. Knows nothing of jobs: every mapping is a list
-//! of keys and values here, in the order of the file, with duplicates.
+//! Owns the tree, and the budgets that refuse a YAML bomb early. A mapping is a list of keys and values, in the order
+//! of the file, with duplicates. Never knows what a key means: that is for `keys`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,14 +15,14 @@ use serde_yaml::{Error, ExternalMessageSource, Location, MessageFormatter, Optio
 
 use crate::report::{Problem, Span, quoted};
 
-/// Nodes in a file, those that aliases repeat included. The largest job, 63 stages with every key, has about 4 000.
+/// Nodes in a file, including those that aliases repeat. The largest job, 63 stages with every key, has about 4 000.
 const NODES_MAX: usize = 20_000;
-/// Mappings and lists inside each other. The parameters and the display go deepest.
+/// How deep mappings and lists may nest. The parameters and the display nest deepest.
 const DEPTH_MAX: usize = 32;
 /// Anchors (`&name`), and aliases (`*name`).
 const ANCHORS_MAX: usize = 200;
 
-/// Text in all values together, what aliases repeat included.
+/// Bytes of text in all values together, including what aliases repeat.
 const TEXT_BYTES_MAX: usize = 2 << 20;
 
 /// A value of the file, and where it stands.
@@ -30,23 +30,23 @@ const TEXT_BYTES_MAX: usize = 2 << 20;
 pub(crate) struct Node {
     pub(crate) span: Span,
     pub(crate) value: Value,
-    /// Where its text is in the file, in bytes: a number is read again from there, digit by digit.
+    /// The position of its text in the file, in bytes: a number is read again from there, digit by digit.
     source: Range<usize>,
-    /// The text with references that it came from: what it became may be secret, and is not shown.
+    /// The text with references that this value came from. Errors show it, since the value itself may be secret.
     pub(crate) reference: Option<String>,
 }
 
-/// What YAML can say, without its types of text.
+/// The kinds of YAML values. All styles of text are one kind.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Value {
     Null,
     Bool(bool),
-    /// As it is written, which is as JSON writes numbers.
+    /// The number as it is written, which JSON allows.
     Number(String),
     Text(String),
     List(Vec<Node>),
     Map(Vec<Entry>),
-    /// Something that was reported already. It fits everywhere, so that one fault is one problem.
+    /// A value whose fault was already reported. It fits every shape, so that one fault is one problem.
     Faulty,
 }
 
@@ -70,7 +70,7 @@ impl Node {
         entries.iter_mut().find(|entry| entry.key == key).map(|entry| &mut entry.node)
     }
 
-    /// What a mapping holds; nothing if this is none.
+    /// The entries of a mapping; empty if this is no mapping.
     pub(crate) fn entries(&self) -> &[Entry] {
         match &self.value {
             Value::Map(entries) => entries,
@@ -78,7 +78,7 @@ impl Node {
         }
     }
 
-    /// What a list holds; nothing if this is none.
+    /// The elements of a list; empty if this is no list.
     pub(crate) fn elements(&self) -> &[Node] {
         match &self.value {
             Value::List(nodes) => nodes,
@@ -122,7 +122,7 @@ impl Node {
                 to.push_str(if nodes.is_empty() { "[]" } else { "]" });
             }
             Value::Map(entries) => {
-                // Sorted, so that another order makes no other spec.
+                // Sorted, so that the order in the file does not change the spec.
                 let sorted: BTreeMap<&str, &Node> =
                     entries.iter().map(|entry| (entry.key.as_str(), &entry.node)).collect();
                 for (place, (key, node)) in sorted.into_iter().enumerate() {
@@ -142,7 +142,7 @@ pub(crate) fn is_number(text: &str) -> bool {
     text.parse::<serde_json::Number>().is_ok()
 }
 
-/// Parses one YAML document. A number that would lose what was written is a problem, and its node is faulty.
+/// Parses one YAML document. If a number would lose digits, that is a problem, and its node is faulty.
 pub(crate) fn parse(text: &str, problems: &mut Vec<Problem>) -> Result<Node, Box<Problem>> {
     let mut root: Node =
         serde_yaml::from_str_with_options(text, options()).map_err(|error| Box::new(problem(&error)))?;
@@ -150,8 +150,8 @@ pub(crate) fn parse(text: &str, problems: &mut Vec<Problem>) -> Result<Node, Box
     Ok(root)
 }
 
-/// Reads each number again as JSON writes it, so that it keeps its digits. YAML takes more for a number: `01234`, `+32`,
-/// `0x1F`, `.5`. Whoever writes that may mean text (a postcode, a telephone), so it is refused.
+/// Reads each number again as JSON writes it, so that it keeps its digits. YAML accepts more as numbers: `01234`,
+/// `+32`, `0x1F`, `.5`. These are refused, since they may be meant as text (a postcode, a telephone number).
 fn read_numbers(node: &mut Node, text: &str, problems: &mut Vec<Problem>) {
     match &mut node.value {
         Value::Number(number) => {
@@ -171,7 +171,7 @@ fn read_numbers(node: &mut Node, text: &str, problems: &mut Vec<Problem>) {
 
 fn lossy_number(span: Span, written: &str, read: &str) -> Problem {
     let problem = Problem::new(span, format!("the number {} cannot be kept as it is written", quoted(written)));
-    // `1234.0` is how the parser reads `01234`.
+    // The parser reads `01234` as `1234.0`.
     let read = read.strip_suffix(".0").unwrap_or(read);
     problem.hint(format!("put it in quotes if it is text; a number is written `{read}`"))
 }
@@ -193,9 +193,9 @@ fn options() -> Options {
             max_total_replayed_events: 2 * NODES_MAX,
             max_replay_stack_depth: DEPTH_MAX,
         },
-        // Duplicates are refused by `check`, all of them at once.
+        // `check` refuses duplicates, all of them at once.
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
-        // `no`, `off` and `0x_1` mean what they say.
+        // `no`, `off` and `0x_1` stay text.
         strict_booleans: true,
         underscored_numbers_as_strings: true,
         non_finite_float_policy: NonFiniteFloatPolicy::Reject,
@@ -217,7 +217,7 @@ fn problem(error: &Error) -> Problem {
         | Error::AliasExpansionLimitExceeded { .. }
         | Error::AliasReplayStackDepthExceeded { .. }
         | Error::AliasReplayCounterOverflow { .. } => too_many_nodes(),
-        // The scanner runs ahead of the budget, and has a limit of its own.
+        // The scanner reads ahead of the budget, and has its own limit.
         Error::ExternalMessage { source, .. } if is_depth(source) => too_deep(),
         Error::RecursiveReferencesRequireWeakTypes { .. } => "an anchor must not contain itself".to_owned(),
         Error::NonFiniteFloat { .. } => "a number must be finite: at most about 1.8e308".to_owned(),

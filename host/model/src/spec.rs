@@ -1,7 +1,7 @@
 //! The shape of a job, resolved and checked.
 //!
-//! Owns the three parts of a job: the *spec* is its identity, the *tuning* may change while it runs, the
-//! *display* is opaque. Has all defaults, each in one place. Never parses: `config` makes these from YAML.
+//! Owns the three parts of a job: the *spec* is its identity, the *tuning* may change while it runs, the *display*
+//! is opaque. Has all defaults, each in one place. Never parses: `config` makes these from YAML.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -364,7 +364,7 @@ impl Dispatcher {
         }
     }
 
-    /// Corrects the summary for attempts that the tracker refused: they were counted by their own outcome before.
+    /// Counts the stages that are dead because the tracker refused their attempts. Their outcomes are already counted.
     fn refused(&mut self, done: &RoundDone) {
         for (key, why) in &done.refused {
             self.summary.dead += 1;

@@ -92,6 +92,7 @@ pub(crate) struct Loop<'a> {
     // Before the threads, so that it is dropped first: a thread that waits for room in a channel ends with the channel,
     // and can then be joined.
     finished: mpsc::Receiver<Finished>,
+    /// Answers of the discovery thread.
     pages: mpsc::Receiver<PageResult>,
     /// The attempt threads.
     workers: Workers,

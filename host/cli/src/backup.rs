@@ -1,6 +1,6 @@
-//! `gristmill backup` and `gristmill restore`: a data folder, as it is at one moment.
+//! `gristmill backup` and `gristmill restore`: copies of a data folder at one moment.
 //!
-//! Owns the two commands alone: how a copy is made whole is the tracker's.
+//! Owns only the two commands. Never copies a file itself: the tracker does.
 
 use std::path::{Path, PathBuf};
 

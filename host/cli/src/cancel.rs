@@ -1,6 +1,6 @@
-//! `gristmill cancel`: items that are left alone, or taken up again.
+//! `gristmill cancel`: cancels items, or restores them.
 //!
-//! Owns the command alone: what becomes of what is running is the tracker's.
+//! Owns only the command. Never stops a running attempt: the tracker decides what becomes of it.
 
 use gristmill_tracker::{Cancel, Cancelled};
 use serde::Serialize;
@@ -65,7 +65,7 @@ pub(crate) fn cancel(args: &Args, context: &Context) -> Result<Exit, Failure> {
         };
         let tracker = known.location.operate(context)?;
         let Cancelled { changed, running, unknown } = tracker.cancel(cancel).await?;
-        // An item may have been pruned in between.
+        // An item may have been pruned in the meantime.
         let unchanged = total.saturating_sub(changed + unknown.len() as u64);
         if context.out.json {
             context.out.document(&Record { job: &job.name, changed, unchanged, running })?;

@@ -1,6 +1,6 @@
-//! `gristmill tracker copy`: everything that is known, to another backend.
+//! `gristmill tracker copy`: copies a tracker to another backend.
 //!
-//! Owns the question whether anybody is at work on either side. The copy and its proof are the tracker's.
+//! Owns the check that no host is at work on either side. Never copies itself: the tracker does, and verifies the copy.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::format::{count, plural};
 use crate::location::{Location, URL_HELP};
 
-/// A host of a shared database that was silent for so long is not at work.
+/// A host of a shared database that sent no heartbeat for this long is not at work.
 pub(crate) const HOST_SILENCE: Duration = Duration::from_secs(60);
 const TEMPLATE: &str = "[{bar:28}] {wide_msg}";
 
@@ -58,7 +58,7 @@ struct CopyArgs {
     to_env: Option<String>,
 }
 
-/// Where a tracker is, as it is given or as a variable has it.
+/// The location of a tracker, from the option or from the variable.
 fn location(given: Option<&str>, variable: Option<&str>) -> Result<Location, Failure> {
     match (given, variable) {
         (Some(url), _) => Location::parse(url),
@@ -90,7 +90,7 @@ async fn copy(args: &CopyArgs, context: &Context) -> Result<Exit, Failure> {
     if from.is(&to) {
         return Err(Failure::new(Exit::Usage, "--from and --to are the same place").hint("name two trackers"));
     }
-    // What is not there is not to be made by looking for it.
+    // Opened to read first, so that a missing tracker is an error and not created.
     drop(from.read(context)?);
     let source = from.hold(context)?;
     let target = to.hold(context)?;

@@ -1,6 +1,6 @@
-//! `gristmill dead`: the stages of items that were given up.
+//! `gristmill dead`: lists dead stages.
 //!
-//! Owns the filter of dead stages, which `redrive` has too, and their table. Never changes one.
+//! Owns the filter of dead stages, which `redrive` also uses, and their table. Never changes a stage.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// As a tracker has it.
+    /// The filter in the tracker's form.
     pub(crate) fn resolve(&self, job: &JobRow, clock: &dyn Clock) -> Result<DeadFilter, Failure> {
         Ok(DeadFilter {
             job: job.id,

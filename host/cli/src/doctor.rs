@@ -1,7 +1,7 @@
-//! `gristmill doctor`: whether everything is as the facts say.
+//! `gristmill doctor`: checks that everything agrees with the facts, and repairs it.
 //!
-//! Owns the report, and the order of a repair: rebuild, bring every job in line, look again. What is a fault, and how
-//! the queue is made anew, is the tracker's.
+//! Owns the report, and the order of a repair: rebuild, reconcile every job, check again. Never decides what is a fault
+//! or how the queue is rebuilt: the tracker does.
 
 use gristmill_model::ItemId;
 use gristmill_server::views::ExaminationView;
@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::format::{count, plural};
 use crate::table::{Column, Table};
 
-/// How many items are brought in line at once.
+/// How many items are reconciled at once.
 const RECONCILE_MAX: u32 = 2000;
 
 /// Compare everything that can be computed with the facts, and say what differs

@@ -1,4 +1,4 @@
-//! `gristmill events`: what happened, beside attempts.
+//! `gristmill events`: lists what happened, except attempts.
 //!
 //! Owns the table of events. Never reads more of them than asked for.
 

@@ -2,10 +2,9 @@
 //!
 //! Owns the question whether anybody is at work on either side. The copy and its proof are the tracker's.
 
-use std::time::Duration;
 
 use clap::Subcommand;
-use gristmill_tracker::{CopyProgress, Reader, copy as copy_all, refuse_hosts_at_work};
+use gristmill_tracker::{CopyProgress, Reader, copy as copy_all};
 use serde::Serialize;
 
 use crate::context::{Context, wait};
@@ -14,8 +13,6 @@ use crate::failure::Failure;
 use crate::format::{count, plural};
 use crate::location::{Location, URL_HELP};
 
-/// A host of a shared database that was silent for so long is not at work.
-pub(crate) const HOST_SILENCE: Duration = Duration::from_secs(60);
 const TEMPLATE: &str = "[{bar:28}] {wide_msg}";
 
 /// Move everything that is known from one tracker to another
@@ -92,14 +89,8 @@ async fn copy(args: &CopyArgs, context: &Context) -> Result<Exit, Failure> {
     }
     // What is not there is not to be made by looking for it.
     drop(from.read(context)?);
-    let source = from.hold(context)?;
-    let target = to.hold(context)?;
-    for (location, held) in [(&from, &source), (&to, &target)] {
-        if location.folder().is_none() {
-            let reader: &dyn Reader = held.as_ref();
-            refuse_hosts_at_work(reader, context.clock.now(), HOST_SILENCE).await?;
-        }
-    }
+    let source = from.hold_alone(context).await?;
+    let target = to.hold_alone(context).await?;
     let bar = context.out.start_bar(TEMPLATE);
     let mut show = |progress: CopyProgress| {
         let Some(bar) = &bar else { return };

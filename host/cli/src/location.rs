@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gristmill_tracker::{Reader, Tracker};
+use gristmill_tracker::{Reader, Tracker, refuse_hosts_at_work};
 use gristmill_tracker_postgres::{Access, PostgresOptions, PostgresTracker};
 use gristmill_tracker_sqlite::{SqliteOptions, SqliteReader, SqliteTracker, Synchronous};
 
@@ -24,6 +24,8 @@ const SQLITE: &str = "sqlite:";
 const POSTGRES: [&str; 2] = ["postgres://", "postgresql://"];
 /// How long a command goes on trying when the server is gone. A person can try again.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// A host of a shared database that was silent for so long is not at work.
+const HOST_SILENCE: Duration = Duration::from_secs(60);
 /// How `--help` says it.
 pub(crate) const URL_HELP: &str = "`sqlite:FOLDER`, or `postgres://USER@HOST/DATABASE`";
 
@@ -90,6 +92,16 @@ impl Location {
             }
             Self::Postgres(url) => connect(url, Access::Host, context)?,
         })
+    }
+
+    /// The same, and where hosts share a database, none may be at work.
+    pub(crate) async fn hold_alone(&self, context: &Context) -> Result<Box<dyn Tracker>, Failure> {
+        let held = self.hold(context)?;
+        if self.folder().is_none() {
+            let reader: &dyn Reader = held.as_ref();
+            refuse_hosts_at_work(reader, context.clock.now(), HOST_SILENCE).await?;
+        }
+        Ok(held)
     }
 
     /// Opens it for a host: what is not there is made. `patience`: how long a write waits for a tracker that is away or

@@ -1,7 +1,7 @@
-//! The records and variants of `wit/handler.wit`, as they cross the border.
+//! The records and variants of `wit/handler.wit`, as host and guest exchange them.
 //!
-//! Owns their shapes, and nothing else: wasmtime compares them with a component's when it is loaded, and copies
-//! straight from borrowed data. Never seen outside this crate.
+//! Owns only their shapes: wasmtime compares them with a component's when it is loaded, and copies directly from
+//! borrowed data. Never used outside this crate.
 
 use wasmtime::component::{ComponentType, Lift, Lower};
 

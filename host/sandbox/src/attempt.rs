@@ -1,6 +1,6 @@
-//! What an attempt is given, and what comes of it.
+//! The input and the result of an attempt.
 //!
-//! Owns the shapes that the scheduler sees. Never holds anything of wasmtime's.
+//! Owns the types that the scheduler uses. Never contains a type of wasmtime.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use gristmill_model::{Digest, Limits, Outcome, Timestamp};
 
 use crate::Granted;
 
-/// One stage of one item, as the handler is told of it.
+/// One stage of one item, as the handler receives it.
 #[derive(Clone, Copy, Debug)]
 pub struct Work<'a> {
     /// The job's name.
@@ -29,29 +29,29 @@ pub struct Work<'a> {
     pub idempotency_key: Digest,
 }
 
-/// Which page of items discovery is to return.
+/// Which page of items discovery shall return.
 #[derive(Clone, Copy, Debug)]
 pub struct DiscoverRequest<'a> {
     /// The job's name.
     pub job: &'a str,
-    /// What the page before answered as `next`; none for the first.
+    /// The `next` of the previous page; none for the first page.
     pub cursor: Option<&'a str>,
     /// How many items at most.
     pub limit: u32,
 }
 
-/// Two versions of an item's data that are to be made one.
+/// Two versions of an item's data to merge.
 #[derive(Clone, Copy, Debug)]
 pub struct MergeRequest<'a> {
     /// The item's key.
     pub item_key: &'a str,
-    /// What the host holds: JSON.
+    /// The data that the host has: JSON.
     pub existing: &'a str,
     /// What discovery found now: JSON.
     pub incoming: &'a str,
 }
 
-/// What surrounds an attempt. (Shared pointers, since an attempt's store outlives no borrow.)
+/// What surrounds an attempt. The pointers are shared, since an attempt's store cannot hold borrowed data.
 #[derive(Clone, Copy, Debug)]
 pub struct AttemptContext<'a> {
     /// What it may use.
@@ -60,18 +60,18 @@ pub struct AttemptContext<'a> {
     pub granted: &'a Arc<Granted>,
     /// The job's parameters, each as JSON.
     pub params: &'a Arc<BTreeMap<String, String>>,
-    /// Where the clock of a handler without the clock grant stands: when the item was discovered.
+    /// The time on the clock of a handler without the clock grant: when the item was discovered.
     pub frozen_at: Timestamp,
-    /// What the randomness of a handler without the random grant comes from: the idempotency key.
+    /// The seed of the random numbers of a handler without the random grant: the idempotency key.
     pub seed: Digest,
 }
 
-/// What an attempt at a stage came to.
+/// The result of an attempt at a stage.
 #[derive(Clone, Debug)]
 pub struct Attempt {
     /// How it ended.
     pub outcome: Outcome,
-    /// What it returned: JSON, byte for byte; there if and only if the outcome is `Done`.
+    /// What it returned: JSON, byte for byte; present if and only if the outcome is `Done`.
     pub output: Option<String>,
     /// Why it did not succeed, or why it skips, for people: bounded.
     pub error: Option<String>,
@@ -81,7 +81,7 @@ pub struct Attempt {
     pub traces: Traces,
 }
 
-/// What a call of discovery came to.
+/// The result of a call of discovery.
 #[derive(Clone, Debug)]
 pub struct DiscoveryAttempt {
     /// The page, or how it failed.
@@ -90,7 +90,7 @@ pub struct DiscoveryAttempt {
     pub traces: Traces,
 }
 
-/// What a call of merging came to.
+/// The result of a call of merging.
 #[derive(Clone, Debug)]
 pub struct MergeAttempt {
     /// The merged data, JSON byte for byte, or how it failed.
@@ -110,21 +110,21 @@ pub struct GuestFailure {
     pub message: String,
 }
 
-/// What a guest leaves behind, however it ends.
+/// What the host keeps of an attempt, however it ends.
 #[derive(Clone, Debug, Default)]
 pub struct Traces {
-    /// `host.log`, stdout and stderr, a line each with its origin: `[info] fetched`, `[stderr] oops`. At most
+    /// `host.log`, stdout and stderr, each line with its origin: `[info] fetched`, `[stderr] oops`. At most
     /// `LOG_BYTES_MAX` and a last line that says what was cut.
     pub log: String,
-    /// The parameters it read, with what it was given, sorted by name.
+    /// The parameters it read, with the values it got, sorted by name.
     pub params_read: Vec<(String, Option<String>)>,
-    /// What it used, summed by meter, in the order of first use.
+    /// What it charged, summed by meter, in the order of first use.
     pub charges: Vec<(String, f64)>,
     /// The last progress it reported.
     pub progress: Option<(f64, String)>,
-    /// The most linear memory it held.
+    /// The most linear memory it held, in bytes.
     pub memory_bytes_max: u64,
-    /// How long it took, making and dropping its sandbox included.
+    /// How long it took, including the time to make and drop its sandbox.
     pub elapsed: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! A component as bytes: reading it within a bound, telling what kind of file it is, and the canonical hash.
+//! The bytes of a component: reading them within a bound, recognising the kind of file, and the canonical hash.
 //!
 //! Owns the identity of a component. Never compiles one.
 
@@ -35,7 +35,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
     content.ok_or(Error::TooLarge { component, bytes, max: COMPONENT_BYTES_MAX })
 }
 
-/// Makes sure that bytes begin as a component does. `component` is what the error calls them.
+/// Checks that bytes begin as a component does. `component` is their name in the error.
 pub(crate) fn check_kind(bytes: &[u8], component: &str) -> Result<(), Error> {
     let component = component.to_owned();
     match Parser::new(0).parse_all(bytes).next() {
@@ -45,8 +45,8 @@ pub(crate) fn check_kind(bytes: &[u8], component: &str) -> Result<(), Error> {
     }
 }
 
-/// The identity of a component: blake3 of its bytes without custom sections (names, producers, debug information),
-/// at every level of nesting. Everything else counts, byte for byte, but for the padding of a section's length.
+/// The identity of a component: blake3 of its bytes without custom sections (names, producers, debug information), at
+/// every level of nesting. Everything else counts, byte for byte, except the padding of a section's length.
 ///
 /// # Errors
 /// If the bytes are not a component (`NotWasm`, `CoreModule`), or a damaged one (`Damaged`).
@@ -62,12 +62,12 @@ pub(crate) fn canonical_hash_of(bytes: &[u8], component: &str) -> Result<Digest,
     }
 }
 
-/// What the parser says is wrong, in one line.
+/// The parser's error, in one line.
 pub(crate) fn reason(error: &BinaryReaderError) -> String {
     format!("{} (at byte {})", error.message(), error.offset())
 }
 
-/// A module or component without its custom sections; or what is wrong with it.
+/// A module or component without its custom sections, or why it cannot be parsed.
 fn strip(bytes: &[u8], depth: u32) -> Result<Vec<u8>, String> {
     if depth == 0 {
         return Err(format!("it nests components more than {NESTING_MAX} deep"));
@@ -102,8 +102,8 @@ mod tests {
     const NOTE: CustomSection<'_> =
         CustomSection { name: std::borrow::Cow::Borrowed("producers"), data: std::borrow::Cow::Borrowed(b"\0") };
 
-    /// A component with a module and a nested component, each with or without a custom section, and a function type
-    /// in the module with that many parameters.
+    /// A component with a module and a nested component, each with or without a custom section, and a function type in
+    /// the module with `params` parameters.
     fn component(notes: bool, params: usize) -> Vec<u8> {
         let mut module = Module::new();
         let mut types = wasm_encoder::TypeSection::new();

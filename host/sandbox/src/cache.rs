@@ -1,9 +1,9 @@
 //! Compiled code, kept between runs.
 //!
-//! Owns a folder that only this user may touch, with a file a component, engine version and engine settings. What it
-//! gives back is run as machine code, so it takes nothing that anybody else can have put there: not the folder as it
-//! was found open, not a link, not a file of another user or with a second name. It is opened once; a name that comes to
-//! mean something else later changes nothing.
+//! Owns a folder that only this user may access, with one file for each component, engine version and engine settings.
+//! The host runs these files as machine code. So the cache never accepts what somebody else could have put there: files
+//! of a folder that was open to others, a link, a file of another user or with a second name. It opens the folder once,
+//! so a path that later leads elsewhere changes nothing.
 
 use std::fs::File;
 use std::hash::{Hash, Hasher};
@@ -21,10 +21,10 @@ use wasmtime::component::Component;
 use crate::compile::CODE_BYTES_MAX;
 use crate::precompiled::{self, Vouched};
 
-/// How many components' code is kept. The oldest goes first.
+/// How many components' code is kept. The oldest is deleted first.
 const FILES_MAX: usize = 256;
 
-/// A file is this digest of its name and code, and the code.
+/// A file starts with a digest of this length, over its name and code; the code follows.
 const DIGEST_BYTES: usize = 32;
 
 /// The end of the names of files that are being written.
@@ -35,7 +35,7 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// Opens the folder, making it if need be. One that others could write to is emptied, and closed to them.
+    /// Opens the folder, and creates it if needed. A folder that others could write to is emptied, and closed to them.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
@@ -51,20 +51,20 @@ impl Cache {
             return Err(io::Error::other("it belongs to another user"));
         }
         if Mode::from_raw_mode(stat.st_mode).intersects(Mode::RWXG | Mode::RWXO) {
-            // Closed first: what is put there until then goes as well.
+            // Closed first, so that files put there until now are deleted too.
             fchmod(&cache.folder, Mode::RWXU)?;
             for (name, _) in cache.files()? {
                 cache.remove(&name)?;
             }
         }
-        // Whether it can be written to is better known now than after a compilation.
+        // It is better to know now than after a compilation whether the folder can be written.
         let probe = format!("probe{UNFINISHED}");
         cache.write(&probe, &[])?;
         cache.remove(&probe)?;
         Ok(cache)
     }
 
-    /// The compiled form of a component, if it is there and whole.
+    /// The compiled form of a component, if it is there and undamaged.
     pub(crate) fn load(&self, engine: &Engine, raw_hash: Digest) -> Option<Component> {
         let key = key(engine, raw_hash);
         let file = match self.read(&name(key)) {
@@ -86,7 +86,7 @@ impl Cache {
     pub(crate) fn store(&self, engine: &Engine, raw_hash: Digest, code: &[u8]) {
         let key = key(engine, raw_hash);
         let stored = || -> io::Result<()> {
-            // Written aside and renamed, so that no reader sees half of it.
+            // Written under another name and renamed, so that no reader sees half of it.
             let unfinished = format!("{key}.{}{UNFINISHED}", std::process::id());
             self.write(&unfinished, &[&guard(key, code).0, code])?;
             renameat(&self.folder, &unfinished, &self.folder, name(key))?;
@@ -97,7 +97,7 @@ impl Cache {
         }
     }
 
-    /// A file that nobody but this user can have written; none: there is no such file.
+    /// A file that only this user can have written; none if there is no such file.
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match openat(&self.folder, name, flags, Mode::empty()) {
@@ -111,7 +111,7 @@ impl Cache {
         Ok(Some(content))
     }
 
-    /// Makes a file anew.
+    /// Creates a new file.
     fn write(&self, name: &str, parts: &[&[u8]]) -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = openat(&self.folder, name, flags, Mode::RUSR | Mode::WUSR).or_else(|error| {
@@ -131,7 +131,7 @@ impl Cache {
         }
     }
 
-    /// All files, and when each was written: seconds and nanoseconds.
+    /// All files, and when each was written: in seconds and nanoseconds.
     fn files(&self) -> io::Result<Vec<(String, (i64, u64))>> {
         let mut files = Vec::new();
         for entry in Dir::read_from(&self.folder)? {
@@ -139,7 +139,7 @@ impl Cache {
             if name == "." || name == ".." {
                 continue;
             }
-            // One that another host has removed meanwhile is passed over.
+            // A file that another host has removed meanwhile is skipped.
             if let Ok(stat) = statat(&self.folder, &name, AtFlags::SYMLINK_NOFOLLOW) {
                 files.push((name, (stat.st_mtime, stat.st_mtime_nsec)));
             }
@@ -147,7 +147,7 @@ impl Cache {
         Ok(files)
     }
 
-    /// Makes room where there are more files than are kept.
+    /// Deletes the oldest files if there are more than are kept.
     fn drop_oldest(&self) -> io::Result<()> {
         let mut files = self.files()?;
         files.sort_unstable_by_key(|(_, written)| *written);
@@ -156,7 +156,7 @@ impl Cache {
     }
 }
 
-/// Refuses a file that somebody else can have written.
+/// Refuses a file that somebody else could have written.
 fn is_ours(stat: &Stat) -> io::Result<()> {
     let refusal = if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         "it is not a regular file"
@@ -183,7 +183,7 @@ fn key(engine: &Engine, raw_hash: Digest) -> Digest {
     Digest::of_fields("gristmill compiled 1", [&raw_hash.0[..], settings.0.finalize().as_bytes()])
 }
 
-/// Tells a damaged file. It keeps nobody out: that is the folder's part.
+/// A digest that detects a damaged file. It does not stop an attacker: the folder's mode does.
 fn guard(key: Digest, code: &[u8]) -> Digest {
     Digest::of_fields("gristmill compiled code 1", [&key.0[..], code])
 }
@@ -210,7 +210,7 @@ mod tests {
 
     const EMPTY: &str = "(component)";
 
-    /// An entry that is right in every way: what an attacker who knows this source can make.
+    /// A correct entry, as an attacker who knows this source could make it.
     fn entry(engine: &Engine, raw_hash: Digest) -> (String, Vec<u8>) {
         let code = engine.precompile_component(&wat::parse_str(EMPTY).unwrap()).unwrap();
         let key = key(engine, raw_hash);
@@ -224,7 +224,7 @@ mod tests {
         let outside = tempfile::tempdir().unwrap();
         fs::write(outside.path().join("code"), &content).unwrap();
         let plant = |to: &Path| fs::write(to, &content).unwrap();
-        // As it stands where only this user can have written it, it is taken.
+        // In a folder that only this user can write, the same entry is accepted.
         assert!(attacked(&file, plant).cache.load(&engine, raw_hash).is_some());
         let linked = attacked(&file, |to| symlink(outside.path().join("code"), to).unwrap());
         assert!(linked.cache.load(&engine, raw_hash).is_none(), "a link");

@@ -1,9 +1,9 @@
-//! Compiling, in a child process: a few KiB of component can keep a compiler busy for minutes, and make it take all
-//! memory there is.
+//! Compiling in a child process: a component of a few KiB can keep a compiler busy for minutes, and make it use all
+//! memory.
 //!
-//! Owns the limits of that child, and the errors that name them. The child is this same program, asked by its first
-//! argument; it reads the component from its standard input and writes machine code to its standard output. It dies with
-//! its parent, so that Ctrl-C ends both. Never runs what it compiles.
+//! Owns the limits of that child, and the errors that name them. The child is this same program with a special first
+//! argument. It reads the component from its standard input and writes machine code to its standard output. It ends
+//! with its parent, so that Ctrl-C ends both. Never runs what it compiles.
 
 use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -21,7 +21,7 @@ use crate::{Error, inspect, machine, outcome};
 /// The first argument of the child.
 pub const COMPILE_ARGUMENT: &str = "__compile";
 
-/// No component's code is larger.
+/// The largest compiled code of a component.
 pub(crate) const CODE_BYTES_MAX: u64 = 2 << 30;
 
 /// How components are compiled.
@@ -31,7 +31,7 @@ pub enum Compiler {
     Here,
     /// In a child process.
     Child {
-        /// This program, whose `main` calls [`compile_as_child`] where its first argument is [`COMPILE_ARGUMENT`].
+        /// This program, whose `main` calls [`compile_as_child`] if its first argument is [`COMPILE_ARGUMENT`].
         program: PathBuf,
         /// How long it may take.
         time_max: Duration,
@@ -52,7 +52,7 @@ impl Compiler {
                 let child = child.map_err(|source| Error::Machine { source })?;
                 match answer(child, content, *time_max)? {
                     Ended::Answered(Ok(code)) => Ok(code),
-                    // The child has said why in its own words: compiled here, the parser says it better.
+                    // The child said why. The parser in this process may say it better.
                     Ended::Answered(Err(reason)) => Err(invalid(content, component)
                         .unwrap_or(Error::Compile { component: component.to_owned(), reason })),
                     Ended::TooLong => {
@@ -65,7 +65,7 @@ impl Compiler {
     }
 }
 
-/// Why a compiler ended without an answer. One that is refused memory aborts, and one that takes the machine's is killed.
+/// Why a compiler ended without an answer. It aborts if memory is refused, and is killed if it uses up the machine's.
 fn died(status: ExitStatus, memory_bytes_max: u64, component: String) -> Error {
     let signal = status.signal();
     if [Signal::ABORT, Signal::KILL].iter().any(|memory| signal == Some(memory.as_raw())) {
@@ -83,7 +83,7 @@ fn refused(error: &wasmtime::Error, content: &[u8], component: &str) -> Error {
     invalid(content, component).unwrap_or(Error::Compile { component: component.to_owned(), reason })
 }
 
-/// What the parser says is wrong with a component, which is the usual reason.
+/// The parser's error for a component, which is the usual reason.
 fn invalid(content: &[u8], component: &str) -> Option<Error> {
     if let Err(error) = inspect::inspect_bytes(content, component) {
         return Some(error);
@@ -91,7 +91,7 @@ fn invalid(content: &[u8], component: &str) -> Option<Error> {
     inspect::is_asynchronous(content).then(|| Error::Asynchronous { component: component.to_owned() })
 }
 
-/// The heart of an engine's error.
+/// The core of an engine's error.
 pub(crate) fn reason(error: &wasmtime::Error) -> String {
     let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
     causes.join(": ").lines().next().unwrap_or_default().to_owned()
@@ -99,15 +99,15 @@ pub(crate) fn reason(error: &wasmtime::Error) -> String {
 
 /// How a child ended.
 enum Ended {
-    /// With the code, or with why there is none.
+    /// With the code, or with the reason why there is none.
     Answered(Result<Vec<u8>, String>),
     /// It took longer than it may.
     TooLong,
-    /// It could not go on.
+    /// It ended without an answer.
     Died(ExitStatus),
 }
 
-/// What the child's answer begins with.
+/// The first byte of the child's answer.
 const CODE: u8 = 0;
 const REASON: u8 = 1;
 
@@ -119,17 +119,17 @@ fn answer(mut child: Child, content: &[u8], time_max: Duration) -> Result<Ended,
     };
     let (sender, answers) = channel();
     let answered = std::thread::scope(|scope| {
-        // A child that ends early closes its pipe: what it did not read is not missed.
+        // A child that ends early closes its pipe, so an error here does not matter.
         scope.spawn(move || drop(input.write_all(content)));
         scope.spawn(move || {
             let mut answer = Vec::new();
             let read = output.take(CODE_BYTES_MAX).read_to_end(&mut answer);
-            // Nobody listens any more if it took too long.
+            // If it took too long, nobody receives this.
             let _ = sender.send(read.map(|_| answer));
         });
         let answered = answers.recv_timeout(time_max);
         if answered.is_err() {
-            // So both threads end as well.
+            // This also ends both threads.
             let _ = child.kill();
         }
         answered
@@ -153,8 +153,8 @@ fn parse(mut answer: Vec<u8>, status: ExitStatus) -> Ended {
     }
 }
 
-/// What the child does: compiles the component that `input` gives, and writes the code to `output`. Takes the arguments
-/// behind [`COMPILE_ARGUMENT`].
+/// The work of the child: compiles the component from `input`, and writes the code to `output`. Takes the arguments
+/// after [`COMPILE_ARGUMENT`].
 ///
 /// # Errors
 /// If the pipes break.
@@ -164,12 +164,12 @@ pub fn compile_as_child(
     mut output: impl Write,
 ) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    // It may have died before.
+    // The parent may already have died.
     if getppid().is_none_or(rustix::process::Pid::is_init) {
         return Ok(());
     }
     if let Some(bytes) = arguments.next().and_then(|bytes| bytes.parse().ok()) {
-        // What is written to, and not the address space: the allocator reserves much of that for each thread.
+        // Limits written memory, not the address space: the allocator reserves much of that for each thread.
         let _ = setrlimit(Resource::Data, Rlimit { current: Some(bytes), maximum: Some(bytes) });
     }
     let mut content = Vec::new();

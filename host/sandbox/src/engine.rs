@@ -1,7 +1,8 @@
 //! The engine that all components share.
 //!
-//! Owns its settings: how guests are interrupted, how much they may hold, what makes an attempt cost ten microseconds
-//! in place of a hundred, and that the same code gives the same result on every machine. Never runs a guest itself.
+//! Owns its settings. They decide how guests are interrupted and how much they may hold, make an attempt cost ten
+//! microseconds and not a hundred, and make the same code give the same result on every machine. Never runs a guest
+//! itself.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,43 +23,43 @@ use crate::state::State;
 use crate::ticker::Ticker;
 use crate::{Error, http, imports, machine, virtual_world, wasi};
 
-/// How many threads may be left behind in an attempt that does not end, and be replaced: each keeps its sandbox.
+/// How many threads may hang in an attempt and be replaced: each of them keeps its sandbox.
 pub const HELD_MAX: usize = 8;
 
-/// Sandboxes beyond those for attempts: for `describe` and for discovery, and for threads that are held.
+/// Sandboxes in addition to those for attempts: for `describe`, for discovery, and for threads that hang.
 const SPARE_SANDBOXES: usize = HELD_MAX + 4;
 
-/// How much of a memory stays resident in its place between two attempts: giving pages back to the kernel and faulting
-/// them in again costs ten times what cleaning them does.
+/// How many bytes of a pooled memory stay resident between two attempts. Returning pages to the kernel and faulting
+/// them in again costs ten times as much as clearing them.
 const MEMORY_KEEP_RESIDENT_BYTES: usize = 1 << 20;
 const TABLE_KEEP_RESIDENT_BYTES: usize = 64 << 10;
 
-/// A guest's stack, on the stack of the thread that runs it.
+/// The size of a guest's stack, which is part of its thread's stack.
 const STACK_BYTES: usize = 1 << 20;
 
-/// The stack that a thread must have to run attempts: the guest's, and as much for the host. Said to each thread, since
-/// the environment (`RUST_MIN_STACK`) has a say otherwise.
+/// The stack that a thread needs to run attempts: the guest's, and as much for the host. Set for each thread, since
+/// otherwise the environment (`RUST_MIN_STACK`) could change it.
 pub const THREAD_STACK_BYTES: usize = 2 * STACK_BYTES;
 
-/// The state of an instance beside its memories.
+/// The largest state of an instance, without its memories.
 const INSTANCE_BYTES_MAX: usize = 1 << 20;
 
-/// Told of each component before it is compiled, which may take seconds: its file, and its size in bytes.
+/// Called before each compilation, which may take seconds, with the component's file and its size in bytes.
 pub type Compiling = Box<dyn Fn(&str, u64) + Send + Sync>;
 
 /// How a sandbox is made.
 pub struct Settings {
-    /// Where compiled code is kept; none: it is not.
+    /// The folder for compiled code; none if it is not kept.
     pub cache_dir: Option<PathBuf>,
     /// How many attempts run at once.
     pub parallel: usize,
-    /// The most memory that any stage is allowed.
+    /// The largest memory limit of any stage, in bytes.
     pub memory_bytes_max: u64,
-    /// The time, for guests that are granted it.
+    /// The clock of guests that are granted the real time.
     pub clock: Arc<dyn Clock>,
     /// How components are compiled.
     pub compiler: Compiler,
-    /// Told what is compiled.
+    /// Called before each compilation.
     pub compiling: Compiling,
 }
 
@@ -75,9 +76,9 @@ pub(crate) struct Shared {
     pub(crate) cache: Option<Cache>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) memory_bytes_max: u64,
-    /// How many files one attempt may hold open, so that all of them together leave the host enough.
+    /// How many files one attempt may hold open, so that all attempts together leave enough for the host.
     pub(crate) files_open_max: usize,
-    /// How often an attempt waited for a place in the pool.
+    /// How often an attempt waited for a place in the pool, to report it rarely.
     pub(crate) pool_waits: AtomicU64,
     pub(crate) compiler: Compiler,
     pub(crate) compiling: Compiling,
@@ -85,7 +86,7 @@ pub(crate) struct Shared {
 }
 
 impl Sandbox {
-    /// Starts an engine. What does not stop it, but makes it slower, is among the warnings.
+    /// Starts an engine. A problem that only makes it slower becomes a warning.
     ///
     /// # Errors
     /// If the machine refuses memory or a thread (`Machine`), or wasmtime refuses the settings (`Engine`).
@@ -125,27 +126,27 @@ impl Sandbox {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// What makes this sandbox slower than it could be, a sentence each.
+    /// Why this sandbox is slower than it could be: one sentence for each reason.
     pub fn warnings(&self) -> &[String] {
         &self.shared.warnings
     }
 }
 
-/// What compiled code depends on, and what every engine has.
+/// The settings that compiled code depends on, the same for every engine.
 pub(crate) fn config() -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
         .max_wasm_stack(STACK_BYTES)
-        // A person reads a sentence, not a list of offsets.
+        // People get a sentence, not a list of offsets.
         .wasm_backtrace_max_frames(None)
-        // The two places where WebAssembly leaves a choice to the machine.
+        // The two cases in which WebAssembly leaves the result to the machine.
         .cranelift_nan_canonicalization(true)
         .relaxed_simd_deterministic(true);
     config
 }
 
-/// Half of what this process may open is for all attempts together.
+/// All attempts together may open half of the files that this process may open.
 fn files_open_max(parallel: usize) -> usize {
     let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let each = usize::try_from(allowed / 2).unwrap_or(usize::MAX) / parallel.max(1);
@@ -168,7 +169,7 @@ fn engine(settings: &Settings, warnings: &mut Vec<String>) -> wasmtime::Result<E
         Err(error) => {
             config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
             let engine = Engine::new(&config)?;
-            // Whether there is room for one memory is better known now than after a compilation.
+            // It is better to know now than after a compilation whether there is room for a memory.
             Memory::new(&mut Store::new(&engine, ()), MemoryType::new(1, None))?;
             warnings.push(format!(
                 "cannot reserve memory for {} sandboxes, so each attempt allocates its own, slower: {}",
@@ -184,7 +185,7 @@ fn sandboxes(settings: &Settings) -> u32 {
     u32::try_from(settings.parallel.saturating_add(SPARE_SANDBOXES)).unwrap_or(u32::MAX).min(10_000)
 }
 
-/// The pool: room for that many components, each with all that one may have.
+/// The pool: it has room for all sandboxes, each as large as one may be.
 fn pool(settings: &Settings) -> PoolingAllocationConfig {
     let count = sandboxes(settings);
     let mut pool = PoolingAllocationConfig::new();
@@ -206,10 +207,10 @@ fn pool(settings: &Settings) -> PoolingAllocationConfig {
     pool
 }
 
-/// Everything that this host offers. A component is bound to what it imports of it, and cannot reach the rest.
+/// Everything that this host offers. A component gets only what it imports.
 fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
-    // Granted folders, the virtual world and the refusal of requests take the place of WASI's own.
+    // Our granted folders, virtual clocks and refused requests replace WASI's own functions.
     linker.allow_shadowing(true);
     wasi::link(&mut linker)?;
     files::link(&mut linker)?;

@@ -1,6 +1,6 @@
 //! What can go wrong before an attempt: the one error type of this crate.
 //!
-//! Owns the sentences and the hints. Never describes what a *running* guest did: that is an `Outcome`.
+//! Owns the messages and the hints. Never describes what a *running* guest did: that is an `Outcome`.
 
 use std::io;
 
@@ -45,7 +45,7 @@ pub enum Error {
         /// The file.
         component: String,
     },
-    /// The file began as a component, and does not go on as one.
+    /// The file begins as a component, but the rest is damaged.
     #[error("{component} is damaged: {reason}")]
     Damaged {
         /// The file.
@@ -92,7 +92,7 @@ pub enum Error {
     Resources {
         /// The file.
         component: String,
-        /// What there is too much of.
+        /// What it has too much of.
         reason: String,
     },
     /// The compiler refused the component.
@@ -119,7 +119,7 @@ pub enum Error {
         /// Which function, and what is different.
         reason: String,
     },
-    /// `describe` failed, or said something impossible.
+    /// `describe` failed, or returned something invalid.
     #[error("{component} cannot say which stages it offers: {reason}")]
     Describe {
         /// The file.
@@ -127,8 +127,7 @@ pub enum Error {
         /// How it failed.
         reason: String,
     },
-    /// The machine refuses the memory, the threads or the files that a sandbox takes: nothing is wrong with the
-    /// component.
+    /// The machine refuses the memory, threads or files that a sandbox needs. The component is not at fault.
     #[error("this machine refuses what a sandbox takes")]
     Machine {
         /// What the system says.
@@ -143,7 +142,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What to do about it; none where the error says it all.
+    /// What to do about it; none if the error already says it.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
             Self::Missing { .. } => "paths in a job file start at the job file's folder; build the handler first",

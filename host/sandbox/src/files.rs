@@ -1,8 +1,8 @@
-//! Granted folders as a guest sees them: read-only, regular files and folders alone, a few open at a time.
+//! Granted folders as a guest sees them: read-only, only regular files and folders, a few open at a time.
 //!
-//! Owns the handles of the folders, opened once when the job is loaded: what was checked is what is used, whatever the
-//! path comes to mean later. Takes the place of those functions of WASI's file system that could wait (on a pipe), run
-//! for long (a huge folder), or hold more memory than the guest's limit knows of. Never follows a path out of a folder.
+//! Owns the handles of the folders. They are opened once, when the job is loaded, so that the folder that was checked
+//! is the one that is used. Replaces the functions of WASI's file system that could block (on a pipe), run for long (in
+//! a huge folder), or use memory that the guest's limit does not count. Never follows a path out of a folder.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -23,14 +23,14 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 use crate::Error;
 use crate::state::State;
 
-/// The interfaces by the version that wasmtime-wasi calls them.
+/// The interfaces, with the version that wasmtime-wasi uses.
 const TYPES: &str = "wasi:filesystem/types@0.2.12";
 const PREOPENS: &str = "wasi:filesystem/preopens@0.2.12";
 
-/// How many files and folders an attempt may hold open, where the machine has that many for each.
+/// How many files and folders an attempt may hold open, if the machine's limits allow so many.
 pub(crate) const OPEN_MAX: usize = 64;
 
-/// How many listings an attempt may have under way: each holds a few KiB that its limit does not know of.
+/// How many listings of folders an attempt may have open: each holds a few KiB that its limit does not count.
 const LISTINGS_MAX: usize = 16;
 
 /// What a stage may touch, with the folders open.
@@ -47,7 +47,7 @@ struct Folder {
 }
 
 impl Granted {
-    /// Opens the folders that are granted. `component` is what the error calls whom they are for.
+    /// Opens the granted folders. `component` is their user's name in the error.
     pub(crate) fn open(grants: &Grants, component: &str) -> std::result::Result<Self, Error> {
         let open = |grant: &FileGrant| {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -66,7 +66,7 @@ impl Granted {
 
 /// What an attempt holds open.
 pub(crate) struct OpenFiles {
-    /// Those that are gone are dropped when another one is opened.
+    /// Weak, so that closed files do not count; they are removed when another file is opened.
     files: Vec<Weak<File>>,
     listings: usize,
     files_max: usize,
@@ -91,13 +91,13 @@ impl OpenFiles {
     }
 }
 
-/// A folder being listed, an entry at a time.
+/// A listing of a folder, read entry by entry.
 pub(crate) struct Listing(Entries);
 
 type Answer<T> = std::result::Result<T, ErrorCode>;
 type OpenParams = (Resource<Descriptor>, PathFlags, String, OpenFlags, DescriptorFlags);
 
-/// Links what takes the place of WASI's own, which has to be linked before.
+/// Links the functions that replace WASI's own. WASI must be linked before.
 pub(crate) fn link(linker: &mut Linker<State>) -> Result<()> {
     linker.instance(PREOPENS)?.func_wrap("get-directories", |mut store: StoreContextMut<'_, State>, (): ()| {
         store.data_mut().granted_folders().map(|folders| (folders,))
@@ -181,8 +181,8 @@ fn read_only(folder: File) -> Dir {
     Dir::new(folder, FsPerms::ReadOnly, OpenMode::READ, true)
 }
 
-/// Opens a file or a folder below a folder. Opening waits for nobody, as it would for the other end of a pipe; what it
-/// was is looked at afterwards, when nobody can exchange it any more.
+/// Opens a file or a folder below a folder. Opening does not wait for the other end of a pipe. The kind of the file is
+/// checked afterwards, when nobody can exchange it any more.
 fn open_file(folder: &File, how: PathFlags, path: &str, open: OpenFlags, flags: DescriptorFlags) -> Answer<Descriptor> {
     let writes = DescriptorFlags::WRITE | DescriptorFlags::MUTATE_DIRECTORY;
     if open.intersects(OpenFlags::CREATE | OpenFlags::EXCLUSIVE | OpenFlags::TRUNCATE) || flags.intersects(writes) {
@@ -218,7 +218,7 @@ impl Listing {
         }
     }
 
-    /// What an entry is. Some file systems do not say it in their listings.
+    /// The kind of an entry. Some file systems do not include it in their listings.
     fn kind(&self, name: &CStr, listed: FileType) -> DescriptorType {
         let kind = match listed {
             FileType::Unknown => {
@@ -240,7 +240,7 @@ impl Listing {
     }
 }
 
-/// What a guest is told of an error of the system.
+/// The error code that a guest gets for an error of the system.
 fn code(error: Errno) -> ErrorCode {
     match error {
         // The path leads out of the folder.

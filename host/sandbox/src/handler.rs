@@ -1,7 +1,7 @@
 //! A loaded component: from a file to something that runs in microseconds.
 //!
-//! Owns the order of the checks at load, and what its interfaces take and give. Never keeps anything of one attempt
-//! for the next.
+//! Owns the order of the checks at load, and the calls of its interfaces. Never keeps anything of one attempt for the
+//! next.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -57,8 +57,8 @@ struct Inner {
 }
 
 impl Sandbox {
-    /// Loads a component: reads it, checks that it is one of ours and that the host has what it imports, takes its
-    /// compiled form from the cache or compiles it, and asks it which stages it offers.
+    /// Loads a component. Reads it, checks that it exports one of our interfaces and that the host has all its imports,
+    /// takes its compiled form from the cache or compiles it, and asks it which stages it offers.
     ///
     /// # Errors
     /// If the file cannot be read, is no component of ours, imports what the host does not have, or cannot be compiled;
@@ -117,7 +117,7 @@ impl Sandbox {
     }
 }
 
-/// What is looked at in the first instance of a component.
+/// The functions that are checked in the first instance of a component.
 struct Probe {
     describe: Option<ComponentExportIndex>,
     run: Option<ComponentExportIndex>,
@@ -169,7 +169,7 @@ impl Probe {
         match (mismatch, result) {
             (Some(reason), _) => Err(Error::Interface { component, reason }),
             (None, Ok(stages)) => stages.map(|stages| named(stages, &component)).transpose(),
-            // Only the host says so of a `describe`, when the machine refuses what it takes.
+            // A `describe` cannot say `later`. The host does, when the machine refuses memory.
             (None, Err(failure)) if failure.outcome == Outcome::Later => {
                 Err(Error::Machine { source: io::Error::new(io::ErrorKind::OutOfMemory, failure.message) })
             }
@@ -209,7 +209,7 @@ impl Handler {
         &self.inner.path
     }
 
-    /// What it is, the stages it offers included.
+    /// What it is, including the stages that it offers.
     pub fn report(&self) -> &Inspection {
         &self.inner.inspection
     }
@@ -219,7 +219,7 @@ impl Handler {
         self.inner.inspection.stages.iter().flatten().any(|stage| stage.name == name)
     }
 
-    /// Opens what a stage may touch: once, for all of its attempts.
+    /// Opens the folders that a stage may read: once for all of its attempts.
     ///
     /// # Errors
     /// If a granted folder cannot be opened.
@@ -231,7 +231,7 @@ impl Handler {
     /// runtime, and must have a stack of [`THREAD_STACK_BYTES`](crate::THREAD_STACK_BYTES).
     ///
     /// # Errors
-    /// `Error::Machine`, if the machine refused a sandbox for ten seconds: nothing was run.
+    /// `Error::Machine` if the machine refused a sandbox for ten seconds. Then nothing was run.
     pub fn run(&self, work: &Work<'_>, context: &AttemptContext<'_>) -> Result<Attempt, Error> {
         let inner = &*self.inner;
         let (result, traces) = run::attempt(&inner.shared, &inner.pre, context, PATIENCE, |store, instance| {
@@ -281,7 +281,7 @@ impl Handler {
         Ok(DiscoveryAttempt { result, traces })
     }
 
-    /// Merges what discovery found with what is known, in a fresh sandbox. Blocks as `run` does.
+    /// Merges newly found data into known data, in a fresh sandbox. Blocks as `run` does.
     ///
     /// # Errors
     /// As `run`.

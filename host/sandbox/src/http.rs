@@ -1,6 +1,6 @@
 //! HTTP as a guest without a grant sees it: all of its types are there, and every request is refused.
 //!
-//! Owns the refusal, in the terms of `wasi:http` to the guest, and in the attempt's log to people. Never opens a
+//! Owns the refusal: an error of `wasi:http` for the guest, and a line in the attempt's log for people. Never opens a
 //! connection. (The toolchains of several languages import `wasi:http` whether a handler uses it or not.)
 
 use wasmtime::StoreContextMut;
@@ -16,13 +16,13 @@ use crate::inspect::http_grant;
 use crate::log::head;
 use crate::state::State;
 
-/// The interface that sends, by the version that wasmtime-wasi-http calls it.
+/// The interface that sends, with the version that wasmtime-wasi-http uses.
 const OUTGOING: &str = "wasi:http/outgoing-handler@0.2.12";
 /// The longest origin that a refusal names.
 const ORIGIN_BYTES_MAX: usize = 200;
 
-/// How much one set of headers may hold, and how much of a body waits to be sent: memory of the host that a guest's
-/// limit does not know of, times the handles that it may have.
+/// How many bytes a set of headers may hold, and how many of a body may wait to be sent. This is memory of the host
+/// that the guest's limit does not count, once for each handle that it may have.
 const FIELDS_BYTES_MAX: usize = 16 << 10;
 const BODY_BYTES_MAX: usize = 16 << 10;
 
@@ -49,7 +49,7 @@ impl WasiHttpView for State {
 type Params = (Resource<HostOutgoingRequest>, Option<Resource<RequestOptions>>);
 type Sent = Result<Resource<HostFutureIncomingResponse>, ErrorCode>;
 
-/// Links `wasi:http`. Requests are refused before anything of them is looked at.
+/// Links `wasi:http`. Requests are refused before anything of them is read.
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     add_only_http_to_linker_sync(linker)?;
     linker.instance(OUTGOING)?.func_wrap(
@@ -73,10 +73,10 @@ fn refusal(request: &HostOutgoingRequest) -> String {
     format!("refused a request to {origin}: `{}` will grant it; this version cannot", http_grant(origin))
 }
 
-/// Refuses once more what gets past `link`, which nothing does.
+/// A second refusal, in case a request gets past `link`. None should.
 struct Refusing;
 
-/// A response, and what goes on behind it.
+/// A response, and the work that continues after it.
 type Responded = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
 impl WasiHttpHooks for Refusing {

@@ -1,6 +1,6 @@
 //! What `gristmill:handler` offers a guest: log, parameters, charges, progress; and secrets, of which it grants none.
 //!
-//! Owns the bounds of each. Never copies a text out of a guest before it knows that it will be kept.
+//! Owns the bounds of each function. Never copies a text out of a guest before it knows that the text will be kept.
 
 use wasmtime::component::{Linker, Resource, ResourceType, WasmStr};
 use wasmtime::{Result, StoreContextMut};
@@ -17,11 +17,11 @@ pub(crate) const SECRETS: &str = "gristmill:handler/secrets@0.1.0";
 /// How many meters one attempt may use: the contract's number.
 const METERS_MAX: usize = 16;
 
-/// The most that one attempt may charge to a meter: the contract's number. Floating point still tells one from the
-/// next there, and no number of attempts sums up to more than it holds.
+/// The most that one attempt may charge to a meter: the contract's number. Up to there, floating point represents every
+/// whole number, and no number of attempts overflows the sum.
 const AMOUNT_MAX: f64 = 1e15;
 
-/// How many different parameters one attempt may read: each is kept with its result.
+/// How many different parameters one attempt may read: they are part of its result's identity.
 const PARAMS_MAX: usize = 256;
 
 const PROGRESS_BYTES_MAX: usize = 1 << 10;
@@ -44,7 +44,7 @@ pub(crate) fn link(linker: &mut Linker<State>) -> Result<()> {
     })?;
     host.func_wrap("progress", |mut store: StoreContextMut<'_, State>, (fraction, message): (f64, WasmStr)| {
         let message = bounded(&message.to_str(&store)?, PROGRESS_BYTES_MAX);
-        // Not a number is no progress.
+        // NaN counts as no progress.
         let fraction = if fraction.is_nan() { 0.0 } else { fraction.clamp(0.0, 1.0) };
         store.data_mut().progress = Some((fraction, message));
         Ok(())
@@ -52,7 +52,7 @@ pub(crate) fn link(linker: &mut Linker<State>) -> Result<()> {
 
     let mut secrets = linker.instance(SECRETS)?;
     secrets.resource("secret", ResourceType::host::<Secret>(), |_, _| Ok(()))?;
-    // The contract's answer for a name that the job does not grant, as no job can yet.
+    // The contract's answer for a secret that the job does not grant. No job can grant one yet.
     secrets.func_wrap("get", |_: StoreContextMut<'_, State>, (_,): (WasmStr,)| Ok((None::<Resource<Secret>>,)))?;
     secrets.func_wrap("[method]secret.reveal", |_: StoreContextMut<'_, State>, (_,): (Resource<Secret>,)| {
         Err::<(String,), _>(refused("revealed a secret that it was not given".to_owned()))

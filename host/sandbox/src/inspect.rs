@@ -1,7 +1,7 @@
 //! What can be known of a component without running it.
 //!
-//! Owns the names of our interfaces and of the imports that this host offers, and what each import would be granted
-//! by. Never compiles anything.
+//! Owns the names of our interfaces, the imports that this host offers, and the grant for each import. Never compiles
+//! anything.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -28,13 +28,13 @@ pub struct Inspection {
     pub size_bytes: u64,
     /// What it can do for gristmill.
     pub offers: Offers,
-    /// The stages it offers, as `describe` lists them; none before it was loaded.
+    /// The stages it offers, as `describe` lists them; none until it is loaded.
     pub stages: Option<Vec<StageInfo>>,
     /// Everything it exports.
     pub exports: Vec<String>,
     /// Everything it imports.
     pub imports: Vec<String>,
-    /// What its imports could be granted.
+    /// The grants that its imports could use.
     pub grants: Vec<GrantUse>,
     /// The languages and tools that left their names in it: `language Rust`, `processed-by rustc 1.95.0`.
     pub producers: Vec<String>,
@@ -60,16 +60,17 @@ pub struct StageInfo {
     pub description: String,
 }
 
-/// An import that a grant brings to life.
+/// An import that does something only with a grant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GrantUse {
     /// The import.
     pub import: String,
-    /// The line of the job file; none: nothing grants it.
+    /// The line for the job file; none if nothing can grant it.
     pub yaml: Option<&'static str>,
     /// What the import does without the grant.
     pub without: &'static str,
-    /// Whether a person should know that it is not granted. Compilers import the rest whether a handler uses it or not.
+    /// Whether a person should know that it is not granted. Compilers import the others even if a handler does not use
+    /// them.
     pub notable: bool,
 }
 
@@ -83,7 +84,7 @@ impl Inspection {
 const OURS: &str = "gristmill:handler/";
 const VERSION: &str = "@0.1.";
 
-/// What this host offers: of ours any 0.1, and of WASI any 0.2.
+/// Whether this host offers an import: any 0.1 of our interfaces, any 0.2 of WASI.
 fn is_offered(import: &str) -> bool {
     const WASI: [&str; 7] = ["cli", "clocks", "filesystem", "http", "io", "random", "sockets"];
     let Some((interface, version)) = import.split_once('@') else { return false };
@@ -103,7 +104,7 @@ pub(crate) fn http_grant(origin: &str) -> String {
     format!("grants: {{ http: [\"{origin}\"] }}")
 }
 
-/// Imports by the beginning of their names; what grants them, what they do without, whether that is notable.
+/// For each beginning of an import's name: the grant, what the import does without it, and whether that is notable.
 const GRANTED: [(&str, Option<&str>, &str, bool); 8] = [
     ("gristmill:handler/secrets@", Some("grants: { secrets: [NAME] }"), "has no secret", true),
     ("wasi:http/outgoing-handler@", Some("grants: { http: [\"https://host\"] }"), "refuses every request", true),
@@ -135,21 +136,21 @@ pub fn inspect_bytes(content: &[u8], component: &str) -> Result<Inspection, Erro
     }
 }
 
-/// What a component uses that exports or calls functions asynchronously.
+/// The features of components that export or call asynchronous functions.
 const ASYNCHRONOUS: WasmFeatures = WasmFeatures::CM_ASYNC.union(WasmFeatures::CM_ASYNC_STACKFUL);
 
-/// Whether a component is right, and is so only where functions may be asynchronous.
+/// Whether a component is valid only if functions may be asynchronous.
 pub(crate) fn is_asynchronous(content: &[u8]) -> bool {
     validate(content, ASYNCHRONOUS).is_ok() && validate(content, WasmFeatures::empty()).is_err()
 }
 
-/// Validates a component that may use of asynchronous functions just these features.
+/// Validates a component that may use these asynchronous features.
 fn validate(content: &[u8], asynchronous: WasmFeatures) -> Result<(), BinaryReaderError> {
     let features = WasmFeatures::default().difference(ASYNCHRONOUS).union(asynchronous);
     Validator::new_with_features(features).validate_all(content).map(drop)
 }
 
-/// Reads what `inspect` tells, and leaves validation to the compiler.
+/// Reads what `inspect` returns, and leaves validation to the compiler.
 pub(crate) fn read(content: &[u8], component: &str) -> Result<Inspection, Error> {
     let hash = bytes::canonical_hash_of(content, component)?;
     let (mut exports, mut imports, mut producers) = (Vec::new(), Vec::new(), BTreeSet::new());
@@ -175,7 +176,7 @@ pub(crate) fn read(content: &[u8], component: &str) -> Result<Inspection, Error>
                 Ok(())
             }),
             Ok(Payload::CustomSection(section)) => {
-                // A custom section says what it likes, so an unreadable one is no error.
+                // A custom section may contain anything, so an unreadable one is no error.
                 if let KnownCustom::Producers(section) = section.as_known() {
                     let _ = read_producers(section, &mut producers);
                 }
@@ -211,7 +212,7 @@ fn read_producers(section: ProducersSectionReader<'_>, to: &mut BTreeSet<String>
 }
 
 fn offers(exports: &[String]) -> Offers {
-    // Of several versions, the newest that is known.
+    // If there are several versions, the newest one that this host knows.
     let newest = |interface: &str| {
         let patch = |name: &&String| -> Option<u32> {
             name.strip_prefix(OURS)?.strip_prefix(interface)?.strip_prefix(VERSION)?.parse().ok()

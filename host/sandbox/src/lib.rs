@@ -1,7 +1,7 @@
 //! Components: load, hash, inspect, check against grants, run one attempt.
 //!
-//! Owns the only wasmtime: engine, pool, compiled-code cache, the imports that a guest sees, and the limits it runs
-//! under. It never lets a guest's fault become an error of the host, and knows nothing of jobs, queues or databases.
+//! Owns wasmtime, which no other crate uses: engine, pool, compiled-code cache, the imports that a guest sees, and its
+//! limits. Never lets a guest's fault become an error of the host, and never knows jobs, queues or databases.
 
 mod abi;
 mod attempt;

@@ -1,7 +1,7 @@
 //! The memory limit of one attempt.
 //!
-//! Owns the count of what a guest's memories and tables hold, and whether it ever wanted more than it may have. Never
-//! lets a growth fail quietly where the limit forbids it: that is a trap, so that every language ends the same way.
+//! Owns the size of a guest's memories and tables, and whether the guest ever wanted more than its limit. Never lets a
+//! growth beyond the limit fail quietly: it is a trap, so that handlers in every language end the same way.
 
 use std::io;
 
@@ -9,11 +9,12 @@ use wasmtime::{ResourceLimiter, Result, bail};
 
 use crate::machine;
 
-/// The largest table, in elements: the pool's tables are made for it.
+/// The largest table, in elements. The pool's tables have this size.
 pub(crate) const TABLE_ELEMENTS_MAX: usize = 1 << 16;
 
-/// How many of each a component may have. Python's tools make 38 instances, every known one at most two memories and two
-/// tables. The pool has so many for each attempt, so that no component takes another's.
+/// How many instances, memories and tables a component may have. Python's tools make 38 instances; all known tools make
+/// at most two memories and two tables. The pool has this many for each attempt, so that no component takes another's
+/// place.
 pub(crate) const CORE_INSTANCES_MAX: u32 = 64;
 pub(crate) const MEMORIES_MAX: u32 = 4;
 pub(crate) const TABLES_MAX: u32 = 8;
@@ -22,7 +23,7 @@ pub(crate) const TABLES_MAX: u32 = 8;
 pub(crate) struct Limiter {
     bytes_max: usize,
     bytes: usize,
-    /// What the guest wanted, and could not have.
+    /// How many bytes the guest wanted when it was refused: for the error.
     refused_bytes: Option<usize>,
     /// What the machine said when it refused memory that the limit allows.
     refusal: Option<io::Error>,
@@ -38,17 +39,17 @@ impl Limiter {
         }
     }
 
-    /// What all memories of the guest hold; as they never shrink, also the most they ever held.
+    /// The bytes of all memories of the guest. Memories never shrink, so this is also the most that they ever had.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes as u64
     }
 
-    /// What the guest wanted in all when it was refused.
+    /// How many bytes the guest wanted in total when it was refused.
     pub(crate) fn refused_bytes(&self) -> Option<usize> {
         self.refused_bytes
     }
 
-    /// Why the machine gave less than the limit allows, if it did.
+    /// Why the machine refused memory that the limit allows, if it did.
     pub(crate) fn refusal(&self) -> Option<&io::Error> {
         self.refusal.as_ref()
     }
@@ -66,8 +67,8 @@ impl ResourceLimiter for Limiter {
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> Result<()> {
-        // The memory's own maximum, or the machine's: the guest is told, and if it traps upon it, this is why. A guess
-        // too high by what was just asked for does not matter any more.
+        // The memory's own maximum or the machine stopped it. The guest is told, and if it then traps, this is the
+        // reason. The size may now be too high by the refused growth, which does not matter any more.
         self.refused_bytes = Some(self.bytes);
         self.refusal = machine::refusal(&error);
         Ok(())

@@ -1,18 +1,18 @@
 //! The log of one attempt.
 //!
-//! Owns what is kept of `host.log`, stdout and stderr: whole lines, each with its origin, in the order in which they
-//! came, up to a bound. Never grows beyond it, and never keeps a character that could command a terminal.
+//! Owns the kept lines of `host.log`, stdout and stderr: whole lines with their origin, in the order in which they
+//! came, up to a bound. Never grows beyond the bound, and never keeps a character that could control a terminal.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How much of an attempt's log is kept. What is over is counted, and the log's last line says how much it was.
+/// How many bytes of an attempt's log are kept. The rest is counted, and the log's last line says how much it was.
 pub const LOG_BYTES_MAX: usize = 64 << 10;
 
-/// A line without an end is cut into lines of this length.
+/// A line longer than this is split.
 const LINE_BYTES_MAX: usize = 8 << 10;
 
-/// How much is kept of the last line on stderr, which often says why a guest trapped.
+/// How many bytes are kept of the last line on stderr, which often says why a guest trapped.
 const LAST_WORDS_BYTES_MAX: usize = 1 << 10;
 
 /// One of the two streams that every program has.
@@ -22,7 +22,7 @@ pub(crate) enum Stream {
     Stderr,
 }
 
-/// The log, as the host's functions and the two streams share it within one attempt.
+/// The log of one attempt, shared by the host's functions and the two streams.
 #[derive(Clone, Default)]
 pub(crate) struct SharedLog(Arc<Mutex<Log>>);
 
@@ -36,7 +36,7 @@ impl SharedLog {
 pub(crate) struct Log {
     text: String,
     dropped_bytes: u64,
-    /// The begun lines of stdout and stderr.
+    /// The unfinished lines of stdout and stderr.
     begun: [Vec<u8>; 2],
     last_words: String,
 }
@@ -47,7 +47,7 @@ impl Log {
         let mut rest = message;
         while !rest.is_empty() {
             if self.dropped_bytes > 0 {
-                // Nothing more will be kept: it is not looked at, however large it is.
+                // Nothing more is kept, so the rest is not even read.
                 self.dropped_bytes += rest.len() as u64;
                 return;
             }
@@ -76,13 +76,13 @@ impl Log {
         }
         let mut text = std::mem::take(&mut self.text);
         if self.dropped_bytes > 0 {
-            // Cannot fail: a String takes what it is given.
+            // Cannot fail: a String accepts everything.
             let _ = writeln!(text, "[host] the log was cut here: {} more bytes", self.dropped_bytes);
         }
         text
     }
 
-    /// The last thing said on stderr: a panic's message, if there was a panic.
+    /// The last line on stderr: a panic's message, if there was a panic.
     pub(crate) fn last_words(&self) -> Option<&str> {
         (!self.last_words.is_empty()).then_some(self.last_words.as_str())
     }
@@ -103,7 +103,7 @@ impl Log {
             Stream::Stdout => self.line("stdout", &line),
             Stream::Stderr => {
                 self.line("stderr", &line);
-                // Rust ends a panic's message with a note on backtraces, which a guest has none of.
+                // Rust ends a panic's message with a note about backtraces, which guests do not have.
                 if !line.trim().is_empty() && !line.starts_with("note: run with `RUST_BACKTRACE") {
                     self.last_words.clear();
                     push_clean(&mut self.last_words, head(line.trim(), LAST_WORDS_BYTES_MAX));
@@ -111,7 +111,7 @@ impl Log {
             }
         }
         drop(line);
-        // Its allocation serves the next line.
+        // Its allocation is used again for the next line.
         bytes.clear();
         self.begun[stream as usize] = bytes;
     }
@@ -131,13 +131,13 @@ impl Log {
     }
 }
 
-/// As much of a text as fits into so many bytes.
+/// The longest beginning of a text that fits into `bytes_max` bytes.
 pub(crate) fn head(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
 }
 
-/// Appends a text with `?` for each control character but the tab: a log is printed on terminals. One byte for one
-/// or more, so the text never grows.
+/// Appends a text, with `?` in place of each control character except the tab: a log is printed on terminals. One byte
+/// replaces one or more, so the text never grows.
 fn push_clean(to: &mut String, text: &str) {
     if text.chars().any(|c| c.is_control() && c != '\t') {
         to.extend(text.chars().map(|c| if c.is_control() && c != '\t' { '?' } else { c }));
@@ -146,7 +146,7 @@ fn push_clean(to: &mut String, text: &str) {
     }
 }
 
-/// A guest's message for people: bounded, without control characters but tab and line break.
+/// A guest's message for people: bounded, without control characters except tab and line break.
 pub(crate) fn bounded(text: &str, bytes_max: usize) -> String {
     let kept = head(text, bytes_max);
     let mut clean = String::with_capacity(kept.len());

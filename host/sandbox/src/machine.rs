@@ -1,15 +1,15 @@
 //! What the machine refuses: memory, threads, open files.
 //!
-//! Owns the line between that and what a guest did wrong. Never decides what follows from it.
+//! Owns the distinction between such a refusal and a guest's fault. Never decides what follows from it.
 
 use std::io;
 
 use rustix::io::Errno;
 
-/// What a process runs out of, by its own limits or the machine's.
+/// The errors of a process that runs out of something, by its own limits or the machine's.
 const REFUSALS: [Errno; 6] = [Errno::NOMEM, Errno::AGAIN, Errno::MFILE, Errno::NFILE, Errno::FBIG, Errno::NOSPC];
 
-/// What the system said, if an error of the engine is its refusal.
+/// The system's error, if an error of the engine comes from its refusal.
 pub(crate) fn refusal(error: &wasmtime::Error) -> Option<io::Error> {
     let said = error.chain().find_map(|cause| {
         let by_library = || cause.downcast_ref::<io::Error>().and_then(Errno::from_io_error);

@@ -1,29 +1,29 @@
-//! What a guest's text may be where it becomes a name: of an item, of a meter, of a place in its source.
+//! Which texts of a guest may become names: of an item, of a meter, or a cursor.
 //!
-//! Owns the one gate for them. What passes here, both trackers hold, a table shows in one line, and an archive writes
-//! as it is. Never mends a name: another name is another thing.
+//! Owns the one check for them. A name that passes can be stored by both trackers, shown in one line of a table, and
+//! archived unchanged. Never repairs a name: another name would mean another thing.
 
-/// An item's key: the contract's number.
+/// The longest key of an item: the contract's number.
 const KEY_BYTES_MAX: usize = 1024;
 
-/// A meter or a parameter.
+/// The longest name of a meter or a parameter.
 const NAME_BYTES_MAX: usize = 256;
 
-/// A cursor: it is kept once a page.
+/// The longest cursor. It is stored once for each page.
 const CURSOR_BYTES_MAX: usize = 1 << 20;
 
-/// Why a text is no item's key; none: it is one.
+/// Why a text cannot be an item's key; none if it can.
 pub(crate) fn key_fault(text: &str) -> Option<String> {
     size_fault(text, KEY_BYTES_MAX).or_else(|| control_fault(text))
 }
 
-/// Why a text is no name of a meter or a parameter.
+/// Why a text cannot name a meter or a parameter; none if it can.
 pub(crate) fn name_fault(text: &str) -> Option<String> {
     size_fault(text, NAME_BYTES_MAX).or_else(|| control_fault(text))
 }
 
-/// Why a text is no cursor. What a source means by its characters is its own, but for NUL, which Postgres holds in no text.
-/// An empty one ends its pass, which is not decided here.
+/// Why a text cannot be a cursor; none if it can. A source may use any character except NUL, which Postgres cannot
+/// store in a text. An empty cursor ends its pass; other code handles that.
 pub(crate) fn cursor_fault(text: &str) -> Option<String> {
     if text.len() > CURSOR_BYTES_MAX {
         return Some(format!("has {} bytes, and may have {CURSOR_BYTES_MAX} at most", text.len()));

@@ -1,7 +1,7 @@
 //! From what a guest did to an outcome.
 //!
 //! Owns the sentences that people read about a failed attempt, and the checks of what a guest returned. Never shows a
-//! backtrace or a debug dump, and never copies more of a guest's words than a bound.
+//! backtrace or a debug dump, and never copies more of a guest's text than a bound.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use crate::names::{cursor_fault, key_fault};
 use crate::state::State;
 use crate::{GuestFailure, NewItem, Page, abi};
 
-/// How much of a guest's message is kept.
+/// How many bytes of a guest's message are kept.
 const MESSAGE_BYTES_MAX: usize = 4 << 10;
 
-/// What is said for a guest that says nothing.
+/// The message for a guest that gives none.
 const NO_REASON: &str = "the handler gave no reason";
 
-/// Something that a guest may not ask of the host: it traps, with this as the reason.
+/// A request that the host refuses with a trap. This is the reason.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub(crate) struct Refused(pub(crate) String);
@@ -76,7 +76,7 @@ fn in_words(trap: Trap) -> String {
     }
 }
 
-/// What a failure that the guest returned means.
+/// The failure that a guest returned, as the host sees it.
 pub(crate) fn of_failure(failure: abi::Failure) -> GuestFailure {
     let (outcome, after_ms, message) = match failure {
         abi::Failure::Retry(hint) => (Outcome::Retry, hint.after_ms, hint.message),
@@ -97,7 +97,7 @@ pub(crate) fn check_output(output: String, limits: &Limits) -> Result<String, Gu
     Ok(output)
 }
 
-/// Checks a page of items, one by one and in all.
+/// Checks a page of items: each item, and the page as a whole.
 pub(crate) fn check_page(page: abi::Page, limit: u32, limits: &Limits) -> Result<Page, GuestFailure> {
     let size: usize = page.items.iter().map(|item| item.key.len() + item.data.len()).sum();
     check_size("its page", (size + page.next.as_ref().map_or(0, String::len)) as u64, limits)?;

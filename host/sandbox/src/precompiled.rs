@@ -1,6 +1,6 @@
-//! Loading of machine code that this host compiled before.
+//! Loading machine code that this host compiled before.
 //!
-//! Owns the one `unsafe` of the workspace. Never sees a byte that `cache` has not vouched for.
+//! Owns the one `unsafe` of the workspace. Never loads bytes that nobody vouched for.
 
 #![expect(unsafe_code, reason = "wasmtime cannot check machine code, so loading it is unsafe; see SAFETY below")]
 
@@ -13,8 +13,8 @@ pub(crate) struct Vouched<'a> {
 }
 
 impl<'a> Vouched<'a> {
-    /// The caller vouches that an engine made these bytes (`Engine::precompile_component`): just now, or before, and
-    /// then that they were kept where only this user can write, and that none has changed since.
+    /// The caller vouches that an engine made these bytes (`Engine::precompile_component`). If that was not just now,
+    /// the caller also vouches that they were kept where only this user can write, and did not change since.
     pub(crate) fn new(code: &'a [u8]) -> Self {
         Self { code }
     }
@@ -23,9 +23,9 @@ impl<'a> Vouched<'a> {
 /// Loads compiled code. It fails if the component needs more than a sandbox has.
 pub(crate) fn load(engine: &Engine, code: &Vouched<'_>) -> Result<Component> {
     // SAFETY: the bytes are what `Engine::precompile_component` gave. They come straight from it (from this process, or
-    // from a child that is this same program), or from `cache`: a file of this user, with one name, that nobody else can
-    // write to, in a folder that nobody else can write to, opened without following links. Whoever can write there can
-    // run code as this user anyway. A digest tells damage; the file's name covers the component's bytes and the
-    // engine's version and settings, which wasmtime compares once more.
+    // from a child that is this same program), or from `cache`: a file of this user, with one name, that nobody else
+    // can write to, in a folder that nobody else can write to, opened without following links. Whoever can write there
+    // can run code as this user anyway. A digest detects damage; the file's name depends on the component's bytes and
+    // the engine's version and settings, which wasmtime compares once more.
     unsafe { Component::deserialize(engine, code.code) }
 }

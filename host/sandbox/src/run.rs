@@ -1,7 +1,7 @@
 //! One attempt, from a fresh store to its end.
 //!
-//! Owns what every call of a guest has around it: limits, deadline, the wait for a free place in the pool, and the
-//! certainty that whatever happens is an outcome. Never knows which function is called.
+//! Owns everything around a call of a guest: limits, deadline, the wait for a free place in the pool, and that whatever
+//! happens becomes an outcome. Never knows which function is called.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,24 +18,25 @@ use crate::state::State;
 use crate::ticker::{self, now};
 use crate::{AttemptContext, Error, GuestFailure, Traces, machine, outcome};
 
-/// How long an attempt waits for a sandbox: for a place in a full pool, which has room for more than run at once, or for
-/// a machine that refuses one.
+/// How long an attempt waits for a sandbox if the pool is full or the machine refuses memory. The pool has room for
+/// more attempts than run at once.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often a full pool, and a machine that refuses, is asked again.
+/// How long to wait before asking a full pool or a refusing machine again.
 const POOL_POLL: Duration = Duration::from_millis(1);
 const REFUSAL_POLL: Duration = Duration::from_millis(50);
 
-/// What one call may copy out of a guest beside its memory's size: small texts, and the shapes around them.
+/// How many bytes one call may copy out of a guest in addition to its memory's size: for small texts and their
+/// containers.
 const COPY_SLACK_BYTES: u64 = 64 << 10;
 
-/// What a call came to, and what it left behind.
+/// The result of a call, and what the host keeps of it.
 pub(crate) type Ended<R> = (std::result::Result<R, GuestFailure>, Traces);
 
-/// Runs `call` in a fresh instance. A machine that refuses one is asked again for as long as `patience`.
+/// Runs `call` in a fresh instance. If the machine refuses one, tries again for as long as `patience`.
 ///
 /// # Errors
-/// If the machine still refuses then: nothing was run.
+/// If the machine still refuses after that. Then nothing was run.
 pub(crate) fn attempt<R>(
     shared: &Shared,
     pre: &InstancePre<State>,
@@ -44,7 +45,7 @@ pub(crate) fn attempt<R>(
     call: impl FnOnce(&mut Store<State>, &Instance) -> Result<R>,
 ) -> std::result::Result<Ended<R>, Error> {
     let began = now();
-    // A guest that finds a way to make the engine panic fails alone.
+    // If a guest makes the engine panic, only this attempt fails.
     let caught = catch_unwind(AssertUnwindSafe(|| {
         let _running = shared.ticker.enter();
         let (mut store, instance) = match instance(shared, pre, context, began, patience) {
@@ -57,7 +58,7 @@ pub(crate) fn attempt<R>(
         Ok((result, state.into_traces(now().duration_since(began))))
     }));
     caught.unwrap_or_else(|_| {
-        // It consumes no attempt: nobody is charged for a fault of the host.
+        // `later` costs no attempt: nobody pays for a fault of the host.
         let message = "the engine failed while it ran: a fault of the host, not of the handler".to_owned();
         tracing::error!("{message}");
         Ok(without_traces(Outcome::Later, message, began))
@@ -69,8 +70,8 @@ fn without_traces<R>(outcome: Outcome, message: String, began: Instant) -> Ended
     (Err(GuestFailure { outcome, after: None, message }), traces)
 }
 
-/// A store, and an instance in it once there is a place for one: its time begins then. That there is none is nobody's
-/// fault, and so no outcome: it is waited for.
+/// A store with an instance, as soon as the pool has a place. The attempt's time begins then. A full pool is nobody's
+/// fault and no outcome, so this waits.
 fn instance(
     shared: &Shared,
     pre: &InstancePre<State>,
@@ -79,7 +80,7 @@ fn instance(
     refusal_patience: Duration,
 ) -> io::Result<(Store<State>, Result<Instance>)> {
     let limits = &context.limits;
-    // No call copies more out of a guest than its memory could hold: a list of a million overlapping texts is cut.
+    // No call may copy more out of a guest than its memory could hold. A list of a million overlapping texts would.
     let copy_bytes_max = limits.memory_bytes_max.max(limits.output_bytes_max).saturating_add(COPY_SLACK_BYTES);
     let (mut began, mut told) = (asked, false);
     loop {
@@ -92,7 +93,7 @@ fn instance(
         let (missing, pause, patience) = if error.is::<PoolConcurrencyLimitError>() {
             if !std::mem::replace(&mut told, true) {
                 let waits = shared.pool_waits.fetch_add(1, Ordering::Relaxed) + 1;
-                // Told the first time, and then ever more seldom.
+                // Reported the first time, and then less and less often.
                 if waits.is_power_of_two() {
                     tracing::warn!(waits, "all sandboxes are taken: an attempt waits for one");
                 }

@@ -1,7 +1,7 @@
 //! What the host holds for one attempt while it runs.
 //!
-//! Owns everything that a guest's calls change. Never outlives its attempt, and costs next to nothing to make: what
-//! few guests use is made when they use it.
+//! Owns everything that a guest's calls change. Never outlives its attempt. It is cheap to make: what few guests use is
+//! made on first use.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(crate) struct State {
     pub(crate) progress: Option<(f64, String)>,
     pub(crate) granted: Arc<Granted>,
     pub(crate) open: OpenFiles,
-    /// The host's clock, for a guest that is granted it.
+    /// The host's clock, for a guest that is granted the real time.
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) began: Instant,
     pub(crate) deadline: Instant,
@@ -37,7 +37,7 @@ pub(crate) struct State {
     pub(crate) world: VirtualWorld,
     pub(crate) table: ResourceTable,
     pub(crate) http: Http,
-    /// Made by the first call that needs it.
+    /// Made by the first call that needs it: most attempts never do.
     pub(crate) wasi: Option<Box<WasiCtx>>,
 }
 
@@ -50,7 +50,7 @@ impl State {
     ) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES_MAX);
-        // A time beyond all limits needs no timer.
+        // A limit that is too large to add needs no exact deadline.
         let deadline = began.checked_add(context.limits.timeout).unwrap_or(began + Duration::from_secs(1 << 32));
         Self {
             limiter: Limiter::new(context.limits.memory_bytes_max),
@@ -71,7 +71,7 @@ impl State {
         }
     }
 
-    /// What the guest leaves behind.
+    /// What the host keeps of the attempt.
     pub(crate) fn into_traces(self, elapsed: Duration) -> Traces {
         Traces {
             log: self.log.lock().finish(),

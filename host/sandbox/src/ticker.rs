@@ -1,6 +1,6 @@
 //! The clock that interrupts guests: an epoch of the engine every few milliseconds.
 //!
-//! Owns one thread, which sleeps for good while no attempt runs. Never decides how long an attempt may run.
+//! Owns one thread, which sleeps while no attempt runs. Never decides how long an attempt may run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use wasmtime::Engine;
 
-/// How long an epoch is: a guest is interrupted at most this long after its time.
+/// The length of an epoch: a guest is interrupted at most this long after its deadline.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
 
 /// The thread goes to sleep after this many ticks without an attempt: waking it costs more than a few idle ticks.
@@ -21,7 +21,7 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// How many epochs cover that time: never less of it, and less than one tick more.
+/// How many epochs cover `time`: never less, and less than one tick more.
 pub(crate) fn epochs(time: Duration) -> u64 {
     // One more, since the first epoch has already begun.
     u64::try_from(time.as_nanos().div_ceil(TICK.as_nanos())).map_or(u64::MAX / 2, |ticks| ticks.min(u64::MAX / 2) + 1)
@@ -55,7 +55,7 @@ impl Ticker {
 
     /// Says that an attempt begins.
     pub(crate) fn enter(&self) -> Running<'_> {
-        // The order of these two and of the thread's opposite two is what makes a lost wake-up impossible.
+        // These two steps, and the same two in opposite order in the thread, make a lost wake-up impossible.
         self.shared.running.fetch_add(1, Ordering::SeqCst);
         if self.shared.asleep.load(Ordering::SeqCst) {
             self.shared.asleep.store(false, Ordering::SeqCst);
@@ -76,7 +76,7 @@ impl Drop for Ticker {
         self.shared.stop.store(true, Ordering::SeqCst);
         self.thread.unpark();
         if let Some(handle) = self.handle.take() {
-            // A panic of that thread has been reported by its hook.
+            // The panic hook has already reported a panic of that thread.
             let _ = handle.join();
         }
     }
@@ -87,7 +87,7 @@ fn tick(shared: &Shared, increment: impl Fn()) {
     while !shared.stop.load(Ordering::SeqCst) {
         let due = TICK * ticks + TICK;
         thread::park_timeout(due.saturating_sub(now().duration_since(began)));
-        // A sleep is often longer than asked, so epochs are counted by the clock and not by the sleeps.
+        // A sleep is often longer than asked, so the clock counts epochs, not the sleeps.
         while now().duration_since(began) >= TICK * (ticks + 1) {
             ticks += 1;
             increment();
@@ -97,7 +97,7 @@ fn tick(shared: &Shared, increment: impl Fn()) {
             sleep_until_needed(shared);
             (began, ticks, idle) = (now(), 0, 0);
         } else if ticks >= u32::from(u16::MAX) {
-            // Keeps the multiplication above far from its bounds.
+            // Keeps the multiplication above from overflowing.
             began += TICK * ticks;
             ticks = 0;
         }

@@ -1,7 +1,7 @@
 //! Time and chance as a guest sees them: the same at every run, unless it is granted the real ones.
 //!
-//! Owns the virtual clocks (the wall clock stands still, the monotonic one moves when it is looked at or slept on)
-//! and the seeded randomness. Never waits, but for a guest with the clock grant, and then not beyond its deadline.
+//! Owns the virtual clocks (the wall clock stands still, the monotonic one moves when it is read or slept on) and the
+//! seeded randomness. Never waits, except for a guest with the clock grant, and then not beyond its deadline.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::outcome::Refused;
 use crate::state::State;
 use crate::ticker::{TICK, now};
 
-/// How far the virtual monotonic clock moves when it is read: a loop that waits for it ends.
+/// How far the virtual monotonic clock moves at each read, so that a loop that waits for a time ends.
 const STEP_NANOS: u64 = 1_000;
 
 /// How many random bytes a guest may ask for at once.
@@ -37,7 +37,7 @@ impl VirtualWorld {
         Self { frozen_at, seed, monotonic_nanos: 0, random: None }
     }
 
-    /// The next bytes of the sequence that the seed stands for: blake3's extendable output, keyed by the seed.
+    /// Fills `bytes` with the next bytes of the seed's sequence: blake3's extendable output, keyed by the seed.
     fn fill(&mut self, bytes: &mut [u8]) {
         let seed = &self.seed.0;
         self.random
@@ -56,7 +56,7 @@ impl VirtualWorld {
     }
 }
 
-/// Puts these clocks and this randomness in the place of WASI's own, which are linked already.
+/// Replaces WASI's own clocks and randomness, which must already be linked.
 pub(crate) fn link(linker: &mut Linker<State>) -> Result<()> {
     wall_clock::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
     monotonic_clock::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
@@ -107,9 +107,9 @@ impl monotonic_clock::Host for State {
 }
 
 impl State {
-    /// A timer: over at once on the virtual clock, which has moved already.
+    /// A timer. On the virtual clock it is over at once, since that clock has already moved.
     fn sleep(&mut self, until: Option<Instant>) -> Result<Resource<DynPollable>> {
-        // A guest that sleeps beyond its deadline wakes just after it, into its interruption.
+        // A guest that sleeps beyond its deadline wakes just after it, and is then interrupted.
         let latest = self.deadline + 2 * TICK;
         let until = self.granted.grants.clock.then(|| until.map_or(latest, |until| until.min(latest)));
         let timer = self.table.push(Timer { until })?;

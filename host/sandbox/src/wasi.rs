@@ -1,7 +1,7 @@
 //! WASI 0.2 as a guest sees it: stdout and stderr go to the log, and everything else is inert: no environment, no
 //! arguments, no stdin, no network. Folders and clocks are in `files` and `virtual_world`.
 //!
-//! Owns the context behind it, which most attempts never touch and which is therefore made late. Never blocks.
+//! Owns the context behind it, which is made on first use since most attempts never need it. Never blocks.
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
@@ -14,11 +14,11 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, async_trait}
 use crate::log::{SharedLog, Stream};
 use crate::state::State;
 
-/// How much a guest may write to a stream in one call.
+/// How many bytes a guest may write to a stream in one call.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
 impl State {
-    /// The context behind WASI. Making it takes microseconds, so an attempt that never asks never pays.
+    /// The context behind WASI. Making it takes microseconds, so it is made on first use.
     pub(crate) fn wasi(&mut self) -> &mut WasiCtx {
         let log = &self.log;
         self.wasi.get_or_insert_with(|| {
@@ -40,12 +40,12 @@ impl WasiView for State {
     }
 }
 
-/// Links all of WASI. `files` and `virtual_world` have to be linked after it.
+/// Links all of WASI. `files` and `virtual_world` must be linked after it.
 pub(crate) fn link(linker: &mut Linker<State>) -> Result<()> {
     wasmtime_wasi::p2::add_to_linker_sync(linker)
 }
 
-/// A stream that ends in the log.
+/// A stream whose text goes to the log.
 #[derive(Clone)]
 struct ToLog {
     log: SharedLog,

@@ -1,7 +1,7 @@
-//! One attempt: what its handler is given, and what its result leads to.
+//! One attempt: what its handler gets, and what its result leads to.
 //!
-//! Owns the two ends of an attempt, which are arithmetic: preparing what is given, concluding from what came back. Only
-//! the middle, `run`, takes time. An attempt cannot fail to be one: whatever the guest does is a completion.
+//! Owns both ends of an attempt, which are pure computation: preparing the input, and concluding from the result. Only
+//! `run`, in between, takes time. Never fails because of a guest: whatever the guest does becomes a completion.
 
 use std::fmt::Write;
 
@@ -13,20 +13,25 @@ use gristmill_tracker::{Claim, Completion, Output};
 
 use crate::load::StageContext;
 
-/// An attempt that has begun: all that its completion needs to know beside the result, so that it can also be concluded
-/// by somebody who does not run it.
+/// An attempt that has begun: everything that its completion needs, except the result. So another thread can conclude
+/// it too.
 #[derive(Clone, Copy)]
 pub(crate) struct Begun {
+    /// The stage of the item, for the completion.
     key: StageKey,
+    /// The version that runs, under which the result is recorded.
     version: VersionId,
-    /// Counted before this attempt.
+    /// The counts before this attempt.
     counters: Counters,
+    /// When this attempt became ready, to measure how long it waited.
     ready_at: Timestamp,
-    /// The age of deferrals counts from here.
+    /// The age of deferrals is counted from this time.
     first_ready_at: Timestamp,
+    /// When it began.
     started_at: Timestamp,
+    /// The hash of the item's data: for an attempt that is skipped without its component, it is the whole input.
     data_hash: Digest,
-    /// The hash of what is given, parameters left out: those count as far as they are read.
+    /// The hash of the input without parameters: only parameters that the handler reads are added later.
     given: Digest,
 }
 
@@ -45,7 +50,7 @@ impl Begun {
         }
     }
 
-    /// Its completion, from what its handler did.
+    /// Its completion, from the handler's result.
     pub(crate) fn conclude(&self, context: &StageContext, claim: &Claim, done: Attempt, now: Timestamp) -> Completion {
         let Traces { params_read, log, progress, memory_bytes_max, charges, .. } = done.traces;
         let input_hash = if params_read.is_empty() {
@@ -70,14 +75,14 @@ impl Begun {
         }
     }
 
-    /// Its completion if the stage does not run for items like this: its component is not asked.
+    /// Its completion if the stage does not run for this item. The component is not called.
     pub(crate) fn skip(&self, reason: String, now: Timestamp) -> Completion {
-        // What other stages made was not looked at.
+        // Outputs of other stages were not read.
         let input_hash = input_hash(&self.data_hash, [], []);
         Completion { input_hash, error: Some(reason), ..self.completion(Outcome::Skipped, Disposition::Skipped, now) }
     }
 
-    /// Its completion if it does not end: nothing is known of what it did.
+    /// Its completion if it never ends: a timeout without any result.
     pub(crate) fn give_up(&self, context: &StageContext, now: Timestamp) -> Completion {
         let (age, retry) = (now.since(self.first_ready_at), &context.tuning().retry);
         let disposition = decide(Outcome::Timeout, None, self.counters, age, retry, self.key, context.is_pure);
@@ -105,7 +110,7 @@ impl Begun {
     }
 }
 
-/// What the stages that this one needs made of the item, by name, in the order of the job file.
+/// The outputs of the stages that this one needs, by name, in the order of the job file.
 fn upstream<'a>(context: &'a StageContext, claim: &'a Claim) -> impl Iterator<Item = (&'a str, &'a Output)> {
     context.needs.iter().filter_map(|(bit, name)| {
         let found = claim.upstream.iter().find(|upstream| upstream.bit == *bit)?;
@@ -116,7 +121,7 @@ fn upstream<'a>(context: &'a StageContext, claim: &'a Claim) -> impl Iterator<It
 /// Runs the handler.
 ///
 /// # Errors
-/// If the machine gives no sandbox to run it in.
+/// If the machine refuses a sandbox.
 pub(crate) fn run(context: &StageContext, claim: &Claim, begun: &Begun) -> Result<Attempt, SandboxError> {
     let (spec, loaded, job) = (context.spec(), context.loaded(), &context.job.job.spec);
     let upstream: Vec<(&str, &str)> =
@@ -128,7 +133,7 @@ pub(crate) fn run(context: &StageContext, claim: &Claim, begun: &Begun) -> Resul
         item_key: &claim.item_key,
         data: &claim.data,
         upstream: &upstream,
-        // What is pure is given nothing that the item's data and what it needs do not say.
+        // A pure stage depends only on the item's data and the outputs that it needs.
         attempt: if context.is_pure { 1 } else { claim.counters.attempts + 1 },
         idempotency_key,
     };
@@ -142,7 +147,7 @@ pub(crate) fn run(context: &StageContext, claim: &Claim, begun: &Begun) -> Resul
     loaded.handler.run(&work, &attempt_context)
 }
 
-/// What is kept of an attempt's log: what it wrote, and where it was when it was cut short.
+/// The recorded log of an attempt: what it wrote, and its last progress if it did not finish.
 fn kept_log(outcome: Outcome, mut log: String, progress: Option<(f64, String)>) -> Option<String> {
     if let Some((fraction, message)) = progress.filter(|_| outcome != Outcome::Done) {
         let _ = writeln!(log, "[progress] {:.0} % {message}", fraction * 100.0);

@@ -1,7 +1,7 @@
 //! The thread that asks handlers for items.
 //!
-//! Owns one page at a time: it asks, checks what came, and hands it over. Never writes: a page and its cursor are
-//! committed together by the tracker, and the next page is asked for only then.
+//! Owns one page at a time: asks for it, checks it, and passes it on. Never writes: the tracker commits a page and its
+//! cursor together, and only then is the next page asked for.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -20,14 +20,14 @@ use tokio::sync::mpsc;
 use crate::Error;
 use crate::load::{LoadedJob, sentence};
 
-/// A wish for one page.
+/// A request for one page.
 pub(crate) struct PageRequest {
     pub(crate) job: JobId,
     pub(crate) loaded: Arc<LoadedJob>,
     pub(crate) cursor: Option<String>,
 }
 
-/// What the thread reads, where a component merges: what is known of the items of its page.
+/// Access to known items, which the thread reads if a component merges them.
 #[derive(Clone)]
 pub(crate) struct Known {
     pub(crate) tracker: Arc<dyn Tracker>,
@@ -37,13 +37,13 @@ pub(crate) struct Known {
 /// A page, or why there is none.
 pub(crate) struct PageResult {
     pub(crate) job: JobId,
-    /// What it was asked for with.
+    /// The cursor that the page was asked for with.
     pub(crate) cursor: Option<String>,
     pub(crate) page: Result<Page, PageFailure>,
     pub(crate) log: String,
 }
 
-/// Checked items, and where the next page starts.
+/// Checked items, and the cursor of the next page.
 pub(crate) struct Page {
     pub(crate) items: Vec<NewItem>,
     pub(crate) next: Option<String>,
@@ -56,14 +56,14 @@ pub(crate) struct PageFailure {
     pub(crate) message: String,
 }
 
-/// The handle of the thread. Dropping it ends the thread after the page at hand.
+/// The handle of the thread. Dropping it ends the thread after its current page.
 pub(crate) struct Discoverer {
     requests: Option<SyncSender<PageRequest>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Discoverer {
-    /// `jobs` is how many jobs may each have one request waiting.
+    /// `jobs` is the number of jobs: each may have one request waiting.
     pub(crate) fn start(
         jobs: usize,
         clock: Arc<dyn Clock>,
@@ -85,12 +85,12 @@ impl Discoverer {
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 
-    /// What asks for pages.
+    /// A handle that asks for pages.
     pub(crate) fn asker(&self) -> Asker {
         Asker(self.requests.clone())
     }
 
-    /// Leaves the thread behind. For a host that ends while a page is still being made.
+    /// Ends without waiting for the thread: for a host that ends while a page is still being made.
     pub(crate) fn abandon(mut self) {
         self.thread = None;
     }
@@ -166,14 +166,14 @@ fn discover(request: PageRequest, now: Timestamp, known: &Known) -> PageResult {
     PageResult { job: request.job, page, log, cursor: request.cursor }
 }
 
-/// A page for which the machine gives no sandbox is tried again.
+/// The failure of a page for which the machine refuses a sandbox: it is tried again.
 fn of_machine(refusal: &SandboxError) -> GuestFailure {
     GuestFailure { outcome: Outcome::Retry, after: None, message: sentence(refusal) }
 }
 
-/// Makes one item of those that have one key, in the place of the first, with the priority of the last. Otherwise each
-/// pass over the same page would see each of them as news of the other. Returns the keys of which there were several with
-/// different data.
+/// Merges items with the same key into one, at the position of the first, with the priority of the last. Otherwise each
+/// pass over the page would see each of them as a change of the other. Returns the keys that occurred with different
+/// data.
 fn fold(
     items: Vec<NewItem>,
     mut merge: impl FnMut(&str, &str, &str) -> Result<String, GuestFailure>,
@@ -207,8 +207,8 @@ fn unmerged(key: &str, failure: GuestFailure) -> PageFailure {
     PageFailure { message, ..failure.into() }
 }
 
-/// Merges the items of a page with what is known. An item that was last seen with the same data is left alone. The
-/// tracker refuses the page if somebody else changes one of them in between.
+/// Merges the items of a page into the known data. An item that was last seen with the same data stays unchanged. The
+/// tracker refuses the page if somebody else changes one of its items in the meantime.
 fn merge_page(
     items: &mut [NewItem],
     known: &[KnownItem],
@@ -238,13 +238,13 @@ impl PageFailure {
         Self { outcome: Outcome::Permanent, after: None, message }
     }
 
-    /// A page that could not be made for a reason that is not the handler's: it is tried again.
+    /// A page that failed for a reason that is not the handler's: it is tried again.
     pub(crate) fn of_host(message: String) -> Self {
         Self { outcome: Outcome::Retry, after: None, message }
     }
 }
 
-/// A page as the tracker takes it.
+/// A page as the tracker takes it, with hashes.
 fn hashed(page: gristmill_sandbox::Page) -> Page {
     let items = page.items.into_iter().map(|item| {
         let data_hash = Digest::of(item.data.as_bytes());

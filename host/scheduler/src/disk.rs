@@ -1,23 +1,23 @@
 //! How much room the disk has.
 //!
-//! Owns the two thresholds: below the first no new items are looked for, below half of it no more work is claimed. So
-//! there is room left to record what is under way. Never frees anything.
+//! Owns two thresholds: below the first, discovery stops; below half of it, claiming stops. So there is room left to
+//! record the work in flight. Never frees anything.
 
 use std::path::Path;
 
-/// What the room on the disk allows.
+/// What the free space allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Disk {
     /// Everything.
     Ample,
     /// No new items.
     Low,
-    /// Nothing new at all: what is under way is finished.
+    /// Nothing new at all: only work in flight is finished.
     Full,
 }
 
 impl Disk {
-    /// What so much room allows, where `min_free` bytes are to stay free; 0: everything.
+    /// What `free` bytes allow if `min_free` bytes shall stay free; everything if that is 0.
     pub(crate) const fn of(free: u64, min_free: u64) -> Self {
         if free >= min_free {
             Self::Ample
@@ -28,7 +28,7 @@ impl Disk {
         }
     }
 
-    /// The name of the event that says so.
+    /// The name of the event that reports it.
     pub(crate) const fn event(self) -> &'static str {
         match self {
             Self::Ample => "disk.ample",
@@ -38,7 +38,7 @@ impl Disk {
     }
 }
 
-/// The bytes that an ordinary process may still write to the disk of this folder; none if the system does not say.
+/// How many bytes an ordinary process may still write to this folder's disk; none if the system does not say.
 pub(crate) fn free_bytes(folder: &Path) -> Option<u64> {
     let stat = rustix::fs::statvfs(folder).ok()?;
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))

@@ -1,8 +1,8 @@
-//! Who is doing what.
+//! Decides what the host does next.
 //!
-//! Owns all in-flight state of a host, in one place: what is claimed, what is finished and not yet settled, where each
-//! discovery stands, and whether there is anything left. Purely synchronous: an `Event` goes in, `Command`s come out.
-//! It performs none of them, never waits, and never asks the time.
+//! Owns all in-flight state of a host: what is claimed, what is finished and not yet settled, how far each discovery
+//! is, and whether anything is left to do. It is synchronous: an `Event` goes in, `Command`s come out. Never carries
+//! out a command, never waits, and never asks the time.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -23,61 +23,82 @@ use crate::workers::Finished;
 
 /// How many waiting stages are promoted at once.
 const PROMOTE_MAX: u32 = 4096;
-/// The longest sleep until the next look at what waits, in case another process wrote to the tracker.
+/// The longest time between two questions for waiting work, in case another process wrote to the tracker.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
-/// The same while another host holds work: when it is done with that, there may be nothing left to wait for.
+/// The same while another host holds work: when that host is done, the run may be over.
 const LOOK_AGAIN_SOON: Duration = Duration::from_millis(500);
 
-/// How long discovery rests while there is enough to do.
+/// How long discovery pauses while enough stages are ready.
 const BACKLOG_REST: Duration = Duration::from_millis(200);
 
+/// What the dispatcher knows about one stage of one job.
 struct Stage {
+    /// For the events that concern it.
     name: String,
+    /// How long its attempts take, which decides how much of it is claimed.
     pace: Pace,
+    /// How many attempts of it are claimed and not settled: bounded by its window.
     in_flight: usize,
-    /// Of what those are given.
+    /// How many bytes of data and outputs those attempts got, so that one stage cannot fill the memory.
     bytes: u64,
-    /// There may be something ready: so it is until a claim gets less than it asked for.
+    /// Whether something may be ready. True until a claim returns less than it asked for.
     may_have_ready: bool,
 }
 
-/// See the module.
+/// All state of a host in flight. The module's documentation says more.
 pub(crate) struct Dispatcher {
+    /// The host that claims and settles.
     host: HostId,
+    /// How many attempts run at once: it scales the windows.
     threads: usize,
+    /// Whether the host stays when everything is done.
     watch: bool,
+    /// The stages of all jobs that this host runs.
     stages: HashMap<StageId, Stage>,
-    /// The order in which stages are asked: each round begins one further on, so that none is always last.
+    /// The order in which stages claim. Each round begins one further on, so that no stage is always last.
     order: Vec<StageId>,
+    /// The index in `order` where the next round begins.
     turn: usize,
+    /// The discovery of each job that has one.
     sources: HashMap<JobId, Source>,
+    /// Everything claimed and not settled, with its count and bytes: both are bounded.
     flight: Flight,
+    /// Finished attempts that the next round settles.
     finished: Vec<Settlement>,
+    /// Claimed work that was not begun and is given back uncharged.
     unrun: Vec<Release>,
+    /// The round that the tracker is busy with: there is at most one.
     round: Option<RoundInFlight>,
-    /// Rises whenever something may have become ready.
+    /// Goes up whenever something may have become ready, so that a round that began before proves nothing about a
+    /// stage.
     ready_epoch: u64,
+    /// Whether the tracker is taking work back, which must end before the run is over.
     release_in_flight: bool,
+    /// When the next waiting work becomes ready.
     due: Due,
+    /// Whether other hosts hold work: while they do, the run is not over.
     others: Others,
+    /// What the free disk space allows.
     disk: Disk,
+    /// Whether the host was asked to stop: then nothing new begins.
     stopping: bool,
+    /// The host's account of this run.
     pub(crate) summary: Summary,
 }
 
 /// What the dispatcher remembers of the round that the tracker is busy with.
 struct RoundInFlight {
-    /// Since when each thing that it settles was ready.
+    /// When each attempt that it settles became ready, to measure latencies after the commit.
     ready: Vec<Timestamp>,
-    /// It puts work to wait.
+    /// Whether it postpones work: then the time of the next waiting work must be asked again.
     postpones: bool,
-    /// `ready_epoch` when it began.
+    /// `ready_epoch` when the round began.
     epoch: u64,
-    /// Of what it settles.
+    /// How many bytes it settles, which are in flight until it is done.
     bytes: u64,
 }
 
-/// What is known about other hosts: what they have leased may release more.
+/// What is known about other hosts. Work that they have leased may release more.
 #[derive(Clone, Copy, PartialEq)]
 enum Others {
     /// Nothing is leased.
@@ -91,18 +112,19 @@ enum Others {
 /// What is known about waiting work.
 #[derive(Clone, Copy, PartialEq)]
 enum Due {
-    /// Nothing: it is to be asked.
+    /// Nothing: the tracker must be asked.
     Unknown,
-    /// It was asked, or is being promoted. Quiet: nothing is under way here meanwhile, so that what is leased is others'.
+    /// The tracker was asked, or is promoting. `quiet`: this host has held nothing since, so whatever is leased belongs
+    /// to other hosts.
     Asked { quiet: bool },
-    /// At this time.
+    /// The next waiting work becomes ready at this time.
     At(Timestamp),
-    /// There is none.
+    /// No work is waiting.
     None,
 }
 
 impl Dispatcher {
-    /// `bytes_max`: how many bytes may be in flight when something is claimed.
+    /// `bytes_max` is how many bytes may be in flight; beyond that, nothing is claimed.
     pub(crate) fn new(host: HostId, threads: usize, watch: bool, bytes_max: u64) -> Self {
         Self {
             host,
@@ -144,7 +166,7 @@ impl Dispatcher {
         self.sources.insert(job, Source::new(name, tuning, cursor, now));
     }
 
-    /// Takes in what happened and says what to do about it.
+    /// Processes an event and returns what to do about it.
     #[must_use]
     pub(crate) fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Command> {
         let mut commands = Vec::new();
@@ -165,7 +187,7 @@ impl Dispatcher {
                     self.expect_ready();
                 }
             }
-            // An answer to a question that was overtaken by new waiting work says nothing.
+            // If new waiting work came after the question, its answer is outdated.
             Event::Outlook(outlook) => {
                 if let Due::Asked { quiet } = self.due {
                     self.due = outlook.next_due.map_or(Due::None, Due::At);
@@ -206,7 +228,7 @@ impl Dispatcher {
         commands
     }
 
-    /// Whether nothing is claimed, and nothing is being written for what was.
+    /// Whether nothing is claimed, and no claimed work is being settled or given back.
     fn is_quiet(&self) -> bool {
         self.flight.attempts() == 0
             && self.round.is_none()
@@ -215,17 +237,17 @@ impl Dispatcher {
             && self.unrun.is_empty()
     }
 
-    /// Whether there is work that the full disk keeps from being done, and nothing else to wait for.
+    /// Whether only the full disk stops the remaining work.
     pub(crate) fn is_starved(&self) -> bool {
         self.disk == Disk::Full && !self.watch && !self.stopping && self.is_quiet() && !self.is_over()
     }
 
-    /// Whether attempts run, or are handed to threads.
+    /// Whether attempts run, or wait for a thread.
     pub(crate) fn is_running(&self) -> bool {
         self.flight.attempts() > 0
     }
 
-    /// Whether everything is done, or given back.
+    /// Whether everything is settled or given back.
     pub(crate) fn is_over(&self) -> bool {
         let quiet = self.is_quiet();
         let discovering = self.sources.values().any(|source| matches!(source.discovery, Discovery::Running));
@@ -239,7 +261,7 @@ impl Dispatcher {
         quiet && !discovering && nothing_left && !self.watch
     }
 
-    /// When to wake it, if nothing happens before.
+    /// When to wake the dispatcher if no event comes before.
     pub(crate) fn wake_at(&self, now: Timestamp) -> Timestamp {
         let pages = self.sources.values().filter_map(|source| match source.discovery {
             Discovery::Waiting { at, .. } => Some(at),
@@ -253,7 +275,7 @@ impl Dispatcher {
         pages.chain(due).fold(again, Timestamp::min)
     }
 
-    /// What is claimed and neither settled nor given back: for a host that must end now.
+    /// The work that is claimed and neither settled nor given back: a host that must end now gives it back.
     pub(crate) fn held(&self) -> Vec<Release> {
         self.flight.held()
     }
@@ -313,16 +335,17 @@ impl Dispatcher {
             self.summary.latency.record(now.since(ready_at));
         }
         if round.postpones {
-            // What waits now may be due sooner than what was known.
+            // The work that waits now may be due sooner than the known time.
             self.due = Due::Unknown;
         }
-        // What became ready while the round was under way may have come after its claims: then it drained nothing.
+        // Work may have become ready after the round's claims. Then an incomplete claim does not prove that a stage is
+        // drained.
         let drained = if self.ready_epoch == round.epoch { done.drained } else { Vec::new() };
         if done.released > 0 {
             self.expect_ready();
         }
         for id in drained {
-            // Claims come last in a round: what it released itself was there for them.
+            // Claims come last in a round, so they already saw what the round itself released.
             if let Some(stage) = self.stages.get_mut(&id) {
                 stage.may_have_ready = false;
             }
@@ -341,7 +364,7 @@ impl Dispatcher {
         }
     }
 
-    /// Attempts that the tracker refused as they were: they had been noted as what they were.
+    /// Counts the stages that are dead because the tracker refused their attempts. Their outcomes are already counted.
     fn refused(&mut self, done: &RoundDone) {
         for (key, why) in &done.refused {
             self.summary.dead += 1;
@@ -383,7 +406,7 @@ impl Dispatcher {
         total.new += upserted.new;
         total.changed += upserted.changed;
         total.unchanged += upserted.unchanged;
-        // Other data of a known item may be to be processed again.
+        // New data of a known item may make stages run again.
         if upserted.new + upserted.changed > 0 {
             self.expect_ready();
         }
@@ -392,7 +415,7 @@ impl Dispatcher {
         source.recorded(now, watch);
     }
 
-    /// What can be done now.
+    /// Adds the commands that are possible now.
     fn next(&mut self, now: Timestamp, commands: &mut Vec<Command>) {
         if !self.release_in_flight && !self.unrun.is_empty() {
             let unrun = std::mem::take(&mut self.unrun);
@@ -440,8 +463,8 @@ impl Dispatcher {
         }
     }
 
-    /// One round at a time: while the tracker is busy with one, the next one gathers. That is group commit, with the
-    /// batch as large as the load makes it, and no lingering.
+    /// Starts a round unless one is in flight. While the tracker is busy with one, the next one gathers. This is group
+    /// commit: the load decides the size of a batch, and nothing waits for it to fill.
     fn start_round(&mut self, now: Timestamp, commands: &mut Vec<Command>) {
         if self.round.is_some() {
             return;
@@ -463,13 +486,13 @@ impl Dispatcher {
             bytes: done().map(Completion::bytes).sum(),
         });
         if let Due::Asked { quiet } = &mut self.due {
-            // A look that is under way may see the leases of this round.
+            // A pending question may see the leases of this round.
             *quiet = false;
         }
         commands.push(Command::Round(Round { host: self.host, now, settlements, claims }));
     }
 
-    /// What to claim: each stage up to its window, and all together up to the bound, shared evenly.
+    /// What to claim: each stage up to its window, and all stages together up to the bound, shared evenly.
     fn claims(&mut self) -> Vec<ClaimRequest> {
         let (mut room, bytes_room) = (self.flight.room(), self.flight.bytes_room());
         if bytes_room == 0 {
@@ -485,11 +508,12 @@ impl Dispatcher {
             let share = room.div_ceil(asking.len() - place);
             let limit = stage.pace.window(self.threads).saturating_sub(stage.in_flight).min(share);
             let chunk = stage.pace.chunk();
-            // A few at a time would cost a transaction each: wait until a chunk fits, or the stage is nearly idle.
+            // Claims of a few would cost a transaction each. So wait until a chunk fits, or the stage is nearly idle.
             if limit == 0 || (limit < chunk as usize && stage.in_flight > chunk as usize) {
                 continue;
             }
-            // One is claimed whatever its size: not while there is as much of its stage as may be.
+            // The tracker claims at least one item, whatever its size. So ask for none while the stage already has all
+            // its bytes.
             let bytes = self.flight.stage_bytes_max().saturating_sub(stage.bytes);
             if bytes == 0 {
                 continue;

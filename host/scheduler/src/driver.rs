@@ -1,7 +1,7 @@
-//! What turns commands into deeds.
+//! Carries out the dispatcher's commands.
 //!
-//! Owns the event loop and everything that waits: the tracker's futures, the threads' answers, the clock. Decides
-//! nothing: every decision is the dispatcher's.
+//! Owns the event loop and everything that waits: the tracker's futures, the threads' answers, the clock. Never decides
+//! what to run: the dispatcher does.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -27,18 +27,18 @@ use crate::upkeep::Upkeep;
 use crate::vitals::Vitals;
 use crate::workers::{Chunk, Finished, Held, Workers};
 
-/// How many leases are taken from vanished hosts at once.
+/// How many leases of vanished hosts are reaped at once.
 pub(crate) const REAP_MAX: u32 = 256;
-/// How often the disk is looked at while there is much to do: what fits in the reserve lasts longer.
+/// How often free disk space is checked while there is work. The reserve holds more than can be written in that time.
 const DISK_LOOK: Duration = Duration::from_millis(50);
-/// How often threads are looked at while attempts run: whether one is held.
+/// How often threads are checked while attempts run, to find one that hangs.
 const HELD_LOOK: Duration = Duration::from_secs(1);
-/// How long a host that ends waits for the tracker to take back what it holds.
+/// How long a host that ends waits for the tracker to take back its work.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(10);
-/// How many answers of threads may wait for the loop.
+/// How many answers of threads may wait in the channel to the loop.
 pub(crate) const ANSWERS_MAX: usize = 64;
 
-/// What commands need that the dispatcher does not: the components, and what surrounds them.
+/// What commands need and the dispatcher does not know: the jobs with their components.
 pub(crate) struct Parts {
     pub(crate) jobs: HashMap<JobId, Arc<LoadedJob>>,
     pub(crate) stages: HashMap<StageId, Arc<StageContext>>,
@@ -55,16 +55,16 @@ impl Parts {
     }
 }
 
-/// The turn of upkeep under way, or the time of the next.
+/// The current turn of upkeep, or the time of the next one.
 enum Care<'a> {
     Turn(Pin<Box<dyn Future<Output = (Upkeep, Duration)> + Send + 'a>>),
     Rest(Upkeep, Instant),
-    /// Between the two.
+    /// Only while one of the others replaces the other.
     Never,
 }
 
 impl Care<'_> {
-    /// Resolves when a turn is over; pending for ever while there is none.
+    /// Resolves when the current turn is over; pending for ever if there is none.
     async fn turn(&mut self) -> (Upkeep, Duration) {
         match self {
             Self::Turn(turn) => turn.await,
@@ -82,27 +82,43 @@ impl Care<'_> {
 
 type Pending<'a> = Pin<Box<dyn Future<Output = Result<Option<Event>, Error>> + Send + 'a>>;
 
+/// The event loop of a host, with everything that waits.
 pub(crate) struct Loop<'a> {
+    /// This host's number in the tracker.
     host: HostId,
+    /// Times and limits of the host.
     options: &'a HostOptions,
+    /// The tracker that all futures write to.
     tracker: &'a dyn Tracker,
+    /// Writes in flight; each gives at most one event.
     writes: FuturesUnordered<Pending<'a>>,
-    /// The heartbeat under way: never a second one, however long the tracker takes.
+    /// The heartbeat in flight. There is never a second one, however long the tracker takes.
     beating: Option<Pending<'a>>,
-    // Before the threads: one that waits for room in a channel ends when the channel does, and can then be joined.
+    // Before the threads, so that it is dropped first: a thread that waits for room in a channel ends with the channel,
+    // and can then be joined.
     finished: mpsc::Receiver<Finished>,
+    /// Answers of the discovery thread.
     pages: mpsc::Receiver<PageResult>,
+    /// The attempt threads.
     workers: Workers,
+    /// The discovery thread.
     discoverer: Discoverer,
+    /// The jobs and stages by their numbers, to build chunks and page requests.
     parts: Parts,
+    /// When the next heartbeat is due, and whether this host may reap others.
     vitals: Vitals,
+    /// The upkeep of the tracker, one turn at a time.
     care: Care<'a>,
+    /// The last known state of the disk: only a change is an event.
     disk: Disk,
+    /// When the disk was last checked.
     disk_looked: Instant,
+    /// When the host began: steady times count from here.
     began: Instant,
+    /// When the threads were last checked.
     held_looked: Instant,
-    /// Why this host cannot go on: the machine gives no sandbox, or all threads are held. What is under way is finished,
-    /// the rest given back.
+    /// Why this host cannot go on: the machine refuses a sandbox, or all threads hang. Running attempts are finished,
+    /// the rest is given back.
     fault: Option<Error>,
 }
 
@@ -142,7 +158,7 @@ impl<'a> Loop<'a> {
         }
     }
 
-    /// Runs until the dispatcher says that it is over. False: the grace ran out before.
+    /// Runs until the dispatcher says that the run is over. False if the grace period ended before.
     pub(crate) async fn run(
         &mut self,
         dispatcher: &mut Dispatcher,
@@ -214,7 +230,7 @@ impl<'a> Loop<'a> {
         }
     }
 
-    /// Looks at the disk and at the threads, each at its time.
+    /// Checks the disk and the threads, each when it is due.
     fn look_around(&mut self, now: Timestamp, stop_by: &mut Option<Instant>) -> Vec<Event> {
         let mut events = Vec::new();
         if self.disk_looked.elapsed() >= DISK_LOOK {
@@ -226,14 +242,14 @@ impl<'a> Loop<'a> {
         events
     }
 
-    /// Lets the host end for a reason.
+    /// Lets the host stop because of a fault.
     fn stop_for(&mut self, fault: Error, stop_by: &mut Option<Instant>) -> Event {
         self.fault.get_or_insert(fault);
         stop_by.get_or_insert(Instant::now() + self.options.grace);
         Event::Stop
     }
 
-    /// Takes their work from threads that hang, replaces them, and tells.
+    /// Takes the work of threads that hang, replaces them, and reports it.
     fn replace_held(&mut self, now: Timestamp, stop_by: &mut Option<Instant>) -> Vec<Event> {
         self.held_looked = Instant::now();
         if self.fault.is_some() {
@@ -268,7 +284,7 @@ impl<'a> Loop<'a> {
         }
     }
 
-    /// How long there is nothing for this loop itself to do.
+    /// How long the loop itself has nothing to do.
     fn next_turn(&self, stop_by: Option<Instant>) -> Duration {
         let beat = self.vitals.next().saturating_sub(self.began.elapsed());
         let next_beat = if self.beating.is_some() { Duration::MAX } else { beat };
@@ -307,12 +323,12 @@ impl<'a> Loop<'a> {
                 let (job, cursor) = (batch.job, batch.source.cursor().map(str::to_owned));
                 match tracker.upsert(batch).await {
                     Ok(upserted) => Ok(Some(Event::Upserted(job, upserted))),
-                    // Asked for again, and merged with what is known then.
+                    // The page is asked for again, and merged into the data known then.
                     Err(error @ TrackerError::Overtaken(_)) => {
                         let page = Err(PageFailure::of_host(error.to_string()));
                         Ok(Some(Event::Page(PageResult { job, cursor, page, log: String::new() })))
                     }
-                    // It is the page's fault, and would be refused again.
+                    // The page itself is at fault, and would be refused again.
                     Err(error) if error.is_refusal() => {
                         let page = Err(PageFailure::refused(&error));
                         Ok(Some(Event::Page(PageResult { job, cursor, page, log: String::new() })))
@@ -332,7 +348,7 @@ impl<'a> Loop<'a> {
         self.writes.push(Box::pin(future));
     }
 
-    /// Says that this host is alive, and takes the work of hosts and leases that are not.
+    /// Records that this host is alive, and reaps the leases of hosts that are not.
     fn beat(&mut self, now: Timestamp) {
         let beat = self.vitals.beat(now, self.began.elapsed());
         if let Some((by, ahead)) = beat.jump {
@@ -352,7 +368,7 @@ impl<'a> Loop<'a> {
             if !tracker.heartbeat(host, now).await? {
                 tracing::warn!("another host had given this one up, and took over its work: it goes on with new work");
             }
-            // While the tracker is slow to take a heartbeat, those of others may be late for the same reason.
+            // If the tracker is slow to take this heartbeat, those of other hosts may be late for the same reason.
             let stalled = asked.elapsed() > takeover_after / 2;
             if stalled {
                 tracing::warn!(
@@ -367,7 +383,7 @@ impl<'a> Loop<'a> {
         }));
     }
 
-    /// Looks how much room the disk has; an event if that changes what may be done.
+    /// Checks the free disk space. Returns an event if that changes what may be done.
     fn look_at_disk(&mut self) -> Option<Event> {
         self.disk_looked = Instant::now();
         let data = self.tracker.folder()?;
@@ -393,13 +409,14 @@ impl<'a> Loop<'a> {
         Some(Event::Disk(disk))
     }
 
-    /// Leaves the threads behind, for a host that can record nothing any more.
+    /// Ends without waiting for the threads: for a host that can record nothing any more.
     pub(crate) fn abandon(self) {
         self.workers.abandon();
         self.discoverer.abandon();
     }
 
-    /// Ends the threads. Attempts that outlived the grace are given back uncharged, and left behind.
+    /// Ends the threads. Attempts that run longer than the grace period are given back uncharged, and their threads
+    /// left behind.
     ///
     /// # Errors
     /// If the tracker fails, or a fault is why the host ends.
@@ -416,14 +433,14 @@ impl<'a> Loop<'a> {
             workers.abandon();
             discoverer.abandon();
         } else if dispatcher.summary.interrupted {
-            // A page in the making is made again by the next host: its cursor was not recorded.
+            // The next host asks for an unfinished page again, since its cursor was not recorded.
             discoverer.abandon();
         }
         fault.map_or(Ok(()), Err)
     }
 }
 
-/// Polls what may be under way; pending for ever if nothing is.
+/// Polls the future if there is one; pending for ever otherwise.
 async fn poll<T>(pending: &mut Option<Pin<Box<dyn Future<Output = T> + Send + '_>>>) -> T {
     match pending {
         Some(future) => future.await,

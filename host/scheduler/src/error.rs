@@ -1,7 +1,6 @@
 //! What can go wrong with a host.
 //!
-//! Owns the crate's error type, and the list of what is wrong with a job. What a guest does is no error: it is an
-//! outcome.
+//! Owns the crate's error type, and the problems of a job. Never describes what a guest does: that is an outcome.
 
 use std::path::PathBuf;
 
@@ -10,7 +9,7 @@ use thiserror::Error;
 /// What can go wrong with a host.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The tracker failed: nothing can be recorded any more, so nothing more is run.
+    /// The tracker failed. Nothing can be recorded any more, so nothing more is run.
     #[error(transparent)]
     Tracker(#[from] gristmill_tracker::Error),
     /// The sandbox could not be made.
@@ -27,7 +26,7 @@ pub enum Error {
     /// A thread could not be started.
     #[error("a thread could not be started: {0}")]
     Thread(std::io::Error),
-    /// All threads that run attempts hang, and as many as may be replaced have been.
+    /// All threads that run attempts hang, and no more of them may be replaced.
     #[error("all threads that run attempts hang in calls of the system ({threads} of them)")]
     Held {
         /// How many.
@@ -46,10 +45,10 @@ pub enum Error {
     DiskLow {
         /// The data folder.
         data: PathBuf,
-        /// How much is to stay free.
+        /// How many bytes shall stay free.
         min_free_bytes: u64,
     },
-    /// The threads that run attempts have ended by themselves.
+    /// The threads that run attempts have ended unexpectedly.
     #[error("the threads that run attempts have stopped")]
     Stopped,
 }
@@ -57,10 +56,10 @@ pub enum Error {
 /// One thing that is wrong with a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Which stage of the job; none: `discover`.
+    /// The stage; none for `discover`.
     pub stage: Option<String>,
     /// What is wrong.
     pub message: String,
-    /// What would help.
+    /// A hint.
     pub hint: Option<String>,
 }

@@ -1,6 +1,6 @@
-//! What the dispatcher hears, and what it says.
+//! The dispatcher's input and output.
 //!
-//! Owns the two lists. Never decides anything.
+//! Owns the list of events and the list of commands. Never decides anything.
 
 use gristmill_model::JobId;
 use gristmill_tracker::{Lease, Lost, Outlook, Release, Round, RoundDone, Upsert, Upserted};
@@ -19,19 +19,19 @@ pub(crate) enum Event {
     Released,
     /// A handler answered with a page.
     Page(PageResult),
-    /// So much of the job is ready that no page is asked for now.
+    /// Too many stages of the job are ready, so no page was asked for.
     Backlogged(JobId),
     /// The tracker recorded a page.
     Upserted(JobId, Upserted),
     /// Waiting work became ready.
     Promoted(u64),
-    /// What waits, and what is under way here and elsewhere.
+    /// The tracker's answer: what waits, and what is leased here and elsewhere.
     Outlook(Outlook),
-    /// Vanished hosts lost their work.
+    /// Work of vanished hosts was reaped.
     Reaped(Lost),
     /// Somebody else wrote to the tracker.
     Changed,
-    /// How much room the disk has now.
+    /// The free disk space crossed a threshold.
     Disk(Disk),
     /// Time has passed.
     Woken,
@@ -44,7 +44,7 @@ pub(crate) enum Command {
     Round(Round),
     Run(Lease),
     Release(Vec<Release>),
-    /// Ask for the page of that cursor, unless more than so much of the job is ready.
+    /// Ask for the page of this cursor, unless more stages of the job than this number are ready.
     Ask(JobId, Option<String>, u32),
     Upsert(Upsert),
     Promote(u32),

@@ -1,7 +1,7 @@
-//! What a host has claimed and not settled.
+//! The work that a host has claimed and not settled.
 //!
-//! Owns its count by lease, and its bytes: of the data and outputs that attempts are given, and of what is finished and
-//! waits to be settled. Never says what to claim.
+//! Owns its count, by lease, and its bytes: the inputs of attempts, and the results that wait to be settled. Never
+//! decides what to claim.
 
 use std::collections::HashMap;
 
@@ -10,16 +10,17 @@ use gristmill_tracker::{Claim, Lease, Release};
 
 use crate::pace::ATTEMPTS_IN_FLIGHT_MAX;
 
-/// See the module.
+/// The claimed work, its count and its bytes.
 pub(crate) struct Flight {
+    /// The unsettled members of each lease, to give back what a host that ends still holds.
     leases: HashMap<Fence, Vec<StageKey>>,
-    /// With a thread, or on the way to one.
+    /// How many attempts run or wait for a thread: bounded, so that the channel to the threads never fills.
     attempts: usize,
-    /// Of what attempts are given, and of what they made and is not settled yet.
+    /// Bytes of the attempts' inputs, and of results that are not settled yet.
     bytes: u64,
-    /// The most that `bytes` may be when something is claimed.
+    /// Nothing is claimed while `bytes` is at least this.
     bytes_max: u64,
-    /// The most that `bytes` ever was: a host tells it.
+    /// The largest value of `bytes` so far, for the summary.
     peak: u64,
 }
 
@@ -28,7 +29,7 @@ impl Flight {
         Self { leases: HashMap::new(), attempts: 0, bytes: 0, bytes_max, peak: 0 }
     }
 
-    /// Takes in a lease. Returns how many attempts and bytes it has.
+    /// Adds a lease. Returns how many attempts and input bytes it has.
     pub(crate) fn begin(&mut self, lease: &Lease) -> (usize, u64) {
         let (attempts, bytes) = (lease.claims.len(), lease.claims.iter().map(Claim::bytes).sum());
         self.attempts += attempts;
@@ -37,7 +38,7 @@ impl Flight {
         (attempts, bytes)
     }
 
-    /// Takes in that so many attempts are over, which were given `input` bytes and made `output` bytes.
+    /// Records that `attempts` attempts are over. They got `input` bytes and returned `output` bytes.
     pub(crate) fn finish(&mut self, attempts: usize, input: u64, output: u64) {
         self.attempts -= attempts;
         self.settled(input);
@@ -49,12 +50,12 @@ impl Flight {
         self.peak = self.peak.max(self.bytes);
     }
 
-    /// Takes in that so many bytes are with the tracker.
+    /// Records that results of so many bytes are settled.
     pub(crate) fn settled(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    /// Members of a lease are being settled or given back.
+    /// Removes members of a lease that are being settled or given back.
     pub(crate) fn forget(&mut self, fence: Fence, keys: &[StageKey]) {
         if let Some(held) = self.leases.get_mut(&fence) {
             if held.len() <= keys.len() {
@@ -65,12 +66,12 @@ impl Flight {
         }
     }
 
-    /// What is claimed and neither settled nor given back: for a host that must end now.
+    /// The work that is claimed and neither settled nor given back: a host that must end now gives it back.
     pub(crate) fn held(&self) -> Vec<Release> {
         self.leases.iter().map(|(fence, keys)| Release { fence: *fence, keys: keys.clone() }).collect()
     }
 
-    /// How many attempts run, or are handed to threads.
+    /// How many attempts run or wait for a thread.
     pub(crate) const fn attempts(&self) -> usize {
         self.attempts
     }
@@ -90,7 +91,7 @@ impl Flight {
         self.bytes_max.saturating_sub(self.bytes)
     }
 
-    /// How many bytes of one stage may be in flight: one that is given much leaves room for others.
+    /// How many bytes of one stage may be in flight, so that a stage with large inputs leaves room for others.
     pub(crate) const fn stage_bytes_max(&self) -> u64 {
         self.bytes_max.div_ceil(2)
     }

@@ -1,7 +1,7 @@
-//! The host: from options to a run.
+//! The host: starts a run from its options.
 //!
-//! Owns the order in which a run begins: the tracker, the host's name in it, the jobs, what earlier hosts left behind.
-//! What happens then is the driver's.
+//! Owns the order in which a run begins: the tracker, this host's registration, the jobs, the work that earlier hosts
+//! left behind. Never runs the loop itself: the driver does.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -31,19 +31,19 @@ const RECONCILE_MAX: u32 = 2000;
 pub struct HostOptions {
     /// How many attempts run at once.
     pub workers: usize,
-    /// Stay when everything is done, and discover again when a job says so.
+    /// Whether to stay when everything is done, and discover again when a job says so.
     pub watch: bool,
     /// How long running attempts may take to finish once the host is asked to stop.
     pub grace: Duration,
-    /// How long after its last sign of life another host has vanished, and its work is taken over.
+    /// How long after its last heartbeat another host counts as vanished, and its work is reaped.
     pub takeover_after: Duration,
-    /// How many bytes of data and outputs may be in flight when more is claimed.
+    /// Nothing is claimed while this many bytes of data and outputs are in flight.
     pub in_flight_bytes_max: u64,
-    /// How many bytes stay free on the disk of a data folder.
+    /// How many bytes shall stay free on the disk of a data folder.
     pub min_free_bytes: u64,
     /// A file that gets a line before each attempt.
     pub trace_file: Option<PathBuf>,
-    /// Tells the time.
+    /// The wall clock.
     pub clock: Arc<dyn Clock>,
 }
 
@@ -59,7 +59,7 @@ impl Host {
         Self { options, tracker }
     }
 
-    /// The tracker, to look at while the host runs.
+    /// The tracker, to read while the host runs.
     pub fn tracker(&self) -> Arc<dyn Tracker> {
         Arc::clone(&self.tracker)
     }
@@ -67,8 +67,8 @@ impl Host {
     /// Runs jobs until nothing is left, or `shutdown` resolves and what was running is finished or given back.
     ///
     /// # Errors
-    /// If the tracker fails. What was claimed is then taken from this host by the next one, and charged as lost. If the
-    /// machine gives no sandbox: what was claimed is given back.
+    /// If the tracker fails: the next host then reaps what this one had claimed, and charges it as lost. If the machine
+    /// refuses a sandbox: what was claimed is given back.
     pub async fn run(self, jobs: Vec<LoadedJob>, shutdown: impl Future<Output = ()>) -> Result<Summary, Error> {
         let clock = Arc::clone(&self.options.clock);
         let started = clock.now();
@@ -99,12 +99,12 @@ impl Host {
             parts,
             vitals,
         );
-        // Attempts that died with an earlier host are part of this run's account.
+        // Attempts that were lost with an earlier host are part of this run's summary.
         let first = Event::Reaped(lost);
         let ended_in_time = match running.run(&mut dispatcher, first, shutdown).await {
             Ok(in_time) => in_time,
             Err(error) => {
-                // Nothing that still runs can be recorded: nobody waits for its end.
+                // Nothing that still runs can be recorded, so nobody waits for it.
                 running.abandon();
                 return Err(error);
             }
@@ -126,7 +126,7 @@ impl Host {
         Ok(self.tracker.register_host(info).await?)
     }
 
-    /// Makes the jobs known, and brings their items in line where a DAG was edited.
+    /// Registers the jobs, and reconciles their items if a DAG was edited.
     async fn prepare(&self, host: HostId, jobs: Vec<LoadedJob>) -> Result<(Dispatcher, Parts), Error> {
         let clock = &self.options.clock;
         let mut dispatcher =
@@ -153,8 +153,8 @@ impl Host {
         Ok((dispatcher, parts))
     }
 
-    /// Takes what vanished hosts held. Where this is the one host, all others have vanished; hosts that share a tracker
-    /// are given their time.
+    /// Reaps the work of vanished hosts. If this is the only possible host, all others have vanished. Hosts that share
+    /// a tracker have `takeover_after` to send a heartbeat.
     async fn reap_vanished(&self, host: HostId, parts: &Parts) -> Result<Lost, Error> {
         let now = self.options.clock.now();
         let heartbeat_before =

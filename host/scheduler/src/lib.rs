@@ -1,7 +1,7 @@
 //! The loop: discover, claim, run, settle, reap.
 //!
-//! Owns what runs next and who runs it. It knows no SQL and no WebAssembly: the tracker records, the sandbox runs, and
-//! this crate carries work from one to the other, bounded everywhere. It never prints and never exits.
+//! Owns what runs next, and on which thread. The tracker records and the sandbox runs; this crate carries work from one
+//! to the other, with a bound on everything. Never knows SQL or WebAssembly, never prints and never exits.
 
 mod attempt;
 mod discover;

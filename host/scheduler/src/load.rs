@@ -1,7 +1,7 @@
 //! From a job's file to a job that can run.
 //!
-//! Owns the check of a job against its components, and what an attempt needs to know of its stage. Reports everything
-//! that is wrong at once. Never talks to a tracker: a job is checked before anything is written.
+//! Owns the check of a job against its components, and what an attempt needs to know about its stage. Reports
+//! everything that is wrong at once. Never uses a tracker: a job is checked before anything is written.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -19,17 +19,17 @@ use crate::{Error, Problem};
 /// The largest file that `inputs` may name.
 const INPUT_BYTES_MAX: u64 = 64 << 20;
 
-/// A job whose components are loaded, and fit.
+/// A job with its components, loaded and checked.
 pub struct LoadedJob {
     /// The job as its file declares it.
     pub job: Job,
     /// In the order of the file.
     pub stages: Vec<LoadedStage>,
-    /// What finds its items, and what that may touch.
+    /// The component that finds its items, and what it may touch.
     pub discover: Option<(Handler, Arc<Granted>)>,
-    /// What handlers may ask for.
+    /// The parameters that handlers may ask for.
     pub params: Arc<BTreeMap<String, String>>,
-    /// What does not stop it, and a person may want to know: imports that a component does without.
+    /// Problems that do not stop the job, such as imports that are not granted.
     pub warnings: Vec<Problem>,
 }
 
@@ -44,7 +44,7 @@ pub struct LoadedStage {
 }
 
 impl LoadedJob {
-    /// What the tracker is told.
+    /// What the tracker records about the job.
     pub fn registration(&self, now: Timestamp) -> JobRegistration {
         let spec = &self.job.spec;
         let stages = spec.stages.iter().zip(&self.stages).map(|(stage, loaded)| StageRegistration {
@@ -67,12 +67,12 @@ impl LoadedJob {
     }
 }
 
-/// Loads the components of a job and checks that they fit it. A part of the job without a path to its component is left
-/// out: that fault was reported with the job's file.
+/// Loads the components of a job and checks that they fit it. A stage without a path to its component is left out,
+/// since that fault was reported with the job's file.
 ///
 /// # Errors
-/// With everything that is wrong: a component that cannot be loaded, that lacks a stage, a folder or a file that is not
-/// there. With the machine's refusal alone, if it gives no sandbox to load one in.
+/// Everything that is wrong: a component that cannot be loaded or lacks a stage, a folder or a file that does not
+/// exist. If the machine refuses a sandbox to load a component in, only that.
 pub fn load(sandbox: &Sandbox, job: Job) -> Result<LoadedJob, Error> {
     let mut loader =
         Loader { sandbox, handlers: HashMap::new(), problems: Vec::new(), warnings: Vec::new(), refusal: None };
@@ -108,15 +108,15 @@ pub fn load(sandbox: &Sandbox, job: Job) -> Result<LoadedJob, Error> {
 
 struct Loader<'a> {
     sandbox: &'a Sandbox,
-    // By path: a component that serves several stages is loaded once, and a broken one is reported once.
+    // By path, so that a component of several stages is loaded once, and a broken one is reported once.
     handlers: HashMap<PathBuf, Option<Handler>>,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
-    /// What the machine refused: that is no problem of the job's.
+    /// What the machine refused, which is not a problem of the job.
     refusal: Option<SandboxError>,
 }
 
-/// The stage that a problem belongs to; none: `discover`.
+/// The stage that a problem belongs to; none for `discover`.
 type Part<'a> = Option<&'a str>;
 
 impl Loader<'_> {
@@ -191,7 +191,7 @@ impl Loader<'_> {
         opened.map_err(|error| self.problem(part, sentence(&error), error.hint().map(str::to_owned))).ok()
     }
 
-    /// Warns of what a component imports and is not granted, once however many stages it serves.
+    /// Warns of a component's imports that are not granted, once for all stages that use it.
     fn warn_of_imports(&mut self, part: Part<'_>, handler: &Handler) {
         for grant in handler.report().grants.iter().filter(|grant| grant.notable) {
             let (file, import, without) = (handler.path().display(), &grant.import, grant.without);
@@ -208,7 +208,7 @@ pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// What an attempt needs to know of its stage, shared by all of them.
+/// What an attempt needs to know about its stage, shared by all attempts.
 pub(crate) struct StageContext {
     pub(crate) id: StageId,
     pub(crate) job: Arc<LoadedJob>,

@@ -1,13 +1,13 @@
 //! How much to have in flight.
 //!
-//! Owns the window and the chunk of each stage, from the time its attempts take: fast handlers are fed in long rows,
-//! slow ones nearly one by one, so that a lease never covers much more than is being run. Never claims.
+//! Owns the window and the chunk of each stage, computed from the time that its attempts take. Fast handlers get long
+//! chunks, slow ones nearly single attempts, so that a lease never covers much more than what runs. Never claims.
 
 use std::time::Duration;
 
-/// The most attempts that are claimed and not settled, over all stages: what bounds the host's memory.
+/// The most attempts of all stages that are claimed and not settled. It bounds the host's memory.
 pub const ATTEMPTS_IN_FLIGHT_MAX: usize = 4096;
-/// The most attempts that one thread is given at once.
+/// The most attempts in one chunk.
 pub const CHUNK_MAX: u32 = 64;
 /// How long a chunk should keep a thread busy.
 const CHUNK_TIME: Duration = Duration::from_millis(5);
@@ -23,7 +23,7 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Learns that `attempts` took `elapsed` on one thread.
+    /// Learns that `attempts` attempts took `elapsed` on one thread.
     pub(crate) fn learn(&mut self, attempts: usize, elapsed: Duration) {
         if attempts == 0 {
             return;
@@ -32,7 +32,7 @@ impl Pace {
         self.mean_seconds = Some(self.mean_seconds.map_or(sample, |mean| mean + WEIGHT * (sample - mean)));
     }
 
-    /// How many attempts a thread is given at once. One, until something is known.
+    /// How many attempts a chunk has. One, until a time is known.
     pub(crate) fn chunk(&self) -> u32 {
         self.fit(CHUNK_TIME).clamp(1, CHUNK_MAX as usize) as u32
     }

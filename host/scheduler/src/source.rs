@@ -1,7 +1,7 @@
-//! Where a job's items come from: how far its discovery is, and when it goes on.
+//! The discovery of one job: how far it is, and when it goes on.
 //!
-//! Owns the cursor of the page at hand, what is tried again, and the end of a pass. Never asks for a page itself: the
-//! dispatcher does, when the time has come.
+//! Owns the cursor of the current page, retries, and the end of a pass. Never asks for a page itself: the dispatcher
+//! does, when it is time.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::trail::Trail;
 pub(crate) enum Discovery {
     /// A page is being made or recorded.
     Running,
-    /// The next page, or the next pass, starts then.
+    /// The next page, or the next pass, starts at this time.
     Waiting { at: Timestamp, cursor: Option<String> },
     /// The last pass is over, or failed for good.
     Over,
@@ -22,14 +22,20 @@ pub(crate) enum Discovery {
 
 /// The discovery of one job.
 pub(crate) struct Source {
+    /// The job's name, for the summary and the log.
     pub(crate) name: String,
+    /// How often discovery runs, how large its pages are, and how it is retried.
     pub(crate) tuning: DiscoverTuning,
+    /// Whether a page is being made, or when the next one starts.
     pub(crate) discovery: Discovery,
+    /// How often the current page failed in a row, for its retry policy.
     failures: u32,
-    /// The cursor of the page at hand, to ask for it again.
+    /// The cursor of the current page, to ask for it again.
     pub(crate) cursor: Option<String>,
+    /// The cursors of this pass, to find a circle.
     trail: Trail,
-    /// The page at hand leads nowhere: what it found is recorded, and then discovery is over.
+    /// Whether the next cursor of the current page must not be followed. The page is still recorded, then discovery is
+    /// over.
     leads_nowhere: bool,
 }
 
@@ -41,8 +47,8 @@ impl Source {
         Self { name: name.to_owned(), tuning, discovery, failures: 0, cursor: None, trail, leads_nowhere: false }
     }
 
-    /// Takes in where a page leads. Returns its own cursor, that of the next page, and what is wrong with it: then it is
-    /// not followed.
+    /// Takes the next cursor of a page. Returns the page's own cursor, the next one, and why it must not be followed,
+    /// if so.
     pub(crate) fn follow(&mut self, next: Option<String>) -> (Option<String>, Option<String>, Option<&'static str>) {
         self.failures = 0;
         let fault = next.as_deref().and_then(|next| self.trail.fault(next));
@@ -51,7 +57,7 @@ impl Source {
         (std::mem::replace(&mut self.cursor, next.clone()), next, fault)
     }
 
-    /// Takes in that the page at hand is recorded. In a host that watches, a pass is followed by another.
+    /// Records that the current page is committed. A host that watches starts another pass after the last page.
     pub(crate) fn recorded(&mut self, now: Timestamp, watch: bool) {
         self.trail.step(self.cursor.as_deref());
         let every = self.tuning.every.filter(|_| watch && !self.leads_nowhere);
@@ -62,7 +68,7 @@ impl Source {
         };
     }
 
-    /// Takes in a failed page. Returns why discovery is over, or none if it is tried again.
+    /// Records that a page failed. Returns why discovery is over, or none if the page is tried again.
     pub(crate) fn fail(&mut self, failure: &PageFailure, now: Timestamp) -> Option<DeadReason> {
         let counters = Counters { attempts: self.failures, ..Counters::default() };
         let (key, age, policy) = (StageKey(0), Duration::ZERO, &self.tuning.retry);
@@ -76,7 +82,7 @@ impl Source {
                 self.discovery = Discovery::Over;
                 Some(reason)
             }
-            // A page that is skipped is an odd thing to say, and means that there is nothing to discover.
+            // A handler that skips a page means that there is nothing to discover.
             Disposition::Done | Disposition::Skipped => {
                 self.discovery = Discovery::Over;
                 None

@@ -1,6 +1,6 @@
-//! What a run came to.
+//! The summary of a run.
 //!
-//! Owns the account that a host gives of itself at its end. Never the truth about items: that is the tracker's.
+//! Owns what a host reports about itself at its end. Never the truth about items: the tracker has that.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,30 +9,30 @@ use gristmill_model::{Outcome, Timestamp};
 use gristmill_tracker::Upserted;
 use hdrhistogram::Histogram;
 
-/// What a run came to.
+/// The summary of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
     /// From the first event to the last.
     pub elapsed: Duration,
-    /// What discovery found.
+    /// How many items discovery found, by what became of them.
     pub discovered: Upserted,
-    /// How many attempts ended in which way.
+    /// How many attempts ended with each outcome.
     pub outcomes: BTreeMap<Outcome, u64>,
     /// How many of them left a stage dead.
     pub dead: u64,
-    /// Completions that came after their lease was taken away.
+    /// How many completions came after their lease was taken away: they were dropped.
     pub late: u64,
-    /// Attempts that vanished with an earlier host, and were charged.
+    /// How many attempts were lost with another host, and charged.
     pub lost: u64,
-    /// Transactions that settled and claimed.
+    /// How many rounds the tracker committed.
     pub rounds: u64,
     /// When the last attempt was settled.
     pub settled_at: Option<Timestamp>,
     /// The most bytes of data and outputs that were in flight at once: claimed, or finished and not settled.
     pub in_flight_bytes_max: u64,
-    /// From ready to settled and committed.
+    /// The time of each attempt from ready to committed.
     pub latency: Latency,
-    /// Somebody asked the host to stop before everything was done.
+    /// Whether somebody asked the host to stop before everything was done.
     pub interrupted: bool,
     /// Jobs whose discovery failed for good, and why.
     pub discovery_failures: Vec<(String, String)>,
@@ -45,7 +45,7 @@ impl Summary {
     }
 }
 
-/// The longest time that is told apart from longer ones.
+/// The longest time that is measured exactly, in microseconds; longer ones count as this.
 const DAY_MICROS: u64 = 86_400_000_000;
 
 /// A distribution of times, to two digits.
@@ -54,7 +54,7 @@ pub struct Latency(Histogram<u64>);
 
 impl Default for Latency {
     fn default() -> Self {
-        // Two significant digits up to a day: some kilobytes, whatever is recorded.
+        // Two significant digits up to a day take a few kilobytes, however many times are recorded.
         let bounded = Histogram::new_with_bounds(1, DAY_MICROS, 2);
         Self(bounded.unwrap_or_else(|_| unreachable!("these bounds are within what a histogram allows")))
     }
@@ -65,7 +65,7 @@ impl Latency {
         self.0.saturating_record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
     }
 
-    /// The time that `fraction` of all attempts stayed under: 0.5 is the median.
+    /// The time that `fraction` of all attempts did not exceed: 0.5 is the median.
     pub fn quantile(&self, fraction: f64) -> Duration {
         Duration::from_micros(self.0.value_at_quantile(fraction))
     }

@@ -1,7 +1,8 @@
-//! The trace file: which attempts were begun, told from outside the tracker.
+//! The trace file: a record of begun attempts outside the tracker.
 //!
-//! Owns one file that only grows: a line before each attempt, in one write, so that lines of several threads and hosts
-//! never mix. A line that is there for no recorded attempt is one that was lost with its host.
+//! Owns one file that only grows. It gets a line before each attempt, in one write, so that lines of several threads
+//! and hosts never mix. A line without a recorded attempt is an attempt that was lost with its host. Never read by the
+//! host.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -25,7 +26,8 @@ impl Trace {
         Ok(Self { path: path.to_owned(), file, failed: AtomicBool::new(false) })
     }
 
-    /// Says that an attempt begins. A disk that takes no more is warned of once: the tracker's own account is whole.
+    /// Writes that an attempt begins. Warns only once if the disk is full, since the tracker's own records are
+    /// complete.
     pub(crate) fn begins(&self, host: HostId, fence: Fence, stage: &str, item: &str, attempt: u32) {
         let line = serde_json::json!({
             "host": host.0, "fence": fence.0, "stage": stage, "item": item, "attempt": attempt,

@@ -1,23 +1,25 @@
-//! The way that discovery takes from cursor to cursor.
+//! Detects a circle in the cursors of a discovery.
 //!
-//! Owns the proof that it goes round in a circle, in a few bytes however long the way is: R. P. Brent, "An improved
-//! Monte Carlo factorization algorithm" (1980), remembers one cursor, and doubles the time after which it remembers a
-//! newer one. A circle is found after at most three times its length and the way to it. Never asks for a page.
+//! Owns the proof of a circle, in a few bytes, however many cursors there are. The algorithm of R. P. Brent ("An
+//! improved Monte Carlo factorization algorithm", 1980) remembers one cursor, and doubles the number of cursors after
+//! which it remembers a newer one. It finds a circle after at most three times the length of the circle and the way to
+//! it. Never asks for a page.
 
 use gristmill_model::Digest;
 
 /// The cursors of one pass.
 #[derive(Default)]
 pub(crate) struct Trail {
+    /// The hash of the remembered cursor: if it comes again, there is a circle.
     remembered: Option<Digest>,
-    /// How many cursors came since.
+    /// How many cursors came since that one.
     since: u64,
-    /// After how many another one is remembered.
+    /// After how many cursors a newer one is remembered.
     patience: u64,
 }
 
 impl Trail {
-    /// What is wrong with the cursor of a next page, if a pass that followed it would never end.
+    /// Why a next cursor must not be followed: the pass would never end. None if it may be.
     pub(crate) fn fault(&self, next: &str) -> Option<&'static str> {
         if next.is_empty() {
             return Some(
@@ -28,7 +30,7 @@ impl Trail {
             .then_some("the next page was visited before in this pass: discovery would never end")
     }
 
-    /// Takes in that a page is recorded, and which one is next; none: the pass is over.
+    /// Records that a page is committed, and the next cursor; none if the pass is over.
     pub(crate) fn step(&mut self, next: Option<&str>) {
         let Some(next) = next else { return *self = Self::default() };
         self.since += 1;
@@ -46,7 +48,7 @@ mod tests {
 
     use super::*;
 
-    /// After how many pages the circle is found, in a way that begins with so many and then goes round so many.
+    /// After how many pages the circle is found, if `before` cursors lead to a circle of `circle` cursors.
     fn pages_until_found(before: u64, circle: u64) -> u64 {
         let cursor = |page: u64| if page < before { page } else { before + (page - before) % circle };
         let mut trail = Trail::default();

@@ -1,36 +1,37 @@
 //! Keeping the tracker small, while the host runs.
 //!
-//! Owns the rhythm: a little at a time, and soon again while there is more. What belongs to no job is kept for a time of
-//! its own. A failure is warned of and tried again: no job stops for it. What is old, and the order of archive and
-//! deletion, are the tracker's.
+//! Owns the rhythm: a little at a time, and soon again while there is more. Rows of no job have a retention of their
+//! own. A failure is logged and tried again, and stops no job. Never decides what is old, or the order of archive and
+//! deletion: the tracker does.
 
 use std::time::Duration;
 
 use gristmill_model::{Clock, JobId, Retention};
 use gristmill_tracker::{Error, Pruned, Pruning, PruningPosition, Tracker, host_retention, prune};
 
-/// How long to rest when everything was looked through.
+/// How long to rest when everything has been checked.
 const REST: Duration = Duration::from_mins(1);
 /// How long to rest when there is more.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How many rows of each kind are looked at in a turn.
+/// How many rows of each kind are checked in a turn.
 const ROWS_MAX: u64 = 5000;
 
-/// See the module.
+/// The upkeep of all jobs of a host.
 pub(crate) struct Upkeep {
     kept: Vec<Kept>,
 }
 
 struct Kept {
-    /// None: what belongs to no job.
+    /// The job; none for rows of no job.
     job: Option<JobId>,
     name: String,
     retention: Retention,
+    /// Where the next turn goes on.
     position: PruningPosition,
 }
 
 impl Upkeep {
-    /// The upkeep of these jobs, and of what belongs to none.
+    /// The upkeep of these jobs, and of rows of no job.
     pub(crate) fn new<'j>(jobs: impl IntoIterator<Item = (JobId, &'j str, &'j Retention)>) -> Self {
         let kept = |job, name: &str, retention| {
             let (name, position) = (name.to_owned(), PruningPosition::default());
@@ -41,7 +42,7 @@ impl Upkeep {
         Self { kept: jobs.chain([kept(None, "", host_retention())]).collect() }
     }
 
-    /// Does a turn. Returns itself, and how long to rest.
+    /// Does a turn. Returns itself, and how long to rest after it.
     pub(crate) async fn turn(mut self, tracker: &dyn Tracker, clock: &dyn Clock) -> (Self, Duration) {
         let mut more = false;
         for job in &mut self.kept {

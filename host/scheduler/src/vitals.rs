@@ -1,7 +1,7 @@
 //! Whether this host, its clock and its tracker are well.
 //!
-//! Owns the rhythm of heartbeats, which no jump of the wall clock disturbs, and the decision whether this host may judge
-//! others now. Never asks the time.
+//! Owns the rhythm of heartbeats, which a jump of the wall clock does not disturb, and the decision whether this host
+//! may now judge others. Never asks the time: callers pass it.
 
 use std::time::Duration;
 
@@ -9,29 +9,32 @@ use gristmill_model::Timestamp;
 
 /// The longest time between two heartbeats.
 const BEAT_MAX: Duration = Duration::from_secs(5);
-/// How many heartbeats a host may miss before its work is given to others.
+/// How many heartbeats a host may miss before its work is reaped.
 const MISSES: u32 = 6;
-/// A difference between the wall clock and the steady one that is a jump, and not their drift.
+/// A larger difference between the wall clock and the steady clock is a jump, not drift.
 const JUMP: Duration = Duration::from_secs(2);
 
-/// See the module. Times of the steady clock are given as what has passed since the host began.
+/// Heartbeats and clocks. Times of the steady clock are durations since the host began.
 pub(crate) struct Vitals {
+    /// The time between two heartbeats.
     beat: Duration,
+    /// When the next one is due, by the steady clock.
     next: Duration,
+    /// Both clocks at the last heartbeat, to notice a jump or a sleep.
     last: (Timestamp, Duration),
 }
 
-/// What a heartbeat comes with.
+/// What a heartbeat found out about the clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Beat {
-    /// Leases and hosts may be judged.
+    /// Whether this host may reap others.
     pub(crate) may_reap: bool,
-    /// How far the wall clock jumped since the one before, and whether ahead.
+    /// How far the wall clock jumped since the last heartbeat, and whether it jumped ahead.
     pub(crate) jump: Option<(Duration, bool)>,
 }
 
 impl Vitals {
-    /// `takeover_after`: how long after its last heartbeat a host has vanished.
+    /// `takeover_after` is how long after its last heartbeat a host counts as vanished.
     pub(crate) fn new(takeover_after: Duration, now: Timestamp) -> Self {
         let beat = (takeover_after / MISSES).min(BEAT_MAX);
         Self { beat, next: beat, last: (now, Duration::ZERO) }
@@ -42,13 +45,13 @@ impl Vitals {
         self.next
     }
 
-    /// Takes in the two clocks at a heartbeat.
+    /// Compares the two clocks at a heartbeat.
     pub(crate) fn beat(&mut self, wall: Timestamp, steady: Duration) -> Beat {
         let passed = steady.saturating_sub(self.last.1);
         let expected = self.last.0 + passed;
         let (ahead, back) = (wall.since(expected), expected.since(wall));
         let jump = if ahead > JUMP { Some((ahead, true)) } else { (back > JUMP).then_some((back, false)) };
-        // A host that was asleep itself for some beats knows nothing of the others: it looks at them a beat later.
+        // A host that was itself asleep for some beats cannot judge the others yet. It does so at the next beat.
         let was_asleep = passed > self.beat * 3;
         self.last = (wall, steady);
         self.next = steady + self.beat;

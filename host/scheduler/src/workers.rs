@@ -1,8 +1,9 @@
 //! The threads that run attempts.
 //!
-//! Owns plain threads, one a core, fed in chunks over a bounded channel: a task an attempt would cost a tenth of the
-//! speed, and nothing in here waits. What a thread has at hand lies where it can be taken from it: a thread that is
-//! still in a call of the system long after its attempt's deadline is left behind, and another one takes its place.
+//! Owns plain threads, one for each core, which get chunks over a bounded channel. A task for each attempt would cost a
+//! tenth of the speed, and nothing here waits. The work of a thread is shared, so that it can be taken away: a thread
+//! that still hangs in a system call long after its attempt's deadline is left behind, and another one replaces it.
+//! Never decides what runs.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,11 +24,11 @@ use crate::load::StageContext;
 use crate::pace::ATTEMPTS_IN_FLIGHT_MAX;
 use crate::trace::Trace;
 
-/// A thread tells what is finished after this long, though its chunk is not.
+/// A thread reports finished attempts after this long, even if its chunk is not finished.
 const REPORT_AFTER: Duration = Duration::from_millis(20);
 
-/// How long after its deadline an attempt is given up: a guest is interrupted within milliseconds, so that its thread
-/// hangs in a call that nothing interrupts. A sandbox may have been waited for besides.
+/// How long after its deadline an attempt is given up. A guest is interrupted within milliseconds, so a thread that is
+/// later than this hangs in a call that nothing interrupts. The time includes the wait for a sandbox.
 const HELD_AFTER: Duration = PATIENCE.saturating_add(Duration::from_secs(5));
 
 /// Work for one thread.
@@ -41,37 +42,37 @@ pub(crate) struct Finished {
     pub(crate) fence: Fence,
     pub(crate) stage: StageId,
     pub(crate) completions: Vec<Completion>,
-    /// Not begun: the host is stopping, the machine refused a sandbox, or the thread was left behind.
+    /// Claims that were not begun: the host is stopping, the machine refused a sandbox, or the thread was left behind.
     pub(crate) unrun: Vec<StageKey>,
-    /// What all of them were given.
+    /// The input bytes of all of them, which are in flight no longer.
     pub(crate) input_bytes: u64,
-    /// How the machine refused it.
+    /// Why the machine refused a sandbox, if it did.
     pub(crate) refusal: Option<Box<SandboxError>>,
-    /// How long the completions took.
+    /// How long the completions took, to set the stage's pace.
     pub(crate) elapsed: Duration,
 }
 
 /// A thread that was left behind.
 pub(crate) struct Held {
-    /// What it had at hand: its attempt is a timeout, and the rest of its chunk was not begun.
+    /// Its work: the running attempt is a timeout, and the rest of its chunk was not begun.
     pub(crate) finished: Finished,
     /// The name of the attempt's stage.
     pub(crate) stage: String,
-    /// The attempt's limit of time.
+    /// The attempt's time limit.
     pub(crate) timeout: Duration,
 }
 
-/// The handle of the threads. Dropping it ends them, each after its attempt at hand.
+/// The handle of the threads. Dropping it ends each thread after its current attempt.
 pub(crate) struct Workers {
-    /// None once no more work comes.
+    /// The channel to the threads; none once no more work comes, which ends them.
     sender: Option<Sender<Chunk>>,
-    /// What a new thread is made from.
+    /// What a new thread needs.
     crew: Crew,
-    /// One a thread that may run at once; none where a thread was left behind and not replaced.
+    /// One for each thread that may run at once; none if a thread was left behind and not replaced.
     places: Vec<Option<Place>>,
 }
 
-/// A thread, and what it has at hand.
+/// A thread and its current work.
 struct Place {
     hand: Arc<Hand>,
     thread: JoinHandle<()>,
@@ -80,10 +81,13 @@ struct Place {
 /// What all threads share.
 #[derive(Clone)]
 struct Crew {
+    /// Where a free thread takes its next chunk from.
     chunks: Receiver<Chunk>,
+    /// Where threads report to the event loop.
     finished: mpsc::Sender<Finished>,
+    /// Set when the host stops: threads then give back what they have not begun.
     stop: Arc<AtomicBool>,
-    /// How many threads that were left behind have not come back: each still holds a sandbox.
+    /// How many threads were left behind and have not ended. Each still holds a sandbox, so their number is bounded.
     held: Arc<AtomicUsize>,
     clock: Arc<dyn Clock>,
     trace: Option<(HostId, Arc<Trace>)>,
@@ -96,7 +100,7 @@ impl Workers {
         trace: Option<(HostId, &Arc<Trace>)>,
         finished: &mpsc::Sender<Finished>,
     ) -> Result<Self, Error> {
-        // Never more chunks than attempts in flight, so that the dispatcher, which bounds those, never waits in `run`.
+        // There are never more chunks than attempts in flight. The dispatcher bounds those, so it never waits in `run`.
         let (sender, chunks) = bounded(ATTEMPTS_IN_FLIGHT_MAX);
         let crew = Crew {
             chunks,
@@ -118,16 +122,16 @@ impl Workers {
         self.sender.as_ref().ok_or(Error::Stopped)?.send(chunk).map_err(|_| Error::Stopped)
     }
 
-    /// Lets each thread finish the attempt at hand, and give the rest of its chunk back.
+    /// Lets each thread finish its current attempt, and give back the rest of its chunk.
     pub(crate) fn stop(&self) {
         self.crew.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Takes their work from threads that are held long after their attempt's deadline, and replaces them: as long as
-    /// at most `HELD_MAX` threads are held. What such a thread still does counts for nothing.
+    /// Takes the work of threads that hang long after their attempt's deadline, and replaces them while at most
+    /// `HELD_MAX` threads hang. Whatever such a thread still does is ignored.
     ///
     /// # Errors
-    /// If all threads were held before, and no more may be replaced; or if the system gives no thread.
+    /// If all threads already hang and no more may be replaced, or if the system refuses a thread.
     pub(crate) fn replace_held(&mut self) -> Result<Vec<Held>, Error> {
         let mut taken = Vec::new();
         for (number, place) in self.places.iter_mut().enumerate() {
@@ -145,7 +149,7 @@ impl Workers {
         Ok(taken)
     }
 
-    /// Leaves the threads behind. For a host that ends while attempts are still running.
+    /// Ends without waiting for the threads: for a host that ends while attempts are still running.
     pub(crate) fn abandon(mut self) {
         self.places.clear();
     }
@@ -171,7 +175,7 @@ impl Crew {
     }
 }
 
-/// What a thread has at hand. The thread takes each claim from here and brings its completion back.
+/// The current work of a thread. The thread takes each claim from here and brings back its completion.
 #[derive(Default)]
 struct Hand(Mutex<Grip>);
 
@@ -182,7 +186,7 @@ enum Grip {
     Empty,
     /// A chunk.
     Holds(Box<Open>),
-    /// Nothing any more: the thread was left behind.
+    /// The work was taken away: the thread was left behind.
     Taken,
 }
 
@@ -190,25 +194,25 @@ enum Grip {
 struct Open {
     fence: Fence,
     context: Arc<StageContext>,
-    /// Not begun yet.
+    /// The claims that are not begun yet.
     rest: vec::IntoIter<Claim>,
-    /// What is running, and when it is given up.
+    /// The running attempt, and when it is given up.
     running: Option<(Begun, Instant)>,
-    /// Finished, and not told yet.
+    /// Finished attempts that are not reported yet.
     completions: Vec<Completion>,
-    /// What those were given, and what runs.
+    /// The input bytes of those and of the running attempt.
     input_bytes: u64,
-    /// When it was told last, or began.
+    /// When the thread last reported, or began the chunk.
     told_at: Timestamp,
 }
 
 impl Hand {
     fn lock(&self) -> MutexGuard<'_, Grip> {
-        // Nothing is done under this lock that could leave it half done.
+        // No code under this lock can panic halfway, so a poisoned lock is safe to use.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes everything from a thread whose attempt is overdue.
+    /// Takes all work from a thread whose attempt is overdue.
     fn take_overdue(&self, crew: &Crew) -> Option<Held> {
         let mut grip = self.lock();
         let Grip::Holds(open) = &*grip else { return None };
@@ -233,7 +237,7 @@ impl Open {
         Self { fence, context, rest: claims.into_iter(), running: None, completions, input_bytes: 0, told_at: now }
     }
 
-    /// What is finished so far, if it is time to tell.
+    /// What is finished so far, if it is time to report.
     fn report(&mut self, now: Timestamp) -> Option<Finished> {
         let elapsed = now.since(self.told_at);
         if elapsed < REPORT_AFTER || self.rest.len() == 0 {
@@ -243,7 +247,7 @@ impl Open {
         Some(self.finished(Vec::new(), None, elapsed))
     }
 
-    /// Everything that has not been told. What has not begun is not begun any more.
+    /// Everything that is not reported yet. Claims that are not begun are given back.
     fn close(mut self, refused: Option<(StageKey, SandboxError)>, now: Timestamp) -> Finished {
         let (key, refusal) = refused.unzip();
         self.input_bytes += self.rest.as_slice().iter().map(Claim::bytes).sum::<u64>();
@@ -268,9 +272,9 @@ struct Worker {
 enum Next {
     /// The next claim of its chunk.
     Run(Claim, Begun),
-    /// Its chunk is over: this is the rest that it tells.
+    /// Its chunk is over, and this is the last report.
     Tell(Finished),
-    /// Its chunk is over, and all of it is told.
+    /// Its chunk is over, and everything is reported.
     Rest,
     /// Nothing: it was left behind.
     End,
@@ -302,7 +306,7 @@ impl Worker {
         }
     }
 
-    /// Takes the next claim from the hand, unless the host is stopping.
+    /// Takes the next claim of the current work, unless the host is stopping.
     fn next(&self) -> Next {
         let now = self.crew.clock.now();
         let mut grip = self.hand.lock();
@@ -323,7 +327,7 @@ impl Worker {
         Next::Tell(open.close(None, now))
     }
 
-    /// Runs one claim, and brings its completion back to the hand; an error if nobody listens any more.
+    /// Runs one claim, and adds its completion to the current work; an error if nobody receives reports any more.
     fn attempt(
         &self,
         fence: Fence,
@@ -342,7 +346,7 @@ impl Worker {
         };
         let finished = {
             let mut grip = self.hand.lock();
-            // Left behind: it is told by `next`.
+            // Left behind: `next` says so.
             let Grip::Holds(open) = &mut *grip else { return Ok(()) };
             open.running = None;
             match done {

@@ -1,7 +1,7 @@
-//! What a request gets in place of what it asked for.
+//! The error answers to requests.
 //!
-//! Owns the status, the sentence and the hint of each such answer. Never tells a stranger what the tracker said, which
-//! may name a folder of this machine: that goes to the log.
+//! Owns the status, the sentence and the hint of each. Never shows a client the tracker's own error, which may name a
+//! folder of this machine: that goes to the log.
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -66,7 +66,7 @@ impl Fault {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "too many large answers are on their way", hint)
     }
 
-    /// The sentence alone, for who reads a status and one line.
+    /// Only the sentence, for clients that read a status and one line.
     pub(crate) fn into_line(self) -> Response {
         (self.status, self.error).into_response()
     }

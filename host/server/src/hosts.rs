@@ -1,7 +1,7 @@
 //! Which names a server answers to.
 //!
-//! Owns the check of the `Host` that was asked for. A page in a browser of this machine can have its own name lead to
-//! 127.0.0.1, and read what is answered there: its name betrays it. Never asks who is there.
+//! Owns the check of a request's `Host`. A web page in a browser of this machine can make its own name lead to
+//! 127.0.0.1 and read the answers; but then it sends its own name. Never identifies users.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use axum::response::{IntoResponse, Response};
 
 use crate::fault::Fault;
 
-/// What this machine calls itself.
+/// The names of this machine itself.
 const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
-/// The names that are answered; none: every one is.
+/// The names that are answered; none if all are.
 pub(crate) struct Hosts(Option<Vec<String>>);
 
 impl Hosts {
@@ -29,7 +29,7 @@ impl Hosts {
         Self(Some(LOCAL.map(str::to_owned).into_iter().chain([bound]).chain(allowed).collect()))
     }
 
-    /// The name that a request asks for, if that is none of these.
+    /// The name in a request's `Host`, if it is not answered.
     fn fault(&self, request: &Request) -> Option<String> {
         let names = self.0.as_ref()?;
         let host = request.headers().get(HOST).map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());

@@ -1,10 +1,10 @@
-//! What a running host tells over HTTP: health, metrics, the state of its jobs.
+//! What a running host shows over HTTP: health, metrics, the state of its jobs.
 //!
-//! Owns the connections, the routes, and `views`, the one JSON that the API and the command line both write. It never
-//! changes anything: it is given a `Reader`, answers `GET` (and `HEAD`) alone, and never reads a request's body.
+//! Owns the connections, the routes, and `views`, the JSON that both the API and the command line write. Never changes
+//! anything: it has only a `Reader`, answers only `GET` (and `HEAD`), and reads no request's body.
 //!
 //! **There is no authentication and no TLS.** Whoever can connect reads every item, output and log. Listen on loopback,
-//! or behind a proxy that asks who is there. A listener on loopback answers its own names alone.
+//! or behind a proxy that identifies users. A listener on loopback answers only to its own names.
 //!
 //! | path | answer |
 //! |---|---|

@@ -12,7 +12,7 @@ use crate::bounds::METERS_MAX;
 
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The text for jobs with their counters.
+/// The metrics of jobs with these counters, as text.
 pub(crate) fn text(jobs: &[(String, JobStats)]) -> String {
     let mut text = String::new();
     let stages = || jobs.iter().flat_map(|(job, stats)| stats.stages.iter().map(move |stage| (job.as_str(), stage)));
@@ -62,7 +62,7 @@ fn charges(text: &mut String, jobs: &[(String, JobStats)]) {
     }
 }
 
-/// The samples of one metric, which must stand together.
+/// The samples of one metric, which the format wants together.
 struct Family<'t> {
     text: &'t mut String,
     name: &'static str,
@@ -90,7 +90,7 @@ fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     let Ok(()) = text.write_fmt(arguments) else { unreachable!("a string takes every write") };
 }
 
-/// The three characters that a label's value cannot hold as they are.
+/// Appends a label's value, with its three special characters escaped.
 fn push_escaped(text: &mut String, content: &str) {
     for character in content.chars() {
         match character {

@@ -1,7 +1,7 @@
-//! What stands behind the `?` of a request.
+//! The query parameters of a request.
 //!
-//! Owns the names, ranges and defaults of parameters, and the sentence about each mistake. An unknown or repeated
-//! parameter is a mistake: it never means something else than what was written.
+//! Owns the names, ranges and defaults of parameters, and the sentence about each mistake. Never ignores an unknown or
+//! repeated parameter: both are mistakes.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -41,7 +41,7 @@ impl ItemsQuery {
         self.limit as usize
     }
 
-    /// The filter, for one item more than wanted: that one tells whether there is another page.
+    /// The filter, for one item more than wanted: the extra one shows whether there is another page.
     pub(crate) fn into_filter(self, job: JobId) -> ItemsFilter {
         let Self { status, prefix, after, limit } = self;
         ItemsFilter { job, status, prefix, after, limit: limit + 1 }

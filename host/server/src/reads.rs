@@ -1,7 +1,7 @@
 //! Reading the tracker for a request.
 //!
-//! Owns how many reads there are at once, and how long one may take. A read runs on a thread that may block: SQLite
-//! answers where it is asked, and the host's loop shares this runtime. Never retries.
+//! Owns how many reads run at once, and how long one may take. A read runs on a thread that may block, since the host's
+//! loop shares this runtime. Never retries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ impl Reads {
         Arc::clone(&self.room)
     }
 
-    /// Runs all that a request reads, up to the answer's text: writing that down takes its time, too.
+    /// Runs all reads of a request and writes the answer's text, which takes time too.
     pub(crate) async fn answer<F>(&self, read: impl FnOnce(Arc<dyn Reader>) -> F) -> Result<Response, Fault>
     where
         F: Future<Output = Result<Response, Fault>> + Send + 'static,
@@ -52,7 +52,8 @@ impl Reads {
         };
         let runtime = Handle::current();
         let read = tokio::task::spawn_blocking(move || {
-            // Held by the read and not by the request: who gives up in between does not make room for another read.
+            // The read holds the permit, not the request: a client that gives up does not free a place while its read
+            // still runs.
             let _permit = permit;
             runtime.block_on(answer)
         });

@@ -1,7 +1,7 @@
 //! Which path gives which answer.
 //!
-//! Owns the routes and what each reads. Every answer is made of what one look at the tracker gave; nothing is kept
-//! between two requests. Never counts rows: what grows with a job is paged.
+//! Owns the routes and what each reads. Every answer is made from one read of the tracker; nothing is kept between two
+//! requests. Never counts rows: lists that grow with a job are paged.
 
 use std::sync::Arc;
 
@@ -128,7 +128,7 @@ async fn output(State(reads): Shared, name: JobName, RawQuery(query): RawQuery) 
     reads.answer(read).await
 }
 
-/// A text that is JSON, and may be large.
+/// The answer for a JSON text that may be large.
 fn large(text: String, room: Arc<Semaphore>) -> Result<Response, Fault> {
     let body = slices::body(text, room).ok_or_else(Fault::busy)?;
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
@@ -147,7 +147,7 @@ async fn find(reader: &dyn Reader, name: &str) -> Result<JobRow, Fault> {
     reader.jobs().await?.into_iter().find(|job| job.name == name).ok_or_else(|| Fault::no_such_job(name))
 }
 
-/// A path that is no UTF-8 is one that nobody has.
+/// The job's name in a path. A path that is not UTF-8 names no job.
 fn known_path(name: JobName) -> Result<String, Fault> {
     name.map(|Path(name)| name).map_err(|_| Fault::no_such_path())
 }

@@ -1,8 +1,8 @@
 //! Connections.
 //!
-//! Owns how many there are, how long each may last, which one gives way, and how they end at a shutdown. A connection
-//! carries one request: so one deadline bounds its head, its answer and a slow reader of it. Never binds: the caller
-//! hands a listener over.
+//! Owns how many there are, how long each may last, which one is closed for a new one, and how they end at a shutdown.
+//! A connection carries one request, so one deadline bounds its head, its answer and a slow reader. Never binds an
+//! address: the caller passes a listener.
 
 use std::collections::VecDeque;
 use std::io;
@@ -27,12 +27,13 @@ use crate::hosts::Hosts;
 use crate::reads::Reads;
 use crate::routes::router;
 
-/// Answers until `shutdown` resolves and the open requests are answered, which takes five seconds at most. It runs on a
-/// tokio runtime that has I/O and time, and reads on its blocking threads, four at most. A listener of this machine alone
-/// answers its own names, and those in `allowed`; any other one answers every name, or those in `allowed`.
+/// Answers until `shutdown` resolves and the open requests are answered, which takes at most five seconds. It needs a
+/// tokio runtime with I/O and time, and reads on at most four of its blocking threads. A listener on loopback answers
+/// only to its own names and those in `allowed`. Any other one answers to every name, or only to those in `allowed` if
+/// there are any.
 ///
 /// # Errors
-/// If the system gives out no connections for a minute.
+/// If the system accepts no connections for a minute.
 pub async fn serve(
     listener: TcpListener,
     allowed: Vec<String>,
@@ -51,7 +52,7 @@ pub(crate) async fn serve_within(
 ) -> Result<(), Error> {
     let hosts = Hosts::new(listener.local_addr().map_err(Error::Accept)?, allowed);
     let router = router(Reads::new(reader, bounds), hosts);
-    // Nothing is ever sent: a connection learns of the end by the sender's.
+    // Nothing is ever sent: when the sender is dropped, connections know that the server ends.
     let (stop, stopping) = watch::channel(());
     let mut connections = JoinSet::new();
     let mut silent = Silent::default();
@@ -78,7 +79,7 @@ pub(crate) async fn serve_within(
     Ok(())
 }
 
-/// The connections that have not asked for anything yet, the oldest first.
+/// The connections that have not sent a request yet, the oldest first.
 #[derive(Default)]
 struct Silent(VecDeque<(AbortHandle, Arc<AtomicBool>)>);
 
@@ -92,7 +93,7 @@ impl Silent {
         !self.0.is_empty()
     }
 
-    /// Ends the oldest one: whoever asks is not to wait for who does not.
+    /// Closes the oldest one, so that clients with a request do not wait for clients without one.
     fn give_way(&mut self) {
         if self.is_any()
             && let Some((connection, _)) = self.0.pop_front()
@@ -102,13 +103,13 @@ impl Silent {
     }
 }
 
-/// The next connection. A failure is waited out, in which time others may end: then the caller begins anew.
+/// The next connection. After a failure it waits, so that other connections can end, and the caller tries again.
 async fn accept(listener: &TcpListener) -> Result<TcpStream, Error> {
     let mut failures = 0;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return Ok(stream),
-            // It ended before it was accepted: that is its own matter.
+            // It ended before it was accepted, which is no failure of ours.
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {
             }
             Err(error) => {

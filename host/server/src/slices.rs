@@ -1,7 +1,7 @@
 //! Large answers, in slices.
 //!
-//! Owns how much of all answers is held for readers that may be slow: an answer takes room for its size before it is
-//! sent, and gives it back when it is sent or its connection ends.
+//! Owns how much memory large answers may use together, since their readers may be slow. An answer takes room for its
+//! size before it is sent, and frees it when it is sent or its connection ends. Never waits for room.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -14,13 +14,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::bounds::SLICE_BYTES;
 
-/// A text on its way to a reader.
+/// A text that is being sent.
 struct Slices {
     rest: Bytes,
     _room: OwnedSemaphorePermit,
 }
 
-/// A body of this text; none if there is no room for it now. Who waited for room would keep others from reading.
+/// A body with this text; none if there is no room for it now. Waiting for room would block other reads.
 pub(crate) fn body(text: String, room: Arc<Semaphore>) -> Option<Body> {
     let slices = u32::try_from(text.len().div_ceil(SLICE_BYTES)).ok()?;
     let room = room.try_acquire_many_owned(slices).ok()?;

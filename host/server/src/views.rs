@@ -1,10 +1,10 @@
-//! What is known, as JSON: the stable form that the HTTP API and the command line both write.
+//! The JSON that the HTTP API and the command line write: a stable form of the tracker's records.
 //!
-//! Owns the names and order of the fields, and how a record becomes a view. Fields may be added; none is ever renamed,
-//! removed, or left out for being empty: what is not known is `null`. Never read back.
+//! Owns the names and order of the fields, and how a record becomes a view. Fields may be added, but none is ever
+//! renamed, removed, or left out if empty: an unknown value is `null`. Never read back.
 //!
-//! A time is RFC 3339 in UTC with six decimals. A version is the 64 digits of its digest. What a handler gave as JSON
-//! stands as it gave it, digit by digit. Statuses, states, reasons and outcomes are the names of the model.
+//! A time is RFC 3339 in UTC with six decimals. A version is the 64 digits of its digest. JSON from a handler is
+//! written unchanged, digit by digit. Statuses, states, reasons and outcomes are the names of the model.
 
 mod item;
 mod job;
@@ -17,7 +17,7 @@ pub use operating::{DeadView, DifferenceView, EventView, ExaminationView, Operat
 use serde::Serialize;
 pub use values::{Counts, JsonText, Sums, Time};
 
-/// Why there is no answer, and what may help.
+/// Why a request failed, and a hint.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct ErrorView<'a> {
     /// One sentence.

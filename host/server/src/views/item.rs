@@ -1,6 +1,6 @@
 //! An item as JSON.
 //!
-//! Owns the views of an item, its stages and its attempts. Borrows all text, since an output may be large.
+//! Owns the views of an item, its stages and its attempts. Never copies a text, since an output may be large.
 
 use gristmill_model::{Counters, DeadReason};
 use gristmill_tracker::{AttemptRow, ItemDetail, ItemRow, ItemStageDetail, JobRow, Sighting};
@@ -11,14 +11,14 @@ use super::{JsonText, Sums, Time};
 /// A page of items.
 #[derive(Clone, Debug, Serialize)]
 pub struct ItemsPage<'a> {
-    /// By id.
+    /// The items, by number.
     pub items: Vec<ItemView<'a>>,
-    /// The id behind which the next page begins; none: this is the last one.
+    /// The `after` of the next page; none if this is the last page.
     pub next: Option<i64>,
 }
 
 impl<'a> ItemsPage<'a> {
-    /// The first `limit` of these items. The next page begins behind the last of them, if there are more.
+    /// A page of the first `limit` of these items. If there are more, the next page begins after the last of them.
     pub fn new(job: &'a JobRow, rows: &'a [ItemRow], limit: usize) -> Self {
         let shown = &rows[..rows.len().min(limit)];
         let next = if rows.len() > limit { shown.last().map(|row| row.id.0) } else { None };
@@ -43,7 +43,7 @@ pub struct ItemView<'a> {
     pub dead: Vec<&'a str>,
     /// The stages that are ready, leased or waiting.
     pub live: Vec<&'a str>,
-    /// The stages that are done or skipped, and wanted again.
+    /// The stages that are done or skipped, and shall run again.
     pub stale: Vec<&'a str>,
     /// When it was found.
     pub discovered_at: Time,
@@ -88,11 +88,11 @@ pub struct ItemDetailView<'a> {
     pub changed_at: Time,
     /// Higher runs sooner.
     pub priority: i32,
-    /// Its data; null where that is too large for a page.
+    /// Its data; null if it is too large for a page.
     pub data: Option<JsonText<'a>>,
-    /// How long its data is.
+    /// The length of its data, in bytes.
     pub data_bytes: usize,
-    /// With which data it was seen, the newest first.
+    /// Its sightings, the newest first.
     pub sightings: Vec<SightingView<'a>>,
     /// In the order of the job file.
     pub stages: Vec<ItemStageView<'a>>,
@@ -115,23 +115,24 @@ impl<'a> ItemDetailView<'a> {
         }
     }
 
-    /// The same without data that is larger than this: `data_bytes` tells of it.
+    /// The same without data and outputs larger than `bytes_max`. `data_bytes` and `output_bytes` still give their
+    /// lengths.
     pub fn cut(mut self, bytes_max: usize) -> Self {
         self.data = self.data.filter(|data| data.0.len() <= bytes_max);
         self
     }
 }
 
-/// That an item was seen with certain data.
+/// A sighting: the item was found with certain data.
 #[derive(Clone, Debug, Serialize)]
 pub struct SightingView<'a> {
-    /// When it was last seen so.
+    /// When it was last found with this data.
     pub at: Time,
-    /// Who saw it.
+    /// Who found it.
     pub source: &'a str,
-    /// On which page; null: on the first, or on none.
+    /// The cursor of the page; null for the first page, or for none.
     pub cursor: Option<&'a str>,
-    /// The hash of what was seen.
+    /// The hash of the data.
     pub data_hash: String,
 }
 
@@ -151,23 +152,23 @@ impl<'a> From<&'a Sighting> for SightingView<'a> {
 pub struct ItemStageView<'a> {
     /// The stage's name.
     pub stage: &'a str,
-    /// Where it stands.
+    /// Its state.
     pub state: &'static str,
     /// Why it is dead.
     pub reason: Option<&'static str>,
-    /// When it will be ready, where it waits; since when it is, where it is ready or leased.
+    /// When it will be ready, if it waits; since when it is ready, if it is ready or leased.
     pub due_at: Option<Time>,
     /// When it was settled.
     pub settled_at: Option<Time>,
-    /// What was counted.
+    /// How often it was tried without success.
     pub counters: CountersView,
     /// The version of its result.
     pub version: Option<String>,
-    /// Whether that is the current one.
+    /// Whether that is the stage's current version.
     pub current: bool,
-    /// Its output; null as well where that is too large for a page.
+    /// Its output; null if there is none, or if it is too large for a page.
     pub output: Option<JsonText<'a>>,
-    /// How long its output is.
+    /// The length of its output, in bytes.
     pub output_bytes: Option<u64>,
     /// What went wrong, or why it was skipped.
     pub error: Option<&'a str>,
@@ -197,12 +198,12 @@ impl<'a> From<&'a ItemStageDetail> for ItemStageView<'a> {
     }
 }
 
-/// What counts towards the limits of a retry policy.
+/// The counts that a retry policy limits.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct CountersView {
     /// Attempts that failed.
     pub attempts: u32,
-    /// Attempts that vanished with their host.
+    /// Attempts that were lost with their host.
     pub lost: u32,
     /// Attempts that said `later`.
     pub deferrals: u32,
@@ -219,7 +220,7 @@ impl From<Counters> for CountersView {
 pub struct AttemptView<'a> {
     /// Its number in the tracker.
     pub attempt: i64,
-    /// The item's key; none: the item was deleted.
+    /// The item's key; null if the item was deleted.
     pub item: Option<&'a str>,
     /// The item's number in the tracker.
     pub item_number: i64,
@@ -233,13 +234,13 @@ pub struct AttemptView<'a> {
     pub fence: i64,
     /// When it became ready.
     pub queued_at: Time,
-    /// When it began, if its host told.
+    /// When it began, if its host reported that.
     pub started_at: Option<Time>,
     /// When it ended.
     pub ended_at: Time,
     /// The version that ran.
     pub version: Option<String>,
-    /// The most linear memory it had.
+    /// The most linear memory it had, in bytes.
     pub memory_bytes_max: Option<u64>,
     /// What went wrong.
     pub error: Option<&'a str>,

@@ -1,6 +1,6 @@
 //! A job as JSON.
 //!
-//! Owns the views of a job's counters. Holds no item, and never counts one.
+//! Owns the views of a job's counters. Never contains or counts items.
 
 use gristmill_model::{ItemStatus, State};
 use gristmill_tracker::{JobStats, StageStats};
@@ -15,7 +15,7 @@ pub struct JobView<'a> {
     pub job: &'a str,
     /// How many items it has.
     pub items_total: u64,
-    /// How many items have which status.
+    /// How many items have each status.
     pub items: Counts,
 }
 
@@ -33,7 +33,7 @@ pub struct JobDetailView<'a> {
     pub job: &'a str,
     /// How many items it has.
     pub items_total: u64,
-    /// How many items have which status.
+    /// How many items have each status.
     pub items: Counts,
     /// In the order of the job file.
     pub stages: Vec<StageView<'a>>,
@@ -61,10 +61,10 @@ pub struct StageView<'a> {
     pub stage: &'a str,
     /// Its current version.
     pub version: Option<String>,
-    /// How many results name another version than the current one.
+    /// How many results were made by another version than the current one.
     pub other_versions: u64,
-    /// How many items are in which state, each a field of the stage. Blocked ones are not counted, nor those that were
-    /// cancelled: nothing is stored about either.
+    /// How many items are in each state, as fields of the stage. Blocked and cancelled ones are not counted, since
+    /// nothing is stored about them.
     #[serde(flatten)]
     pub states: Counts,
 }

@@ -19,7 +19,7 @@ pub struct DeadView<'a> {
     pub stage: &'a str,
     /// Why it is dead.
     pub reason: &'static str,
-    /// What was counted.
+    /// How often it was tried without success.
     pub counters: CountersView,
     /// Since when it is dead.
     pub settled_at: Time,
@@ -42,24 +42,24 @@ impl<'a> DeadView<'a> {
     }
 }
 
-/// Something that a person asked to be done with many items.
+/// An operation: a redrive of many stages that a person asked for.
 #[derive(Clone, Debug, Serialize)]
 pub struct OperationView<'a> {
     /// Its number in the tracker.
     pub operation: i64,
     /// What it does.
     pub kind: &'a str,
-    /// Its job's name; null: the job is not known any more.
+    /// Its job's name; null if the job is not known any more.
     pub job: Option<&'a str>,
-    /// Where it stands.
+    /// Its state.
     pub state: &'static str,
-    /// How many stages it meant when it began.
+    /// How many stages matched when it began.
     pub planned: u64,
-    /// How many of them it has taken up.
+    /// How many of them it has processed.
     pub done: u64,
-    /// How many at most.
+    /// The largest number of stages.
     pub limit: u64,
-    /// How many a second at most; null: as fast as may be.
+    /// The largest number per second; null for no limit.
     pub rate: Option<f64>,
     /// Who asked.
     pub actor: &'a str,
@@ -67,7 +67,7 @@ pub struct OperationView<'a> {
     pub why: &'a str,
     /// When it began.
     pub created_at: Time,
-    /// When it last went on.
+    /// When it last did a step.
     pub updated_at: Time,
 }
 
@@ -91,20 +91,20 @@ impl<'a> OperationView<'a> {
     }
 }
 
-/// Something that happened.
+/// An event.
 #[derive(Clone, Debug, Serialize)]
 pub struct EventView<'a> {
-    /// Its number: it only ever rises.
+    /// Its number: a later event has a higher one.
     pub event: i64,
-    /// When.
+    /// When it happened.
     pub at: Time,
-    /// What, in two words.
+    /// What happened, in two words.
     pub kind: &'a str,
-    /// The name of the job it is about.
+    /// The name of the job that it concerns.
     pub job: Option<&'a str>,
     /// The operation that it is part of.
     pub operation: Option<i64>,
-    /// More of it.
+    /// Its details.
     pub data: JsonText<'a>,
 }
 
@@ -125,13 +125,13 @@ impl<'a> EventView<'a> {
 /// What an examination of a tracker found.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExaminationView<'a> {
-    /// How many items were looked at.
+    /// How many items were checked.
     pub items: u64,
-    /// How many blobs were looked at.
+    /// How many blobs were checked.
     pub blobs: u64,
-    /// How much differs.
+    /// The number of differences.
     pub differences_total: u64,
-    /// The first of what differs.
+    /// The first differences.
     pub differences: Vec<DifferenceView<'a>>,
 }
 
@@ -146,10 +146,10 @@ impl<'a> From<&'a Examination> for ExaminationView<'a> {
     }
 }
 
-/// Something that is not as the facts say.
+/// A stored value that differs from what the facts say.
 #[derive(Clone, Debug, Serialize)]
 pub struct DifferenceView<'a> {
-    /// What kind of thing.
+    /// What kind of value.
     pub kind: &'static str,
     /// Which one.
     pub place: &'a str,

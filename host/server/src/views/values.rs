@@ -1,6 +1,6 @@
 //! The values that views are made of.
 //!
-//! Owns how a time, a table of numbers, and JSON that is already text are written. Knows no record.
+//! Owns how a time, a table of numbers, and JSON text are written. Never knows a record.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,14 +9,14 @@ use gristmill_model::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-/// A time: RFC 3339, UTC, with six decimals, so that the order of texts is that of times.
+/// A time: RFC 3339, UTC, with six decimals, so that texts sort like times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Time(pub Timestamp);
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let end = if self.0.0 < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
-        // What lies beyond the year 9999 is a sum that was cut off, and stands for ever.
+        // A time beyond the year 9999 is an overflowed sum, and means for ever.
         let time = jiff::Timestamp::from_microsecond(self.0.0).unwrap_or(end);
         write!(f, "{time:.6}")
     }
@@ -28,7 +28,7 @@ impl Serialize for Time {
     }
 }
 
-/// How many of each, as an object: every name of the model, in its order, whatever the number.
+/// Numbers by name, as an object: every name of the model, in its order, even if its number is 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counts(pub Vec<(&'static str, u64)>);
 
@@ -52,7 +52,7 @@ impl<'a> From<&'a [(String, f64)]> for Sums<'a> {
     }
 }
 
-/// Text that is JSON, written as the value it is. Text that is none after all is written as a string.
+/// JSON text, written as its value. Text that turns out not to be JSON is written as a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JsonText<'a>(pub &'a str);
 

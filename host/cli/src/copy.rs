@@ -2,7 +2,6 @@
 //!
 //! Owns the question whether anybody is at work on either side. The copy and its proof are the tracker's.
 
-
 use clap::Subcommand;
 use gristmill_tracker::{CopyProgress, Reader, copy as copy_all};
 use serde::Serialize;

@@ -190,3 +190,24 @@ fn a_cancelled_item_is_left_alone_until_it_is_taken_up_again() {
         records(&job, &["events", "--kind", "item."]).into_iter().map(|mut event| event["kind"].take()).collect();
     assert_eq!(kinds, [json!("item.restored"), json!("item.cancelled")]);
 }
+
+#[test]
+fn a_cursor_that_is_refused_is_given_up_by_hand() {
+    let job = Job::new(&chain(&components().noop, 3));
+    job.run(&[]).expect(0);
+    let database = rusqlite::Connection::open(job.folder().join(".gristmill/tracker.db")).unwrap();
+    database.execute("UPDATE cursors SET cursor = 'no number'", []).unwrap();
+    drop(database);
+    for _ in 0..2 {
+        let ran = job.run(&["--json"]).expect(1);
+        assert_eq!(ran.json()["discovery_failures"].as_array().unwrap().len(), 1, "each run asks with it again");
+    }
+    let restart = ["discover", "job.yaml", "--from-start", "--why", "the source lost it"];
+    let said = job.gristmill(&restart).expect(0).out;
+    assert_eq!(said, "job: the next run begins at the first page, and not at `no number`\n");
+    assert_eq!(records(&job, &restart), [json!({ "job": "job", "cursor": null })]);
+    job.run(&[]).expect(0);
+    let events = records(&job, &["events", "--kind", "discovery.restarted"]);
+    assert_eq!(events.len(), 1, "{events:?}");
+    job.gristmill(&restart[..2]).expect(2);
+}

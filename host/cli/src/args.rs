@@ -11,8 +11,8 @@ use clap::{Parser, Subcommand};
 
 use crate::exit::Exit;
 use crate::{
-    attempts, backup, bench, build, cancel, check, copy, dead, doctor, events, inspect, items, operations, prune,
-    redrive, run, schema, show, status,
+    attempts, backup, bench, build, cancel, check, copy, dead, discover, doctor, events, inspect, items, operations,
+    prune, redrive, run, schema, show, status,
 };
 
 /// Runs jobs whose stages are WebAssembly components.
@@ -61,6 +61,7 @@ pub(crate) enum Command {
     Redrive(redrive::Args),
     Operations(operations::Args),
     Cancel(cancel::Args),
+    Discover(discover::Args),
     Events(events::Args),
     Prune(prune::Args),
     Doctor(doctor::Args),

@@ -2,10 +2,8 @@
 //!
 //! Owns the check that no host is at work on either side. Never copies itself: the tracker does, and verifies the copy.
 
-use std::time::Duration;
-
 use clap::Subcommand;
-use gristmill_tracker::{CopyProgress, Reader, copy as copy_all, refuse_hosts_at_work};
+use gristmill_tracker::{CopyProgress, Reader, copy as copy_all};
 use serde::Serialize;
 
 use crate::context::{Context, wait};
@@ -14,8 +12,6 @@ use crate::failure::Failure;
 use crate::format::{count, plural};
 use crate::location::{Location, URL_HELP};
 
-/// A host of a shared database that sent no heartbeat for this long is not at work.
-pub(crate) const HOST_SILENCE: Duration = Duration::from_secs(60);
 const TEMPLATE: &str = "[{bar:28}] {wide_msg}";
 
 /// Move everything that is known from one tracker to another
@@ -92,14 +88,8 @@ async fn copy(args: &CopyArgs, context: &Context) -> Result<Exit, Failure> {
     }
     // Opened to read first, so that a missing tracker is an error and not created.
     drop(from.read(context)?);
-    let source = from.hold(context)?;
-    let target = to.hold(context)?;
-    for (location, held) in [(&from, &source), (&to, &target)] {
-        if location.folder().is_none() {
-            let reader: &dyn Reader = held.as_ref();
-            refuse_hosts_at_work(reader, context.clock.now(), HOST_SILENCE).await?;
-        }
-    }
+    let source = from.hold_alone(context).await?;
+    let target = to.hold_alone(context).await?;
     let bar = context.out.start_bar(TEMPLATE);
     let mut show = |progress: CopyProgress| {
         let Some(bar) = &bar else { return };

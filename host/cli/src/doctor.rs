@@ -5,10 +5,9 @@
 
 use gristmill_model::ItemId;
 use gristmill_server::views::ExaminationView;
-use gristmill_tracker::{Examination, Reader, Tracker, refuse_hosts_at_work};
+use gristmill_tracker::{Examination, Tracker};
 
 use crate::context::{Context, wait};
-use crate::copy::HOST_SILENCE;
 use crate::data::Known;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -45,7 +44,7 @@ pub(crate) fn doctor(args: &Args, context: &Context) -> Result<Exit, Failure> {
     wait(async {
         let known = Known::open(context, None).await?;
         if args.rebuild && args.yes {
-            let held = known.location.hold(context)?;
+            let held = known.location.hold_alone(context).await?;
             rebuild(held.as_ref(), &known, context).await?;
             return report(&held.as_ref().examine().await?, context);
         }
@@ -61,10 +60,6 @@ pub(crate) fn doctor(args: &Args, context: &Context) -> Result<Exit, Failure> {
 }
 
 async fn rebuild(tracker: &dyn Tracker, known: &Known, context: &Context) -> Result<(), Failure> {
-    if known.location.folder().is_none() {
-        let reader: &dyn Reader = known.reader.as_ref();
-        refuse_hosts_at_work(reader, context.clock.now(), HOST_SILENCE).await?;
-    }
     tracker.rebuild(context.clock.now()).await?;
     for job in &known.jobs {
         let mut position = Some(ItemId(0));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gristmill_tracker::{Reader, Tracker};
+use gristmill_tracker::{Reader, Tracker, refuse_hosts_at_work};
 use gristmill_tracker_postgres::{Access, PostgresOptions, PostgresTracker};
 use gristmill_tracker_sqlite::{SqliteOptions, SqliteReader, SqliteTracker, Synchronous};
 
@@ -24,6 +24,8 @@ const SQLITE: &str = "sqlite:";
 const POSTGRES: [&str; 2] = ["postgres://", "postgresql://"];
 /// How long a command tries to reach a server. A person can then try again.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// A host of a shared database that sent no heartbeat for this long is not at work.
+const HOST_SILENCE: Duration = Duration::from_secs(60);
 /// Its text in `--help`.
 pub(crate) const URL_HELP: &str = "`sqlite:FOLDER`, or `postgres://USER@HOST/DATABASE`";
 
@@ -90,6 +92,16 @@ impl Location {
             }
             Self::Postgres(url) => connect(url, Access::Host, context)?,
         })
+    }
+
+    /// The same, and fails if hosts share the database and one is at work.
+    pub(crate) async fn hold_alone(&self, context: &Context) -> Result<Box<dyn Tracker>, Failure> {
+        let held = self.hold(context)?;
+        if self.folder().is_none() {
+            let reader: &dyn Reader = held.as_ref();
+            refuse_hosts_at_work(reader, context.clock.now(), HOST_SILENCE).await?;
+        }
+        Ok(held)
     }
 
     /// Opens it for a host; a missing tracker is created. `patience` is how long a write waits for a tracker that is

@@ -14,6 +14,7 @@ mod context;
 mod copy;
 mod data;
 mod dead;
+mod discover;
 mod doctor;
 mod events;
 mod exit;
@@ -96,6 +97,7 @@ fn perform(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Redrive(args) => redrive::redrive(&args, context),
         Command::Operations(args) => operations::operations(&args, context),
         Command::Cancel(args) => cancel::cancel(&args, context),
+        Command::Discover(args) => discover::discover(&args, context),
         Command::Events(args) => events::events(&args, context),
         Command::Prune(args) => prune::prune(&args, context),
         Command::Doctor(args) => doctor::doctor(&args, context),

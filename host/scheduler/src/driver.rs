@@ -48,6 +48,11 @@ impl Parts {
     pub(crate) fn policies(&self) -> HashMap<StageId, RetryPolicy> {
         self.stages.iter().map(|(id, stage)| (*id, stage.tuning().retry)).collect()
     }
+
+    /// How long a stage waits at most between two attempts.
+    pub(crate) fn longest_waits(&self) -> HashMap<StageId, Duration> {
+        self.stages.iter().map(|(id, stage)| (*id, stage.tuning().retry.backoff.max)).collect()
+    }
 }
 
 /// The current turn of upkeep, or the time of the next one.
@@ -349,6 +354,11 @@ impl<'a> Loop<'a> {
         if let Some((by, ahead)) = beat.jump {
             let direction = if ahead { "ahead" } else { "back" };
             tracing::warn!("the system's clock jumped {direction} by {} s", by.as_secs());
+            if !ahead {
+                // What was put to wait before waits by the clock that was ahead.
+                let (tracker, longest) = (self.tracker, self.parts.longest_waits());
+                self.write(async move { Ok(Some(Event::Promoted(tracker.shorten_waits(longest, now).await?))) });
+            }
         }
         let (tracker, host, takeover_after) = (self.tracker, self.host, self.options.takeover_after);
         let heartbeat_before = now - takeover_after;

@@ -76,6 +76,13 @@ impl Host {
         let host = self.register().await?;
         let (mut dispatcher, parts) = self.prepare(host, jobs).await?;
         let lost = self.reap_vanished(host, &parts).await?;
+        let shortened = self.tracker.shorten_waits(parts.longest_waits(), clock.now()).await?;
+        if shortened > 0 {
+            tracing::warn!(
+                stages = shortened,
+                "they were to wait longer than any policy says, by a clock that was ahead"
+            );
+        }
         let (finished, finished_events) = mpsc::channel(ANSWERS_MAX);
         let (pages, page_events) = mpsc::channel(ANSWERS_MAX);
         let known = Known { tracker: self.tracker(), runtime: tokio::runtime::Handle::current() };

@@ -12,8 +12,8 @@ use super::changes::{Changes, read_item, with_result};
 use super::fail::Fail;
 use super::tx::{Lock, Tx};
 use gristmill_tracker::Error;
-use gristmill_tracker::records::{NewItem, Source, Upsert, Upserted};
-use gristmill_tracker::rules::{Change, Item, discover};
+use gristmill_tracker::records::{NewItem, Restart, Source, Upsert, Upserted};
+use gristmill_tracker::rules::{Change, Item, discover, events};
 
 const SEEN: &str = "SELECT key, coalesce(seen_hash, data_hash), priority
     FROM item_data JOIN items ON items.id = item_data.id WHERE item_data.job_id = $1 AND key = ANY ($2)";
@@ -409,4 +409,16 @@ async fn write_cursor(tx: &Tx<'_>, batch: &Upsert) -> Result<(), Fail> {
         tx.execute(CURSOR, &[&batch.job.0, next, &tx.now().0]).await?;
     }
     Ok(())
+}
+
+/// Has the next pass of discovery begin at the first page.
+pub(super) async fn restart_discovery(tx: &Tx<'_>, restart: &Restart) -> Result<Option<String>, Fail> {
+    tx.begin(Lock::Shared, restart.now).await?;
+    tx.dag(restart.job)?;
+    let cursor: Option<String> = tx.query_opt(CURSOR_IS, &[&restart.job.0]).await?.and_then(|row| row.get(0));
+    if let Some(cursor) = &cursor {
+        tx.execute(CURSOR, &[&restart.job.0, &None::<String>, &tx.now().0]).await?;
+        tx.note(&events::discovery_restarted(restart, cursor)).await?;
+    }
+    Ok(cursor)
 }

@@ -4,6 +4,7 @@
 //! away is charged; one that is given back is not.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use gristmill_model::{Fence, HostId, StageId, StageKey, State, Timestamp};
 
@@ -38,6 +39,10 @@ const BURY: &str =
 pub(super) const PROMOTE: &str = "WITH due AS MATERIALIZED (
         SELECT key FROM queue WHERE state = 3 AND due_at <= $1 ORDER BY due_at, key LIMIT $2 FOR UPDATE SKIP LOCKED
     ) UPDATE queue SET state = 1 FROM due WHERE queue.key = due.key RETURNING stage_id, claim_key";
+
+const SHORTEN_WAITS: &str = "UPDATE queue SET due_at = latest, claim_key = claim_key - (due_at - latest)
+    FROM unnest($1::bigint[], $2::bigint[]) AS u (stage, latest)
+    WHERE state = 3 AND stage_id = stage AND due_at > latest";
 
 pub(super) async fn register_host(tx: &Tx<'_>, host: &HostInfo) -> Result<HostId, Fail> {
     tx.begin(Lock::Shared, host.now).await?;
@@ -179,4 +184,16 @@ pub(super) async fn promote(tx: &Tx<'_>, now: Timestamp, limit: u32) -> Result<u
         tx.count_stage(stage, State::Ready, 1);
     }
     Ok(rows.len() as u64)
+}
+
+/// Brings waits forward that no policy can have set.
+pub(super) async fn shorten_waits(
+    tx: &Tx<'_>,
+    longest: &HashMap<StageId, Duration>,
+    now: Timestamp,
+) -> Result<u64, Fail> {
+    tx.begin(Lock::Shared, now).await?;
+    let due = |longest: &Duration| (tx.now() + *longest).0;
+    let (stages, latest): (Vec<i64>, Vec<i64>) = longest.iter().map(|(stage, longest)| (stage.0, due(longest))).unzip();
+    tx.execute(SHORTEN_WAITS, &[&stages, &latest]).await
 }

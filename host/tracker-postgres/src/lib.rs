@@ -37,6 +37,7 @@ mod tx;
 mod wake;
 mod write;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,8 +54,8 @@ use self::wake::Wake;
 use gristmill_tracker::records::{
     AttemptRow, AttemptsFilter, Cancel, Cancelled, DeadFilter, DeadRow, EventRow, EventsFilter, Examination, Expired,
     ExpiredPage, HostInfo, ItemDetail, ItemRow, ItemsFilter, JobRegistration, JobRow, JobStats, KnownItem, Lost,
-    NewEvent, OperationRow, OperationState, Outlook, Outputs, Prune, Reap, Redrive, RegisteredJob, Release, ResultRow,
-    Round, RoundDone, Upsert, Upserted,
+    NewEvent, OperationRow, OperationState, Outlook, Outputs, Prune, Reap, Redrive, RegisteredJob, Release, Restart,
+    ResultRow, Round, RoundDone, Upsert, Upserted,
 };
 use gristmill_tracker::rules::events::Event;
 use gristmill_tracker::tables::{Row, Sequences, Table};
@@ -266,6 +267,10 @@ impl Rounds for PostgresTracker {
         self.write(Length::Short, async move |tx| leases::promote(tx, now, limit).await)
     }
 
+    fn shorten_waits(&self, longest: HashMap<StageId, Duration>, now: Timestamp) -> BoxFuture<'_, u64> {
+        self.write(Length::Short, async move |tx| leases::shorten_waits(tx, &longest, now).await)
+    }
+
     fn changed_elsewhere(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             self.wake.heard().await;
@@ -295,6 +300,10 @@ impl Operating for PostgresTracker {
         now: Timestamp,
     ) -> BoxFuture<'_, OperationRow> {
         self.write(Length::Short, async move |tx| operations::set_operation(tx, id, to, &actor, now).await)
+    }
+
+    fn restart_discovery(&self, restart: Restart) -> BoxFuture<'_, Option<String>> {
+        self.write(Length::Short, async move |tx| items::restart_discovery(tx, &restart).await)
     }
 
     fn record_event(&self, event: NewEvent) -> BoxFuture<'_, ()> {

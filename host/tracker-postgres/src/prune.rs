@@ -14,14 +14,14 @@ use super::tx::{Lock, Tx};
 use gristmill_tracker::records::{Expired, ExpiredPage, Prune};
 use gristmill_tracker::rules::prune as rules;
 
-/// `$1` job, `$2` older than, `$3` behind, `$4` limit. Each returns: number, whether it goes, whether this is the end.
+/// `$1` job, `$2` older than, `$3` behind, `$4` limit, `$5` now, where age is in the order of numbers. Each returns: number, whether it goes, whether this is the end.
 const ATTEMPTS: &str = "SELECT id, stage_id >> 6 = $1 AND ended_at < $2,
-        ended_at >= $2 OR id = (SELECT max(id) FROM attempts)
+        ended_at BETWEEN $2 AND $5 OR id = (SELECT max(id) FROM attempts)
     FROM attempts WHERE id > $3 ORDER BY id LIMIT $4";
-const COSTS: &str = "SELECT costs.id, stage_id >> 6 = $1 AND ended_at < $2, ended_at >= $2
+const COSTS: &str = "SELECT costs.id, stage_id >> 6 = $1 AND ended_at < $2, ended_at BETWEEN $2 AND $5
     FROM costs JOIN attempts ON attempts.id = attempt_id WHERE costs.id > $3 ORDER BY costs.id LIMIT $4";
 const EVENTS: &str =
-    "SELECT id, job_id IS NOT DISTINCT FROM $1 AND at < $2, at >= $2 OR id = (SELECT max(id) FROM events)
+    "SELECT id, job_id IS NOT DISTINCT FROM $1 AND at < $2, at BETWEEN $2 AND $5 OR id = (SELECT max(id) FROM events)
     FROM events WHERE id > $3 ORDER BY id LIMIT $4";
 const ITEMS: &str = "SELECT items.id, items.job_id = $1 AND live = 0
         AND (cancelled_at IS NOT NULL OR (done | skipped) & ~stale & $5::bigint = $5)
@@ -36,16 +36,16 @@ const RESULTS: &str = "SELECT settled.key, job_id = $1 AND settled_at < $2
     WHERE settled.key > $3 ORDER BY settled.key LIMIT $4";
 
 pub(super) async fn expired(tx: &Tx<'_>, expired: &Expired) -> Result<ExpiredPage, Fail> {
-    let Expired { job, what, before, after, limit } = *expired;
+    let Expired { job, what, before, now, after, limit } = *expired;
     let limit_rows = i64::from(limit);
     if job.is_none() && what != Expiring::Events {
         return Ok(ExpiredPage::default());
     }
     let job = job.map(|job| job.0);
     let rows = match what {
-        Expiring::Attempts => tx.query(ATTEMPTS, &[&job, &before.0, &after, &limit_rows]).await?,
-        Expiring::Costs => tx.query(COSTS, &[&job, &before.0, &after, &limit_rows]).await?,
-        Expiring::Events => tx.query(EVENTS, &[&job, &before.0, &after, &limit_rows]).await?,
+        Expiring::Attempts => tx.query(ATTEMPTS, &[&job, &before.0, &after, &limit_rows, &now.0]).await?,
+        Expiring::Costs => tx.query(COSTS, &[&job, &before.0, &after, &limit_rows, &now.0]).await?,
+        Expiring::Events => tx.query(EVENTS, &[&job, &before.0, &after, &limit_rows, &now.0]).await?,
         Expiring::Results => tx.query(RESULTS, &[&job, &before.0, &after, &limit_rows]).await?,
         Expiring::Items => {
             let all = all(tx, job).await?;

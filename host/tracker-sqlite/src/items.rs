@@ -10,8 +10,8 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::session::{Job, Session};
 use crate::fail::Fail;
-use gristmill_tracker::records::{NewItem, Source, Upsert, Upserted};
-use gristmill_tracker::rules::{Change, discover};
+use gristmill_tracker::records::{NewItem, Restart, Source, Upsert, Upserted};
+use gristmill_tracker::rules::{Change, discover, events};
 
 pub(super) fn upsert(session: &mut Session<'_>, batch: &Upsert) -> Result<Upserted, Fail> {
     let job = session.job(batch.job)?;
@@ -234,4 +234,21 @@ fn remember(session: &mut Session<'_>, most: u32, page: &mut Page, item: &NewIte
         .collect::<Result<_, _>>()?;
     page.named.left(forgotten);
     Ok(())
+}
+
+/// Has the next pass of discovery begin at the first page.
+pub(super) fn restart_discovery(session: &mut Session<'_>, restart: &Restart) -> Result<Option<String>, Fail> {
+    session.job(restart.job)?;
+    let cursor: Option<Option<String>> = session
+        .connection
+        .prepare_cached("SELECT cursor FROM cursors WHERE job_id = ?1")?
+        .query_row([restart.job.0], |row| row.get(0))
+        .optional()?;
+    let Some(cursor) = cursor.flatten() else { return Ok(None) };
+    session
+        .connection
+        .prepare_cached("UPDATE cursors SET cursor = NULL, updated_at = ?2 WHERE job_id = ?1")?
+        .execute((restart.job.0, restart.now.0))?;
+    session.note(restart.now, &events::discovery_restarted(restart, &cursor))?;
+    Ok(Some(cursor))
 }

@@ -3,6 +3,9 @@
 //! Owns heartbeats, giving work back, taking it from vanished hosts, and promoting what waited. A lease that is taken
 //! away is charged; one that is given back is not.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use gristmill_model::{Fence, HostId, StageId, StageKey, State, Timestamp};
 use rusqlite::OptionalExtension;
 
@@ -159,4 +162,23 @@ pub(super) fn promote(session: &mut Session<'_>, now: Timestamp, limit: u32) -> 
         session.tally.moved(StageId(*stage), State::Waiting, State::Ready, 1);
     }
     Ok(stages.len() as u64)
+}
+
+/// Brings waits forward that no policy can have set.
+pub(super) fn shorten_waits(
+    session: &mut Session<'_>,
+    longest: &HashMap<StageId, Duration>,
+    now: Timestamp,
+) -> Result<u64, Fail> {
+    let mut shortened = 0;
+    for (stage, longest) in longest {
+        shortened += session
+            .connection
+            .prepare_cached(
+                "UPDATE queue SET due_at = ?2, claim_key = claim_key - (due_at - ?2)
+                 WHERE state = 3 AND due_at > ?2 AND stage_id = ?1",
+            )?
+            .execute((stage.0, (now + *longest).0))? as u64;
+    }
+    Ok(shortened)
 }

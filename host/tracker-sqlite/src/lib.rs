@@ -38,6 +38,7 @@ mod tests;
 mod wait;
 mod writer;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -57,8 +58,8 @@ use self::writer::Writer;
 use gristmill_tracker::records::{
     AttemptRow, AttemptsFilter, Cancel, Cancelled, DeadFilter, DeadRow, EventRow, EventsFilter, Examination, Expired,
     ExpiredPage, HostInfo, ItemDetail, ItemRow, ItemsFilter, JobRegistration, JobRow, JobStats, KnownItem, Lost,
-    NewEvent, OperationRow, OperationState, Outlook, Outputs, Prune, Reap, Redrive, RegisteredJob, Release, ResultRow,
-    Round, RoundDone, Swept, Upsert, Upserted,
+    NewEvent, OperationRow, OperationState, Outlook, Outputs, Prune, Reap, Redrive, RegisteredJob, Release, Restart,
+    ResultRow, Round, RoundDone, Swept, Upsert, Upserted,
 };
 use gristmill_tracker::rules::events::Event;
 use gristmill_tracker::tables::{Row, Sequences, Table};
@@ -281,6 +282,10 @@ impl Rounds for SqliteTracker {
         Box::pin(self.writer.submit(move |session| leases::promote(session, now, limit)))
     }
 
+    fn shorten_waits(&self, longest: HashMap<StageId, Duration>, now: Timestamp) -> BoxFuture<'_, u64> {
+        Box::pin(self.writer.submit(move |session| leases::shorten_waits(session, &longest, now)))
+    }
+
     fn changed_elsewhere(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             let mut looks = tokio::time::interval(LOOK_EVERY);
@@ -320,6 +325,10 @@ impl Operating for SqliteTracker {
         now: Timestamp,
     ) -> BoxFuture<'_, OperationRow> {
         Box::pin(self.writer.submit(move |session| operations::set_operation(session, id, to, &actor, now)))
+    }
+
+    fn restart_discovery(&self, restart: Restart) -> BoxFuture<'_, Option<String>> {
+        Box::pin(self.writer.submit(move |session| items::restart_discovery(session, &restart)))
     }
 
     fn record_event(&self, event: NewEvent) -> BoxFuture<'_, ()> {

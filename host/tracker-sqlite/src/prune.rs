@@ -55,7 +55,7 @@ fn judged(what: Expiring) -> &'static str {
 }
 
 pub(super) fn expired(connection: &Connection, blobs: &Blobs, expired: &Expired) -> Result<ExpiredPage, Fail> {
-    let Expired { job, what, before, after, limit } = *expired;
+    let Expired { job, what, before, now, after, limit } = *expired;
     let mut page = ExpiredPage::default();
     if job.is_none() && what != Expiring::Events {
         return Ok(page);
@@ -75,8 +75,9 @@ pub(super) fn expired(connection: &Connection, blobs: &Blobs, expired: &Expired)
         looked += 1;
         let number: i64 = row.get(0)?;
         last = Some(number);
-        let is_old = row.get::<_, i64>(1)? < before.0;
-        if !is_old && in_order_of_age {
+        let at = row.get::<_, i64>(1)?;
+        let is_old = at < before.0;
+        if !is_old && in_order_of_age && at <= now.0 {
             break;
         }
         if is_old && row.get(2)? {

@@ -27,7 +27,7 @@ pub use records::{
     ExpiredEvent, ExpiredItem, ExpiredOutcome, ExpiredPage, ExpiredResult, ExpiredRow, ExpiredSighting, HostInfo,
     ItemDetail, ItemRow, ItemStageDetail, ItemsFilter, JobRegistration, JobRow, JobStats, KnownItem, Lease, Lost,
     Merged, NewEvent, NewItem, OperationRow, OperationState, Outlook, Output, Outputs, Prune, Reap, Redrive,
-    RegisteredJob, RegisteredStage, Release, ResultRow, Round, RoundDone, Settlement, Sighting, Source,
+    RegisteredJob, RegisteredStage, Release, Restart, ResultRow, Round, RoundDone, Settlement, Sighting, Source,
     StageRegistration, StageStats, Swept, Upsert, Upserted, Upstream,
 };
 pub use retention::{HOST_EVENTS_KEPT, Pruned, Pruning, PruningPosition, count_expired, host_retention, prune};

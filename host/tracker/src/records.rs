@@ -19,6 +19,7 @@ pub use items::{KnownItem, Merged, NewItem, Sighting, Source, Upsert, Upserted};
 pub use jobs::{HostInfo, JobRegistration, RegisteredJob, RegisteredStage, StageRegistration};
 pub use operating::{
     Cancel, Cancelled, DeadFilter, DeadRow, EventRow, EventsFilter, NewEvent, OperationRow, OperationState, Redrive,
+    Restart,
 };
 pub use views::{
     AttemptRow, AttemptsFilter, ItemDetail, ItemRow, ItemStageDetail, ItemsFilter, JobRow, JobStats, Outlook, Outputs,

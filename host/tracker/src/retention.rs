@@ -186,6 +186,7 @@ struct Pages {
     job: Option<JobId>,
     what: Expiring,
     before: Timestamp,
+    now: Timestamp,
     /// Where to go on; none: that was all.
     after: Option<i64>,
     rows_left: u64,
@@ -195,14 +196,15 @@ impl Pages {
     fn new(pruning: Pruning<'_>, what: Expiring, after: i64) -> Self {
         let keep = pruning.retention.keep.get(&what).copied().unwrap_or_default();
         let (job, before) = (pruning.job, pruning.now - keep);
-        Self { job, what, before, after: Some(after), rows_left: pruning.rows_max }
+        Self { job, what, before, now: pruning.now, after: Some(after), rows_left: pruning.rows_max }
     }
 
     /// The next page, which may be empty; none: that was all, or as much as is allowed.
     async fn next(&mut self, reader: &(impl Reader + ?Sized)) -> Result<Option<ExpiredPage>, Error> {
         let limit = self.rows_left.min(PAGE_ROWS.into()) as u32;
         let Some(after) = self.after.filter(|_| limit > 0) else { return Ok(None) };
-        let expired = Expired { job: self.job, what: self.what, before: self.before, after, limit };
+        let Self { job, what, before, now, .. } = *self;
+        let expired = Expired { job, what, before, now, after, limit };
         let page = reader.expired(expired).await?;
         self.rows_left -= u64::from(limit);
         self.after = page.next;

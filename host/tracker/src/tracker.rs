@@ -3,10 +3,12 @@
 //! Owns the traits that every backend implements, by who asks, and that one conformance suite checks. Each write is a
 //! batch in one transaction, all of it or nothing.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gristmill_model::{HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
 
@@ -14,8 +16,8 @@ use crate::Error;
 use crate::records::{
     AttemptRow, AttemptsFilter, Cancel, Cancelled, DeadFilter, DeadRow, EventRow, EventsFilter, Examination, Expired,
     ExpiredPage, HostInfo, ItemDetail, ItemRow, ItemsFilter, JobRegistration, JobRow, JobStats, KnownItem, Lost,
-    NewEvent, OperationRow, OperationState, Outlook, Outputs, Prune, Reap, Redrive, RegisteredJob, Release, ResultRow,
-    Round, RoundDone, Swept, Upsert, Upserted,
+    NewEvent, OperationRow, OperationState, Outlook, Outputs, Prune, Reap, Redrive, RegisteredJob, Release, Restart,
+    ResultRow, Round, RoundDone, Swept, Upsert, Upserted,
 };
 use crate::tables::{Row, Sequences, Table};
 
@@ -136,6 +138,10 @@ pub trait Rounds: Reader {
     /// Returns how many.
     fn promote(&self, now: Timestamp, limit: u32) -> BoxFuture<'_, u64>;
 
+    /// Brings waits forward that no policy can have set, as a clock that was ahead did: from now on none of a stage lasts
+    /// longer than is said here. Returns how many were.
+    fn shorten_waits(&self, longest: HashMap<StageId, Duration>, now: Timestamp) -> BoxFuture<'_, u64>;
+
     /// Resolves when somebody else may have written: another process, another host. It may do so for no reason.
     fn changed_elsewhere(&self) -> BoxFuture<'_, ()>;
 }
@@ -162,6 +168,10 @@ pub trait Operating: Reader {
         actor: String,
         now: Timestamp,
     ) -> BoxFuture<'_, OperationRow>;
+
+    /// Has the next pass of discovery begin at the first page, with an event. Returns the cursor that it was to go on at;
+    /// none: it was to begin there anyway, and there is no event.
+    fn restart_discovery(&self, restart: Restart) -> BoxFuture<'_, Option<String>>;
 
     /// Records an event.
     fn record_event(&self, event: NewEvent) -> BoxFuture<'_, ()>;

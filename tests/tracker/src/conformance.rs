@@ -58,6 +58,7 @@ macro_rules! conformance {
                 where_nobody_else_can_be_alive_no_clock_is_asked,
                 a_fence_never_comes_back,
                 charges_add_up,
+                a_wait_that_no_policy_can_have_set_is_brought_forward,
             }
             items {
                 what_is_found_again_takes_the_place_of_what_was_known,
@@ -73,6 +74,7 @@ macro_rules! conformance {
                 a_merge_that_was_overtaken_refuses_the_whole_page,
                 what_is_known_is_told_by_key,
                 somebody_else_leaves_the_cursor_where_it_is,
+                discovery_begins_again_at_its_first_page_if_a_person_says_so,
                 another_priority_alone_is_a_change_and_moves_what_waits_in_line,
                 new_data_leaves_results_alone_unless_told_otherwise,
                 new_data_reprocesses_the_roots_and_what_changes_with_them,
@@ -116,6 +118,7 @@ macro_rules! conformance {
                 the_number_of_an_attempt_does_not_come_back,
                 old_charges_go_and_their_attempts_stay,
                 old_events_go,
+                what_a_clock_that_was_ahead_dated_keeps_nothing_behind_it,
                 events_are_recorded_and_filtered,
                 finished_items_go_with_all_but_their_attempts,
                 attempts_of_a_deleted_item_are_listed_by_its_number,

@@ -14,6 +14,7 @@ mod work;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use gristmill_model::{HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
 
@@ -24,8 +25,8 @@ use crate::Location;
 use gristmill_tracker::records::{
     AttemptRow, AttemptsFilter, Cancel, Cancelled, DeadFilter, DeadRow, EventRow, EventsFilter, Examination, Expired,
     ExpiredPage, HostInfo, ItemDetail, ItemRow, ItemsFilter, JobRegistration, JobRow, JobStats, KnownItem, Lost,
-    NewEvent, OperationRow, OperationState, Outlook, Outputs, Prune, Reap, Redrive, RegisteredJob, Release, ResultRow,
-    Round, RoundDone, Upsert, Upserted,
+    NewEvent, OperationRow, OperationState, Outlook, Outputs, Prune, Reap, Redrive, RegisteredJob, Release, Restart,
+    ResultRow, Round, RoundDone, Upsert, Upserted,
 };
 use gristmill_tracker::rules::events::Event;
 use gristmill_tracker::tables::{Row, Sequences, Table};
@@ -224,6 +225,10 @@ impl Rounds for Memory {
         self.write(|world| Ok(world.promote(now, limit)))
     }
 
+    fn shorten_waits(&self, longest: HashMap<StageId, Duration>, now: Timestamp) -> BoxFuture<'_, u64> {
+        self.write(|world| Ok(world.shorten_waits(&longest, now)))
+    }
+
     fn changed_elsewhere(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::pending())
     }
@@ -250,6 +255,10 @@ impl Operating for Memory {
         now: Timestamp,
     ) -> BoxFuture<'_, OperationRow> {
         self.write(|world| world.set_operation(id.0, to, &actor, now))
+    }
+
+    fn restart_discovery(&self, restart: Restart) -> BoxFuture<'_, Option<String>> {
+        self.write(|world| Ok(world.restart_discovery(&restart)))
     }
 
     fn record_event(&self, event: NewEvent) -> BoxFuture<'_, ()> {

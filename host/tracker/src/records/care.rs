@@ -13,6 +13,8 @@ pub struct Expired {
     pub what: Expiring,
     /// Older than this.
     pub before: Timestamp,
+    /// The time. What is dated later was recorded by a clock that was ahead: it says nothing of the age of what follows.
+    pub now: Timestamp,
     /// Behind this number of its table, in whose order it is looked through. The newest attempt, event and item of a
     /// tracker are never old enough: a number must not be given out again.
     pub after: i64,

@@ -214,3 +214,16 @@ pub struct EventRow {
     /// More of it: JSON.
     pub data: String,
 }
+
+/// Discovery of a job that is to begin again at its first page.
+#[derive(Clone, Debug)]
+pub struct Restart {
+    /// The job.
+    pub job: JobId,
+    /// Who says so.
+    pub actor: String,
+    /// Why.
+    pub why: String,
+    /// When.
+    pub now: Timestamp,
+}

@@ -9,7 +9,7 @@ use gristmill_model::{HostId, ItemId, JobId, OperationId, StageId};
 use serde_json::{Value, json};
 
 use crate::records::{Cancel, DeadRow, HostInfo, JobRegistration, NewEvent, OperationRow, OperationState};
-use crate::records::{Redrive, StageRegistration};
+use crate::records::{Redrive, Restart, StageRegistration};
 
 /// An event that is to be recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +87,16 @@ pub fn cancelled(id: ItemId, key: &str, cancel: &Cancel) -> Event<'static> {
     let data = json!({ "item": key, "actor": cancel.actor, "why": cancel.why });
     Event { item: Some(id), ..Event::of(kind, cancel.job, &data) }
 }
+
+/// Discovery is to begin again at its first page. `cursor`: where it was to go on.
+pub fn discovery_restarted(restart: &Restart, cursor: &str) -> Event<'static> {
+    let shown: String = cursor.chars().take(CURSOR_CHARS_MAX).collect();
+    let data = json!({ "cursor": shown, "actor": restart.actor, "why": restart.why });
+    Event::of("discovery.restarted", restart.job, &data)
+}
+
+/// How much of a cursor an event repeats.
+const CURSOR_CHARS_MAX: usize = 200;
 
 /// An operation began. `filter`: as it is kept.
 pub fn operation_started(row: &OperationRow, redrive: &Redrive, filter: &str) -> Event<'static> {

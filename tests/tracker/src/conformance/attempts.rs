@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gristmill_model::{DeadReason, Disposition, Fence, ItemStatus, Need, Outcome, RetryPolicy, State, Timestamp};
 
-use super::{Bench, Open, stage};
+use super::{Bench, NOW, Open, stage};
 use gristmill_tracker::records::{HostInfo, Lost, Reap, Release};
 
 const DIAMOND: [(&str, &[usize]); 4] = [("fetch", &[]), ("price", &[0]), ("score", &[0]), ("report", &[1, 2])];
@@ -242,4 +242,23 @@ pub async fn charges_add_up(open: Open<'_>) {
     assert_eq!(stats.charges, [("requests".to_owned(), 2.0), ("tokens".to_owned(), 3.5)]);
     let attempts = bench.item("a").await.stages.remove(0).attempts;
     assert_eq!(attempts[0].charges, [("tokens".to_owned(), 1.5), ("requests".to_owned(), 1.0)]);
+}
+
+pub async fn a_wait_that_no_policy_can_have_set_is_brought_forward(open: Open<'_>) {
+    let mut bench = Bench::new(open, &[("fetch", &[]), ("note", &[])]).await;
+    bench.discover(&[("a", "1")]).await;
+    // The clock is a day ahead, and then it is put right.
+    bench.now = NOW + Duration::from_hours(24);
+    for place in [0, 1] {
+        bench.pass(place, Outcome::Retry, Disposition::Wait(Duration::from_secs(3))).await;
+    }
+    let longest = HashMap::from([(bench.stage(0), Duration::from_secs(5))]);
+    let shortened = bench.tracker.shorten_waits(longest.clone(), NOW).await.expect("shorter waits");
+    assert_eq!(shortened, 1, "of the other stage nothing is said");
+    let due = async |place: usize| bench.item("a").await.stages[place].due_at.expect("it waits");
+    assert_eq!(due(0).await, NOW + Duration::from_secs(5));
+    assert_eq!(due(1).await, bench.now + Duration::from_secs(3));
+    assert_eq!(bench.tracker.shorten_waits(longest, NOW).await.expect("shorter waits"), 0);
+    assert_eq!(bench.tracker.promote(NOW + Duration::from_secs(5), 9).await.expect("a promotion"), 1);
+    bench.recount().await;
 }

@@ -9,7 +9,7 @@ use gristmill_model::{
 
 use super::{Bench, NOW, Open, item};
 use gristmill_tracker::Error;
-use gristmill_tracker::records::{Merged, NewItem, Source, Upsert, Upserted};
+use gristmill_tracker::records::{EventsFilter, Merged, NewItem, Restart, Source, Upsert, Upserted};
 use gristmill_tracker::tables::{Cell, TABLES};
 
 const UNCHANGED: Upserted = Upserted { new: 0, changed: 0, unchanged: 1 };
@@ -537,4 +537,19 @@ pub async fn what_waited_for_a_result_that_dies_when_it_is_redone_does_not_run(o
     bench.settle(fence, vec![bench.completion(&running, Outcome::Retry, wait)]).await;
     assert_eq!(bench.states("a").await, [State::Dead, State::Blocked, State::Blocked]);
     bench.recount().await;
+}
+
+pub async fn discovery_begins_again_at_its_first_page_if_a_person_says_so(open: Open<'_>) {
+    let bench = Bench::new(open, &[("fetch", &[])]).await;
+    bench.upsert(vec![item("a", "1", 0)], Some("page-2")).await;
+    let restart = Restart { job: bench.job.id, actor: "ann".to_owned(), why: "lost".to_owned(), now: NOW };
+    let was = async || bench.tracker.restart_discovery(restart.clone()).await.expect("a restart");
+    assert_eq!(was().await.as_deref(), Some("page-2"));
+    assert_eq!(was().await, None, "it begins there already");
+    let filter = EventsFilter { job: Some(bench.job.id), kind: Some("discovery.".to_owned()), limit: 9 };
+    let events = bench.tracker.events(filter).await.expect("events");
+    let told: Vec<&str> = events.iter().map(|event| event.data.as_str()).collect();
+    assert_eq!(told, [r#"{"actor":"ann","cursor":"page-2","why":"lost"}"#]);
+    let again = Bench::new(open, &[("fetch", &[])]).await;
+    assert_eq!(again.job.cursor, None);
 }

@@ -13,7 +13,8 @@ use gristmill_tracker::records::{
 
 impl Bench {
     async fn expired(&self, what: Expiring, before: Timestamp, after: i64, limit: u32) -> ExpiredPage {
-        let expired = Expired { job: Some(self.job.id), what, before, after, limit };
+        let now = Timestamp(i64::MAX);
+        let expired = Expired { job: Some(self.job.id), what, before, now, after, limit };
         let page = self.tracker.expired(expired).await.expect("a page");
         let number = |row: &ExpiredRow| match row {
             ExpiredRow::Attempt(row) => row.id,
@@ -475,4 +476,23 @@ pub async fn results_of_other_versions_are_found(open: Open<'_>) {
     assert_eq!(bench.tracker.outdated(bench.stage(0), ItemId(0), 9).await.expect("items"), [a, b]);
     assert_eq!(bench.tracker.outdated(bench.stage(0), ItemId(0), 1).await.expect("items"), [a]);
     assert_eq!(bench.tracker.outdated(bench.stage(0), a, 9).await.expect("items"), [b]);
+}
+
+pub async fn what_a_clock_that_was_ahead_dated_keeps_nothing_behind_it(open: Open<'_>) {
+    let bench = Bench::new(open, &[("fetch", &[])]).await;
+    let day = Duration::from_hours(24);
+    for (kind, at) in [("test.early", NOW), ("test.ahead", NOW + 30 * day), ("test.late", NOW), ("test.last", NOW)] {
+        let event = NewEvent { kind: kind.to_owned(), job: Some(bench.job.id), data: "{}".to_owned(), now: at };
+        bench.tracker.record_event(event).await.expect("an event");
+    }
+    let (what, before, now) = (Expiring::Events, NOW + day, NOW + 2 * day);
+    let expired = Expired { job: Some(bench.job.id), what, before, now, after: 0, limit: 99 };
+    let page = bench.tracker.expired(expired).await.expect("a page");
+    let kinds = page.rows.iter().map(|row| match row {
+        ExpiredRow::Event(event) => event.kind.as_str(),
+        other => panic!("{other:?}"),
+    });
+    let kinds: Vec<&str> = kinds.filter(|kind| kind.starts_with("test.")).collect();
+    assert_eq!(kinds, ["test.early", "test.late"], "the newest stays, whatever its age");
+    assert_eq!(page.next, None);
 }

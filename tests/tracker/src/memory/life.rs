@@ -36,7 +36,7 @@ impl World {
             if looked_at == expired.limit {
                 return page;
             }
-            match self.age(expired.what, expired.job, expired.before, number) {
+            match self.age(expired.what, expired.job, (expired.before, expired.now), number) {
                 Age::Old => {
                     page.numbers.push(number);
                     page.rows.push(self.expired_row(expired.what, number));
@@ -169,7 +169,7 @@ impl World {
         }
     }
 
-    fn age(&self, what: Expiring, job: Option<JobId>, before: Timestamp, number: i64) -> Age {
+    fn age(&self, what: Expiring, job: Option<JobId>, (before, now): (Timestamp, Timestamp), number: i64) -> Age {
         let of_job = |stage: i64| Some(StageId(stage).job()) == job;
         let (mine, at) = match what {
             Expiring::Attempts => {
@@ -203,6 +203,8 @@ impl World {
             }
         };
         match (at < before, mine) {
+            // Recorded by a clock that was ahead.
+            (false, _) if at > now => Age::PassedOver,
             (false, _) => Age::TooYoung,
             (true, false) => Age::PassedOver,
             (true, true) => Age::Old,
@@ -223,7 +225,7 @@ impl World {
         let mut gone = 0;
         for number in &prune.numbers {
             if !self.has(prune.what, *number)
-                || !matches!(self.age(prune.what, prune.job, prune.before, *number), Age::Old)
+                || !matches!(self.age(prune.what, prune.job, (prune.before, Timestamp(i64::MAX)), *number), Age::Old)
             {
                 continue;
             }

@@ -7,7 +7,8 @@ use gristmill_model::{Bits, HostId, ItemId, JobId, OnUpdate, StageBit, StageId, 
 use super::facts::{Component, Host, Item, Job, Page, Spec, Stage, Version, World, next};
 use gristmill_tracker::Error;
 use gristmill_tracker::records::{
-    HostInfo, JobRegistration, NewItem, RegisteredJob, RegisteredStage, Source, StageRegistration, Upsert, Upserted,
+    HostInfo, JobRegistration, NewItem, RegisteredJob, RegisteredStage, Restart, Source, StageRegistration, Upsert,
+    Upserted,
 };
 use gristmill_tracker::rules::register::{Declared, Edit};
 use gristmill_tracker::rules::{discover, events, reconcile, register};
@@ -167,6 +168,14 @@ impl World {
             }
         }
         Ok(done)
+    }
+
+    pub(super) fn restart_discovery(&mut self, restart: &Restart) -> Option<String> {
+        let stored = self.cursors.get_mut(&restart.job.0)?;
+        let cursor = stored.0.take()?;
+        stored.1 = restart.now;
+        self.note(restart.now, &events::discovery_restarted(restart, &cursor));
+        Some(cursor)
     }
 
     fn insert_item(&mut self, batch: &Upsert, page: i64, item: &NewItem) {

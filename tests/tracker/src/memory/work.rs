@@ -1,6 +1,7 @@
 //! Work is claimed, settled, given back, taken away and cancelled.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use gristmill_model::{Bits, Fence, HostId, ItemId, StageId, StageKey, State, Timestamp};
 
@@ -305,6 +306,19 @@ impl World {
             self.queue.get_mut(key).expect("a waiting stage").state = State::Ready;
         }
         due.len() as u64
+    }
+
+    pub(super) fn shorten_waits(&mut self, longest: &HashMap<StageId, Duration>, now: Timestamp) -> u64 {
+        let mut shortened = 0;
+        for queued in self.queue.values_mut().filter(|queued| queued.state == State::Waiting) {
+            let Some(latest) = longest.get(&StageId(queued.stage)).map(|longest| now + *longest) else { continue };
+            if queued.due_at > latest {
+                queued.claim_key -= queued.due_at.0 - latest.0;
+                queued.due_at = latest;
+                shortened += 1;
+            }
+        }
+        shortened
     }
 
     pub(super) fn cancel(&mut self, cancel: &Cancel) -> Result<Cancelled, Error> {

@@ -425,7 +425,7 @@ impl<'a> Side<'a> {
         let (job, before) = (job.map(|job| self.job(job)), Timestamp(self.now.0 + 1 - age * 1_000_000));
         let (mut gone, mut found, mut after) = (0, 0, Some(0));
         while let Some(behind) = after {
-            let expired = Expired { job, what, before, after: behind, limit };
+            let expired = Expired { job, what, before, now: self.now, after: behind, limit };
             let page = self.tracker().expired(expired).await.expect("a page");
             found += page.rows.len();
             let prune = Prune { job, what, before, numbers: page.numbers };

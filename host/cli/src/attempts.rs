@@ -32,7 +32,7 @@ pub(crate) struct Args {
     #[arg(long)]
     stage: Option<String>,
 
-    /// Only attempts that ended so
+    /// Only attempts with this outcome
     #[arg(long, value_parser = one_of(&Outcome::ALL, Outcome::name))]
     outcome: Option<Outcome>,
 

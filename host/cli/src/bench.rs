@@ -56,7 +56,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     items: u32,
 
-    /// Compare an empty tracker with one that holds so many finished items
+    /// Compare an empty tracker with one that holds N finished items
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     history: Option<u32>,
 

@@ -12,9 +12,9 @@ use crate::failure::Failure;
 use crate::format::plural;
 use crate::operations::actor;
 
-/// Cancel items: nothing more is run for them; or take cancelled ones up again
+/// Cancel items, so that nothing more runs for them; or restore cancelled ones
 ///
-/// What is running for them is let finish, and its result is recorded. Results stay.
+/// An attempt that is running may finish, and its result is recorded. Results stay.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   gristmill cancel audit serde@1.0.228 --why 'yanked'
@@ -33,7 +33,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TEXT")]
     why: String,
 
-    /// Take them up again
+    /// Restore them: they go on where they were
     #[arg(long)]
     undo: bool,
 }

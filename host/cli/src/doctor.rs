@@ -19,9 +19,9 @@ const RECONCILE_MAX: u32 = 2000;
 
 /// Compare everything that can be computed with the facts, and say what differs
 ///
-/// Facts are items, results and attempts. Counters, masks and the queue can be computed from them, and --rebuild makes
-/// them anew; what was leased is then ready again, and what waited waits on. It reads every row, and changes nothing
-/// without --rebuild --yes.
+/// Facts are items, results and attempts. Counters, masks and the queue can be computed from them, and --rebuild
+/// recomputes them; leased stages are then ready again, and waiting ones wait on. It reads every row, and changes
+/// nothing without --rebuild --yes.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   gristmill doctor
@@ -31,7 +31,7 @@ Exits with 1 if something differs.
 
 With --json, one object: items, blobs, differences_total, differences (kind, place, found, expected; the first 1 000).")]
 pub(crate) struct Args {
-    /// Make masks, counters and the queue anew from the facts. No host may be at work
+    /// Recompute masks, counters and the queue from the facts. No host may be at work
     #[arg(long)]
     rebuild: bool,
 

@@ -46,7 +46,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     filter: Filter,
 
-    /// How many stages at most. Without exact items it has to be said
+    /// How many stages at most. Needed unless items are named
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000), required_unless_present = "items")]
     limit: Option<u64>,
 

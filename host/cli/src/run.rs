@@ -74,7 +74,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
     grace: Duration,
 
-    /// How long after its last sign of life another host of a shared database has vanished, and its work is done here
+    /// How long after its last heartbeat another host of a shared database counts as lost, and its work is taken over
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = takeover)]
     takeover_after: Duration,
 
@@ -97,8 +97,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     trace_file: Option<PathBuf>,
 
-    /// Tell the state over HTTP while it runs, read-only: `/health`, `/metrics`, `/api/jobs`. It has no passwords: listen
-    /// on this machine alone, or behind a proxy
+    /// Show the state over HTTP while it runs, read-only: `/health`, `/metrics`, `/api/jobs`. It has no passwords:
+    /// listen on this machine alone, or behind a proxy
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
 

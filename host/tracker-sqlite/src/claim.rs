@@ -1,6 +1,6 @@
-//! Claiming ready work.
+//! Claims ready work.
 //!
-//! Owns leases: who holds what, until when, under which fence; and what an attempt is given. Never settles.
+//! Owns the creation of leases, and reading the inputs of attempts. Never settles.
 
 use gristmill_model::{Bits, Counters, Digest, Fence, StageId, StageKey, State, Timestamp};
 use rusqlite::OptionalExtension;
@@ -9,9 +9,9 @@ use super::session::Session;
 use crate::fail::Fail;
 use gristmill_tracker::records::{Claim, ClaimRequest, Lease, Output, Round, Upstream};
 
-/// Claims up to `limit` stages, in leases of `chunk`. A stage that was lost before gets a lease of its own: it may
-/// have taken its host with it, and must not take others along a second time. Where nothing is ready, nothing is
-/// written. Returns whether less was there than wanted.
+/// Claims up to `limit` stages, in leases of `chunk`. A stage that was lost before gets its own lease: it may have
+/// crashed its host, and must not take others with it a second time. If nothing is ready, nothing is written. Returns
+/// whether fewer stages were ready than requested.
 pub(super) fn claim(
     session: &mut Session<'_>,
     round: &Round,
@@ -27,7 +27,7 @@ pub(super) fn claim(
         let got = rows.len() as u32;
         let mut claims = Vec::with_capacity(rows.len());
         for row in &rows {
-            // One is claimed whatever its size.
+            // At least one is claimed, whatever its size.
             if bytes >= request.bytes && claimed + claims.len() as u32 > 0 {
                 break;
             }
@@ -83,7 +83,7 @@ fn lease(session: &mut Session<'_>, round: &Round, request: &ClaimRequest, claim
     Ok(Lease { fence, stage: request.stage, claims })
 }
 
-/// Reads what an attempt is given.
+/// Reads the input of an attempt.
 fn load(session: &mut Session<'_>, row: &Row, needs: u64) -> Result<Claim, Fail> {
     let item = row.key.item();
     let mut claim = session.hot.given.query_row([item.0], |columns| {

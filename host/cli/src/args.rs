@@ -1,6 +1,7 @@
 //! The command line.
 //!
-//! Owns the list of subcommands and the global options. What a subcommand takes is in its own file.
+//! Owns the list of subcommands and the global options. Never has the options of a subcommand: those are in its own
+//! file.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -87,7 +88,7 @@ pub(crate) fn time(text: &str) -> Result<Duration, String> {
     gristmill_config::duration(text).ok_or_else(|| "it is written as 30s, 5m, 1h30m or 7d".to_owned())
 }
 
-/// Reads a rate as job files have it: so many a second.
+/// Reads a rate as job files have it. Returns the number per second.
 pub(crate) fn rate(text: &str) -> Result<f64, String> {
     gristmill_config::rate(text).ok_or_else(|| "it is written as 10/s, 600/m or 1/h".to_owned())
 }

@@ -1,4 +1,4 @@
-//! `gristmill attempts`: what was run, and how it ended.
+//! `gristmill attempts`: lists attempts, and how they ended.
 //!
 //! Owns the table of attempts. Never reads more of them than asked for.
 
@@ -32,7 +32,7 @@ pub(crate) struct Args {
     #[arg(long)]
     stage: Option<String>,
 
-    /// Only attempts that ended so
+    /// Only attempts with this outcome
     #[arg(long, value_parser = one_of(&Outcome::ALL, Outcome::name))]
     outcome: Option<Outcome>,
 
@@ -41,7 +41,7 @@ pub(crate) struct Args {
     limit: u32,
 }
 
-/// How long an attempt took; none if its host did not tell when it began.
+/// How long an attempt took; none if its host did not report when it began.
 pub(crate) fn took(row: &AttemptRow) -> Option<String> {
     row.started_at.map(|started| duration(row.ended_at.since(started)))
 }

@@ -1,6 +1,6 @@
-//! `gristmill backup` and `gristmill restore`: a data folder, as it is at one moment.
+//! `gristmill backup` and `gristmill restore`: copies of a data folder at one moment.
 //!
-//! Owns the two commands alone: how a copy is made whole is the tracker's.
+//! Owns only the two commands. Never copies a file itself: the tracker does.
 
 use std::path::{Path, PathBuf};
 
@@ -15,21 +15,21 @@ use crate::location::Location;
 
 /// Copy a data folder, as it is at this moment, while a host may run
 ///
-/// The copy holds the database and all large outputs. Without --data it is the data folder in the current folder that
-/// is copied.
+/// The copy holds the database and all large outputs. Without --data, it is a copy of the data folder in the current
+/// folder.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   gristmill backup backups/monday --data jobs/.gristmill
 
 With --json, one object: from, to.")]
 pub(crate) struct Args {
-    /// Where to: a folder that is not there yet, or is empty
+    /// Where to: a folder that does not exist yet, or is empty
     folder: PathBuf,
 }
 
 /// Make a data folder out of a backup
 ///
-/// Every large output is verified before. A data folder that holds a tracker already is left as it is.
+/// Every large output is verified first. A data folder that already holds a tracker is not changed.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   gristmill restore backups/monday --data jobs/.gristmill

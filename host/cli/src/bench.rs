@@ -1,7 +1,7 @@
-//! `gristmill bench`: how fast this machine runs jobs, beside what it could do at most.
+//! `gristmill bench`: how fast this machine runs jobs, compared with the most that it could do.
 //!
-//! Owns how the answer looks. A real component goes through a real tracker, and in the same run the two ceilings are
-//! measured, so that ratios can be compared between machines. Never a test: speed is measured, not asserted.
+//! Owns the output. A real component runs with a real tracker. The same run also measures the two ceilings, so that
+//! ratios can be compared between machines. Never a test: speed is measured, not asserted.
 
 mod bed;
 mod ceilings;
@@ -56,7 +56,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     items: u32,
 
-    /// Compare an empty tracker with one that holds so many finished items
+    /// Compare an empty tracker with one that holds N finished items
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     history: Option<u32>,
 
@@ -84,7 +84,7 @@ pub(crate) struct Args {
 pub(crate) fn bench(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let workers = args.workers.map_or_else(|| available_parallelism().map_or(1, usize::from), usize::from);
     let work = format!("{} items, 3 stages, {workers} threads", count(u64::from(args.items)));
-    // Only what the command line names: the environment names where people work.
+    // Only the command line counts: the environment names a tracker that people work with.
     let location = context.tracker.as_deref().map(Location::parse).transpose()?;
     match (location, args.history) {
         (Some(Location::Folder(_)), _) => Err(Failure::new(Exit::Usage, "a data folder cannot be measured")
@@ -120,7 +120,7 @@ fn not_empty(error: Error) -> Failure {
     }
 }
 
-/// Measures as often as it is asked for, each time in a folder of its own.
+/// Measures as often as asked, each time in a new folder.
 fn measured<T: Serialize, const N: usize>(
     args: &Args,
     workers: usize,

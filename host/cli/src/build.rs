@@ -1,7 +1,7 @@
 //! `gristmill build`: a handler's folder in, its component out.
 //!
-//! Owns what becomes of a finished component: where it goes, what is said about it. How one is made is `recipe`'s.
-//! Never leaves half a file behind.
+//! Owns what happens with a finished component: where it is written, and the report about it. Never compiles: `recipe`
+//! does. Never leaves half a file behind.
 
 mod enclosure;
 mod recipe;
@@ -66,7 +66,7 @@ struct Built {
     /// Its identity, as `inspect` and `check` show it.
     component: String,
     size_bytes: u64,
-    /// What the file was before.
+    /// The identity of the file that was there before.
     previous: Option<String>,
     changed: bool,
 }
@@ -90,7 +90,7 @@ pub(crate) fn build(args: &Args, context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// Puts a component in its place, and says what is new about it.
+/// Writes a component to its file, and reports whether it is new.
 fn deliver(folder: &Path, component: &Path, file: &Path, context: &Context) -> Result<Built, Failure> {
     let inspection = inspect(component)?;
     if offers_nothing(&inspection) {
@@ -99,7 +99,7 @@ fn deliver(folder: &Path, component: &Path, file: &Path, context: &Context) -> R
             folder.display()
         ));
     }
-    // What was there may be no component at all, and is replaced then.
+    // The existing file may be no component at all. Then it is replaced.
     let previous = inspect(file).ok();
     if previous.as_ref().map(|previous| previous.raw_hash) != Some(inspection.raw_hash) {
         let written = std::fs::read(component).and_then(|bytes| replace(file, &bytes, 0o644));
@@ -125,7 +125,7 @@ fn offers_nothing(inspection: &Inspection) -> bool {
     offers.stages.is_none() && offers.discovery.is_none() && offers.merging.is_none()
 }
 
-/// Replaces a file at once: whoever reads it sees the old one or the new one.
+/// Replaces a file atomically: a reader sees either the old one or the new one.
 fn replace(file: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let folder = match file.parent() {

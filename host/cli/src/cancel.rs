@@ -1,6 +1,6 @@
-//! `gristmill cancel`: items that are left alone, or taken up again.
+//! `gristmill cancel`: cancels items, or restores them.
 //!
-//! Owns the command alone: what becomes of what is running is the tracker's.
+//! Owns only the command. Never stops a running attempt: the tracker decides what becomes of it.
 
 use gristmill_tracker::{Cancel, Cancelled};
 use serde::Serialize;
@@ -12,9 +12,9 @@ use crate::failure::Failure;
 use crate::format::plural;
 use crate::operations::actor;
 
-/// Cancel items: nothing more is run for them; or take cancelled ones up again
+/// Cancel items, so that nothing more runs for them; or restore cancelled ones
 ///
-/// What is running for them is let finish, and its result is recorded. Results stay.
+/// An attempt that is running may finish, and its result is recorded. Results stay.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   gristmill cancel audit serde@1.0.228 --why 'yanked'
@@ -33,7 +33,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TEXT")]
     why: String,
 
-    /// Take them up again
+    /// Restore them: they go on where they were
     #[arg(long)]
     undo: bool,
 }
@@ -65,7 +65,7 @@ pub(crate) fn cancel(args: &Args, context: &Context) -> Result<Exit, Failure> {
         };
         let tracker = known.location.operate(context)?;
         let Cancelled { changed, running, unknown } = tracker.cancel(cancel).await?;
-        // An item may have been pruned in between.
+        // An item may have been pruned in the meantime.
         let unchanged = total.saturating_sub(changed + unknown.len() as u64);
         if context.out.json {
             context.out.document(&Record { job: &job.name, changed, unchanged, running })?;

@@ -1,6 +1,6 @@
-//! `gristmill check`: everything that can be known before a run.
+//! `gristmill check`: finds everything that can be wrong before a run.
 //!
-//! Owns how the answer looks. Loads components as a run does, and writes nothing but the cache of compiled code.
+//! Owns the output. Loads components as a run does. Never writes anything but the cache of compiled code.
 
 use gristmill_config::{Draft, Report};
 use gristmill_scheduler::LoadedJob;
@@ -61,7 +61,7 @@ struct CheckedProblem {
 
 #[derive(Serialize)]
 struct CheckedWarning {
-    /// None: `discover`.
+    /// None for `discover`.
     stage: Option<String>,
     message: String,
     hint: Option<String>,

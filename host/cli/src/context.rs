@@ -1,6 +1,6 @@
 //! What every command is given.
 //!
-//! Owns the global options, and the runtime that a command waits in. Never prints itself: it carries what does.
+//! Owns the global options, and the runtime that a command waits in. Never prints itself: `out` does.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! `gristmill tracker copy`: everything that is known, to another backend.
+//! `gristmill tracker copy`: copies a tracker to another backend.
 //!
-//! Owns the question whether anybody is at work on either side. The copy and its proof are the tracker's.
+//! Owns the check that no host is at work on either side. Never copies itself: the tracker does, and verifies the copy.
 
 use clap::Subcommand;
 use gristmill_tracker::{CopyProgress, Reader, copy as copy_all};
@@ -54,7 +54,7 @@ struct CopyArgs {
     to_env: Option<String>,
 }
 
-/// Where a tracker is, as it is given or as a variable has it.
+/// The location of a tracker, from the option or from the variable.
 fn location(given: Option<&str>, variable: Option<&str>) -> Result<Location, Failure> {
     match (given, variable) {
         (Some(url), _) => Location::parse(url),
@@ -86,7 +86,7 @@ async fn copy(args: &CopyArgs, context: &Context) -> Result<Exit, Failure> {
     if from.is(&to) {
         return Err(Failure::new(Exit::Usage, "--from and --to are the same place").hint("name two trackers"));
     }
-    // What is not there is not to be made by looking for it.
+    // Opened to read first, so that a missing tracker is an error and not created.
     drop(from.read(context)?);
     let source = from.hold_alone(context).await?;
     let target = to.hold_alone(context).await?;

@@ -1,7 +1,7 @@
-//! What a job's data is called, and which job a person means.
+//! Finds a job's data folder, and the job that a person means.
 //!
-//! Owns the search for the data folder and for a job by its name or file, and the sentences for what is not there.
-//! Reads, and never writes.
+//! Owns the search for the data folder, and for a job by its name or file, and the errors if there is none. Never
+//! writes.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -19,13 +19,13 @@ use crate::location::Location;
 
 /// The data folder's name, beside the job's file.
 const FOLDER: &str = ".gristmill";
-/// The environment's say in where it is.
+/// The environment variable with the data folder.
 pub(crate) const VARIABLE: &str = "GRISTMILL_DATA";
-/// How `--help` says it.
+/// Its text in `--help`.
 pub(crate) const JOB_HELP: &str = "The job's name, or its YAML file (`-` is the standard input)";
 
-/// The data folder: what `--data` says, else the environment, else beside the job's file, else in the current folder.
-/// What a person names may be a link; what came with a job's file may not.
+/// The data folder: from `--data`, else from the environment, else beside the job's file, else in the current folder. A
+/// folder that a person names may be a link; one beside a job's file may not.
 pub(crate) fn folder(context: &Context, job_file: Option<&Path>) -> Result<PathBuf, Failure> {
     let by_environment = || std::env::var_os(VARIABLE).filter(|folder| !folder.is_empty()).map(PathBuf::from);
     if let Some(named) = context.data.clone().or_else(by_environment) {
@@ -39,7 +39,7 @@ pub(crate) fn folder(context: &Context, job_file: Option<&Path>) -> Result<PathB
     Ok(folder)
 }
 
-/// A path from the root, with links and `..` resolved as far as there is something: the end may be still to be made.
+/// An absolute path, with links and `..` resolved as far as the path exists. Its end may not exist yet.
 pub(crate) fn real(path: &Path) -> PathBuf {
     let found = path.ancestors().find_map(|ancestor| {
         let there = if ancestor == Path::new("") { Path::new(".") } else { ancestor };
@@ -53,25 +53,25 @@ pub(crate) struct Known {
     pub(crate) reader: Box<dyn Reader>,
     pub(crate) jobs: Vec<JobRow>,
     pub(crate) location: Location,
-    /// As the person named it; by its name if it came by the standard input.
+    /// The job as the person named it; its name if it came from the standard input.
     job_argument: Option<String>,
 }
 
 impl Known {
-    /// Opens the tracker that a job's name or file, or neither, leads to.
+    /// Opens the tracker for a job's name or file, or for the current folder if there is neither.
     pub(crate) async fn open(context: &Context, job: Option<&str>) -> Result<Self, Failure> {
         let location = Location::of(context, job.and_then(job_file))?;
         let reader = location.read(context)?;
         let jobs = reader.jobs().await?;
         let job_argument = match job.filter(|job| is_stdin(Path::new(job))) {
-            // It can be read once.
+            // The standard input can be read only once.
             Some(stdin) => Some(name_in(Path::new(stdin))?),
             None => job.map(str::to_owned),
         };
         Ok(Self { reader, jobs, location, job_argument })
     }
 
-    /// Opens the tracker of a job file that was read already.
+    /// Opens the tracker of a job file that is already read.
     pub(crate) async fn open_beside(context: &Context, file: &Path) -> Result<Self, Failure> {
         let location = Location::of(context, Some(file))?;
         let reader = location.read(context)?;
@@ -108,15 +108,15 @@ impl Known {
         Err(Failure::new(Exit::Usage, message).hint(hint))
     }
 
-    /// How a person goes on from here: the command with the job as it was named, and `--data` where that was needed.
+    /// A follow-up command for the person: with the job as it was named, and with `--data` if that was given.
     pub(crate) fn command(&self, context: &Context, verb: &str, rest: &str) -> String {
         command(context, verb, self.job_argument.as_deref().unwrap_or_default(), rest)
     }
 }
 
-/// A command line that finds the same data as this one did.
+/// A command line that finds the same data as the current one.
 pub(crate) fn command(context: &Context, verb: &str, job: &str, rest: &str) -> String {
-    // A URL may hold a password: what is repeated is how to give it.
+    // A URL may contain a password, so it is not repeated.
     let data = match (&context.tracker, &context.data) {
         (Some(_), _) => Some("--tracker …".to_owned()),
         (None, Some(data)) => Some(format!("--data {}", shell_word(&data.display().to_string()))),
@@ -152,8 +152,8 @@ fn job_file(argument: &str) -> Option<&Path> {
     (is_yaml || is_stdin(path) || argument.contains('/')).then_some(path)
 }
 
-/// The one key of a job file that has to be known to read about the job. The rest may be broken, or depend on an
-/// environment that is not there.
+/// The only key of a job file that commands need to find the job. The rest may be broken, or need variables that are
+/// not set.
 #[derive(Deserialize)]
 struct Named {
     job: String,

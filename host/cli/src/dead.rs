@@ -1,6 +1,6 @@
-//! `gristmill dead`: the stages of items that were given up.
+//! `gristmill dead`: lists dead stages.
 //!
-//! Owns the filter of dead stages, which `redrive` has too, and their table. Never changes one.
+//! Owns the filter of dead stages, which `redrive` also uses, and their table. Never changes a stage.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::table::{Column, Table};
 /// The longest error in a table.
 const ERROR_CHARS_MAX: usize = 200;
 
-/// List dead stages of a job: what was given up, and why
+/// List dead stages of a job, and why they failed
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   gristmill dead audit --stage source --error 'no such file'
@@ -46,7 +46,7 @@ pub(crate) struct Filter {
     #[arg(long)]
     stage: Option<String>,
 
-    /// Only those that were given up for this reason
+    /// Only those that are dead for this reason
     #[arg(long, value_parser = one_of(&DeadReason::ALL, DeadReason::name))]
     reason: Option<DeadReason>,
 
@@ -60,7 +60,7 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// As a tracker has it.
+    /// The filter in the tracker's form.
     pub(crate) fn resolve(&self, job: &JobRow, clock: &dyn Clock) -> Result<DeadFilter, Failure> {
         Ok(DeadFilter {
             job: job.id,

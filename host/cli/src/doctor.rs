@@ -1,7 +1,7 @@
-//! `gristmill doctor`: whether everything is as the facts say.
+//! `gristmill doctor`: checks that everything agrees with the facts, and repairs it.
 //!
-//! Owns the report, and the order of a repair: rebuild, bring every job in line, look again. What is a fault, and how
-//! the queue is made anew, is the tracker's.
+//! Owns the report, and the order of a repair: rebuild, reconcile every job, check again. Never decides what is a fault
+//! or how the queue is rebuilt: the tracker does.
 
 use gristmill_model::ItemId;
 use gristmill_server::views::ExaminationView;
@@ -14,14 +14,14 @@ use crate::failure::Failure;
 use crate::format::{count, plural};
 use crate::table::{Column, Table};
 
-/// How many items are brought in line at once.
+/// How many items are reconciled at once.
 const RECONCILE_MAX: u32 = 2000;
 
 /// Compare everything that can be computed with the facts, and say what differs
 ///
-/// Facts are items, results and attempts. Counters, masks and the queue can be computed from them, and --rebuild makes
-/// them anew; what was leased is then ready again, and what waited waits on. It reads every row, and changes nothing
-/// without --rebuild --yes.
+/// Facts are items, results and attempts. Counters, masks and the queue can be computed from them, and --rebuild
+/// recomputes them; leased stages are then ready again, and waiting ones wait on. It reads every row, and changes
+/// nothing without --rebuild --yes.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   gristmill doctor
@@ -31,7 +31,7 @@ Exits with 1 if something differs.
 
 With --json, one object: items, blobs, differences_total, differences (kind, place, found, expected; the first 1 000).")]
 pub(crate) struct Args {
-    /// Make masks, counters and the queue anew from the facts. No host may be at work
+    /// Recompute masks, counters and the queue from the facts. No host may be at work
     #[arg(long)]
     rebuild: bool,
 

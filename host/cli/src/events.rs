@@ -1,4 +1,4 @@
-//! `gristmill events`: what happened, beside attempts.
+//! `gristmill events`: lists what happened, except attempts.
 //!
 //! Owns the table of events. Never reads more of them than asked for.
 
@@ -26,7 +26,7 @@ pub(crate) struct Args {
     #[arg(help = data::JOB_HELP)]
     job: Option<String>,
 
-    /// Only of this kind; or of all that begin so, where it ends in a dot: `item.`
+    /// Only of this kind; with a dot at the end, all kinds that begin so: `item.`
     #[arg(long)]
     kind: Option<String>,
 

@@ -1,6 +1,6 @@
 //! How the binary ends.
 //!
-//! Owns the one table of exit codes, and how `--help` shows it. Never decides which of them is due.
+//! Owns the one table of exit codes, and its text in `--help`. Never decides which code applies.
 
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -8,11 +8,11 @@ use std::process::ExitCode;
 /// How the binary ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// What was asked is done.
+    /// The command did what was asked.
     Ok,
-    /// It ended, and something is left for a person to look at.
+    /// It ended, but something needs a person.
     Incomplete,
-    /// The command line asks for something that there is not.
+    /// The command line asks for something that does not exist.
     Usage,
     /// A job file or a component is wrong.
     Job,
@@ -29,7 +29,7 @@ impl Exit {
     pub(crate) const ALL: [Self; 7] =
         [Self::Ok, Self::Incomplete, Self::Usage, Self::Job, Self::Data, Self::Internal, Self::Interrupted];
 
-    /// What the shell sees. Part of the interface: never changed, never reused.
+    /// The code that the shell sees. Part of the interface: never changed, never reused.
     pub(crate) const fn code(self) -> u8 {
         match self {
             Self::Ok => 0,
@@ -38,7 +38,7 @@ impl Exit {
             Self::Job => 3,
             Self::Data => 4,
             Self::Internal => 5,
-            // As a shell says that a signal ended a process: 128 and the number of SIGINT.
+            // As shells report a process that a signal ended: 128 and the number of SIGINT.
             Self::Interrupted => 130,
         }
     }

@@ -1,4 +1,4 @@
-//! Errors as people meet them: one clear sentence, a hint, an exit code.
+//! Errors as people see them: one clear sentence, a hint, an exit code.
 //!
 //! Owns the hint and the code of every error of the crates below. Never prints.
 
@@ -13,21 +13,21 @@ use crate::exit::Exit;
 use crate::format::bytes;
 use crate::limits;
 
-/// Why a command ends without having done what was asked.
+/// Why a command did not do what was asked.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// To be told.
+    /// An error that is still to be printed.
     Told {
         /// How the binary ends.
         exit: Exit,
         /// One sentence: a lower-case fragment.
         message: String,
-        /// What would help.
+        /// A hint.
         hint: Option<String>,
     },
-    /// Everything has been said already.
+    /// Everything is already printed.
     Said(Exit),
-    /// Whoever read the output has gone. That is no error: `gristmill items audit | head`.
+    /// The reader of the output has gone. That is no error: `gristmill items audit | head`.
     PipeClosed,
 }
 
@@ -53,7 +53,7 @@ impl Failure {
         }
     }
 
-    /// What became of writing to the standard output.
+    /// The failure of a write to the standard output.
     pub(crate) fn of_output(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::PipeClosed,
@@ -61,7 +61,7 @@ impl Failure {
         }
     }
 
-    /// What the machine refused: no fault of a job's, and no bug.
+    /// The machine refused something: no fault of a job, and no bug.
     pub(crate) fn of_machine(what: impl fmt::Display, error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::FileTooLarge {
             return TrackerError::FileTooLarge.into();
@@ -89,7 +89,7 @@ impl From<TrackerError> for Failure {
     }
 }
 
-/// What helps with a data folder.
+/// The hint for a data folder.
 fn hint_of_file(error: &TrackerError) -> Option<&'static str> {
     const WRITABLE: &str = "it has to be a folder that can be written: choose another one with --data";
     Some(match error {
@@ -119,7 +119,7 @@ fn hint_of_file(error: &TrackerError) -> Option<&'static str> {
     })
 }
 
-/// What helps with a database server.
+/// The hint for a database server.
 fn hint_of_server(error: &TrackerError) -> Option<&'static str> {
     Some(match error {
         TrackerError::BadUrl => "a password with `@`, `/` or `:` in it is written %40, %2F, %3A",
@@ -149,7 +149,7 @@ fn hint_of_server(error: &TrackerError) -> Option<&'static str> {
     })
 }
 
-/// What helps with all else.
+/// The hint for everything else.
 fn hint(error: &TrackerError) -> &'static str {
     match error {
         TrackerError::Newer { .. } => "use the gristmill that made it, or choose another folder with --data",
@@ -208,7 +208,7 @@ impl From<SchedulerError> for Failure {
     }
 }
 
-/// An error with what caused it: `cannot read x.wasm: permission denied`.
+/// An error with its causes: `cannot read x.wasm: permission denied`.
 fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

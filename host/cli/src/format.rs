@@ -1,6 +1,6 @@
-//! Numbers, times and strange text, as people read them.
+//! Formats numbers, times and foreign text for people.
 //!
-//! Owns how a count, a duration, a size and a rate look, and makes text from guests harmless to a terminal. Never
+//! Owns the form of counts, durations, sizes and rates, and makes text from guests harmless for a terminal. Never
 //! prints.
 
 use std::fmt::Write;
@@ -26,14 +26,14 @@ pub(crate) fn plural(number: u64, one: &str) -> String {
     format!("{} {one}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
-/// So much in a time: `583/s`, `0.4/s`.
+/// A rate: `583/s`, `0.4/s`.
 pub(crate) fn rate(number: u64, elapsed: Duration) -> String {
     let per_second = number as f64 / elapsed.as_secs_f64().max(1e-3);
     if per_second < 10.0 { format!("{per_second:.1}/s") } else { format!("{}/s", count(per_second.round() as u64)) }
 }
 
-/// In the two largest units, cut and not rounded: `850 µs`, `12 ms`, `4.2 s`, `30 s`, `3 min 05 s`, `2 h 03 min`,
-/// `4 d 02 h`.
+/// A duration in its two largest units, cut and not rounded: `850 µs`, `12 ms`, `4.2 s`, `30 s`, `3 min 05 s`, `2 h 03
+/// min`, `4 d 02 h`.
 pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match duration.as_micros() {
@@ -71,7 +71,7 @@ pub(crate) fn second(time: Timestamp) -> String {
     instant(Timestamp(time.0.div_euclid(1_000_000) * 1_000_000))
 }
 
-/// The text without characters that could command a terminal: each is shown as `?`, but for tabs and line breaks.
+/// The text with `?` in place of each character that could control a terminal, except tabs and line breaks.
 pub(crate) fn printable(text: &str) -> String {
     let is_command = |c: char| {
         (c.is_control() && c != '\n' && c != '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -79,7 +79,7 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if is_command(c) { '?' } else { c }).collect()
 }
 
-/// One printable line of at most so many characters.
+/// One printable line of at most `chars_max` characters.
 pub(crate) fn one_line(text: &str, chars_max: usize) -> String {
     let line = printable(text.trim().lines().next().unwrap_or_default().trim_end()).replace('\t', " ");
     match line.char_indices().nth(chars_max) {
@@ -88,7 +88,7 @@ pub(crate) fn one_line(text: &str, chars_max: usize) -> String {
     }
 }
 
-/// A word as a shell reads it back.
+/// A word quoted for a shell.
 pub(crate) fn shell_word(word: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "-_./:@%+=,".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
@@ -106,7 +106,7 @@ pub(crate) fn list(names: &[String]) -> String {
     }
 }
 
-/// The lines of a text, each after so many spaces, at most `lines_max` of them; then how many there are beyond.
+/// At most `lines_max` lines of a text, each after `spaces` spaces; then how many more there are.
 pub(crate) fn indented(text: &str, spaces: usize, lines_max: usize) -> String {
     let mut block = String::new();
     for line in text.lines().take(lines_max) {
@@ -119,7 +119,7 @@ pub(crate) fn indented(text: &str, spaces: usize, lines_max: usize) -> String {
     block
 }
 
-/// JSON with a line a value, as stored otherwise: its order of keys, and every digit.
+/// JSON with one value on each line. The order of keys and every digit stay as stored.
 pub(crate) fn pretty_json(json: &str) -> String {
     let mut pretty = String::with_capacity(json.len() * 2);
     let (mut depth, mut in_text, mut is_escaped) = (0usize, false, false);
@@ -166,7 +166,7 @@ fn new_line(text: &mut String, depth: usize) {
     let _ = write!(text, "\n{:width$}", "", width = 2 * depth);
 }
 
-/// The name among `names` that somebody who wrote `wrong` may have meant.
+/// The name among `names` that is most like `wrong`, if any is.
 pub(crate) fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (wrong.chars().count() / 3).max(1);
     names

@@ -1,7 +1,7 @@
 //! Folders that no handler may be granted.
 //!
-//! Owns the reasons: what a guest reads there is not a job's to give away. Whether a folder is there, and what a guest
-//! can do in it, is the sandbox's.
+//! Owns the reasons: the job must not give away what a guest could read there. Never checks whether a folder exists:
+//! the sandbox does.
 
 use std::path::Path;
 
@@ -12,14 +12,14 @@ use crate::data::real;
 use crate::jobs::Source;
 use crate::location::Location;
 
-/// What the system tells about itself and every process, and its devices.
+/// The system's information about itself and every process, and its devices.
 const SYSTEM: [&str; 3] = ["/proc", "/sys", "/dev"];
-/// A folder in memory like any other one.
+/// A folder in memory, which may be granted like any other.
 const SHARED_MEMORY: &str = "/dev/shm";
 
 const NARROW: &str = "grant the folder alone that the handler reads";
 
-/// Reads a job file, and looks at the folders that it grants.
+/// Reads a job file, and checks the folders that it grants.
 pub(crate) fn read(source: &Source, file: &Path, context: &Context) -> Result<Draft, Report> {
     let mut draft = source.read(file)?;
     let location = Location::of(context, Some(file)).ok();

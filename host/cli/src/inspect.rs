@@ -1,7 +1,7 @@
-//! `gristmill inspect`: what a component is.
+//! `gristmill inspect`: shows what a component is.
 //!
-//! Owns how the answer looks. Compiles the component, or takes it from the cache, to ask which stages it offers; never
-//! runs one.
+//! Owns the output. Compiles the component, or takes it from the cache, to ask which stages it offers. Never runs a
+//! stage.
 
 use std::path::PathBuf;
 
@@ -29,7 +29,7 @@ pub(crate) struct Args {
 
 pub(crate) fn inspect(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let mut inspection = gristmill_sandbox::inspect(&args.file)?;
-    // A component that this host cannot load can be looked at all the same.
+    // A component that this host cannot load can still be inspected.
     let loaded = jobs::sandbox(context, [], 1, false)?.load(&args.file);
     if let Ok(handler) = &loaded {
         inspection.stages.clone_from(&handler.report().stages);

@@ -1,4 +1,4 @@
-//! `gristmill items`: the items of a job.
+//! `gristmill items`: lists the items of a job.
 //!
 //! Owns the table of items. Never reads more of them than asked for.
 
@@ -48,7 +48,7 @@ pub(crate) fn items(args: &Args, context: &Context) -> Result<Exit, Failure> {
     wait(async {
         let known = Known::open(context, Some(&args.job)).await?;
         let job = known.job(&args.job)?;
-        // One more than asked for tells whether that was all.
+        // One more than asked for shows whether there are more.
         let filter = ItemsFilter {
             job: job.id,
             status: args.status,

@@ -1,7 +1,7 @@
 //! From job files to jobs that can run, for `run` and `check`.
 //!
-//! Owns what is added to a file from outside (parameters, the environment), the sandbox that components are loaded in,
-//! and where their compiled code is kept. Never touches a tracker.
+//! Owns the values that come from outside the file (parameters, the environment), the sandbox for loading components,
+//! and the folder for their compiled code. Never uses a tracker.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::format::{bytes, plural};
 
-/// The memory of a sandbox that belongs to no job: one to look at a component in.
+/// The memory of a sandbox without a job, to inspect a component in.
 const MEMORY_BYTES_UNASKED: u64 = 1 << 30;
 
 /// What a job file is given from outside.
@@ -74,12 +74,12 @@ pub(crate) fn is_stdin(file: &Path) -> bool {
     file == Path::new("-")
 }
 
-/// What messages call a job file.
+/// The name of a job file in messages.
 pub(crate) fn shown(file: &Path) -> String {
     if is_stdin(file) { "<stdin>".to_owned() } else { file.display().to_string() }
 }
 
-/// A sandbox that is large enough for every stage of these jobs; without jobs, for most components.
+/// A sandbox that is large enough for every stage of these jobs. Without jobs, it is large enough for most components.
 pub(crate) fn sandbox<'a>(
     context: &Context,
     jobs: impl IntoIterator<Item = &'a Job>,
@@ -109,18 +109,17 @@ pub(crate) fn sandbox<'a>(
     Ok(sandbox)
 }
 
-/// How long a component may take to compile, and how much memory: the largest that a known toolchain makes takes 15 s and
-/// 400 MiB.
+/// The time and memory to compile a component. The largest one of a known toolchain takes 15 s and 400 MiB.
 const COMPILE_TIME: Duration = Duration::from_mins(2);
 const COMPILE_MEMORY_BYTES: u64 = 2 << 30;
-/// The environment's say in both.
+/// The environment variables for both.
 const COMPILE_TIME_VARIABLE: &str = "GRISTMILL_COMPILE_TIME";
 const COMPILE_MEMORY_VARIABLE: &str = "GRISTMILL_COMPILE_MEMORY";
 
-/// This program once more, as a child.
+/// The compiler: this program once more, as a child.
 fn compiler() -> Result<Compiler, Failure> {
     Ok(Compiler::Child {
-        // Also where the file has been replaced meanwhile.
+        // This works even if the program's file was replaced meanwhile.
         program: PathBuf::from("/proc/self/exe"),
         time_max: variable(COMPILE_TIME_VARIABLE, "30s or 5m", gristmill_config::duration)?.unwrap_or(COMPILE_TIME),
         memory_bytes_max: variable(COMPILE_MEMORY_VARIABLE, "512MiB or 8GiB", gristmill_config::size)?
@@ -139,15 +138,14 @@ fn variable<T>(name: &str, form: &str, read: fn(&str) -> Option<T>) -> Result<Op
     }
 }
 
-/// Where compiled code is kept: with all that this user's programs can make anew, and never in a folder that came with
-/// a job.
+/// The folder for compiled code: in the user's cache folder, and never in a folder that came with a job.
 fn cache_dir() -> Option<PathBuf> {
     let absolute = |variable: &str| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     let caches = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
     Some(caches.join("gristmill").join("compiled"))
 }
 
-/// Loads the components of a job, whatever else may be wrong with it: so that a person hears of everything at once.
+/// Loads the components of a job even if its file has faults, so that a person gets all faults at once.
 pub(crate) fn fit(sandbox: &Sandbox, read: Result<Draft, Report>) -> Result<LoadedJob, Failed> {
     let mut draft = read.map_err(Failed::Job)?;
     let loaded = match load(sandbox, draft.job().clone()) {
@@ -169,11 +167,11 @@ pub(crate) fn fit(sandbox: &Sandbox, read: Result<Draft, Report>) -> Result<Load
 pub(crate) enum Failed {
     /// Something is wrong with it.
     Job(Report),
-    /// The fault is not the job's.
+    /// The job is not at fault.
     Other(Failure),
 }
 
-/// Loads the components of all jobs, or says everything that is wrong with any of them.
+/// Loads the components of all jobs, or reports everything that is wrong with any of them.
 pub(crate) fn fit_all(
     sandbox: &Sandbox,
     read: impl IntoIterator<Item = Result<Draft, Report>>,
@@ -196,7 +194,7 @@ pub(crate) fn fit_all(
     Err(refusal(reports.iter().map(|report| report.problems.len()).sum(), reports.len()))
 }
 
-/// The last line about jobs that are wrong.
+/// The last line of the report on faulty jobs.
 pub(crate) fn refusal(problems: usize, files: usize) -> Failure {
     let message = format!("{} in {}", plural(problems as u64, "problem"), plural(files as u64, "job file"));
     Failure::new(Exit::Job, message)

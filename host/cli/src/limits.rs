@@ -1,7 +1,7 @@
-//! What the machine lets this process have.
+//! The machine's limits for this process.
 //!
-//! Owns the look at its limits when a command starts, and the hint for each thing that the system refuses. Raises one
-//! limit, of open files: the others are somebody's wish.
+//! Owns the check of the limits when a command starts, and the hint for each thing that the system refuses. Raises only
+//! the limit of open files. Never changes the others: somebody chose them.
 
 use std::io;
 
@@ -13,10 +13,10 @@ use crate::context::runtime;
 use crate::exit::Exit;
 use crate::failure::Failure;
 
-/// How many files a command may have open at least: those of the tracker and of the event loops, and room for grants.
+/// The smallest limit of open files that a command can work with: for the tracker, the event loops, and grants.
 const FILES_MIN: u64 = 64;
 
-/// Gets ready for what the limits of this process bring.
+/// Prepares the process for its limits.
 pub(crate) fn prepare() -> Result<(), Failure> {
     let files = open_files();
     if files < FILES_MIN {
@@ -26,15 +26,14 @@ pub(crate) fn prepare() -> Result<(), Failure> {
     outlive_large_files()
 }
 
-/// Raises the limit of open files as far as it goes, and says how far that is. It is low only for programs that wait by
-/// `select`.
+/// Raises the limit of open files as far as possible, and returns it. It is low only for programs that use `select`.
 fn open_files() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     if raised.is_ok() { maximum } else { current }.unwrap_or(u64::MAX)
 }
 
-/// Lets a write beyond the limit of a file's size fail, and be told, where SIGXFSZ would end the process without a word.
+/// Lets a write beyond the limit of a file's size fail with an error. Otherwise SIGXFSZ would end the process silently.
 fn outlive_large_files() -> Result<(), Failure> {
     let runtime = runtime()?;
     let _guard = runtime.enter();
@@ -44,7 +43,7 @@ fn outlive_large_files() -> Result<(), Failure> {
         .map_err(|error| Failure::of_machine("a signal cannot be handled", &error))
 }
 
-/// What to do about what the system said.
+/// The hint for an error of the system.
 pub(crate) fn hint(error: &io::Error) -> Option<&'static str> {
     Some(match Errno::from_io_error(error) {
         Some(Errno::AGAIN) => "raise the limit of threads (`ulimit -u`), or ask for fewer with --workers",
@@ -60,7 +59,7 @@ pub(crate) fn hint(error: &io::Error) -> Option<&'static str> {
 
 const OUT_OF_MEMORY: &str = "free some memory, raise the limit of this process (`ulimit -v`), or use fewer --workers";
 
-/// What the system refused, if that is why a library panicked: it then quotes an error of the system.
+/// The system's refusal, if a library panicked because of one. The panic then quotes an error of the system.
 pub(crate) fn refusal(panic: &str) -> Option<io::Error> {
     const FORMS: [&str; 2] = ["Os { code: ", "(os error "];
     const REFUSALS: [Errno; 4] = [Errno::NOMEM, Errno::AGAIN, Errno::MFILE, Errno::NFILE];

@@ -1,4 +1,4 @@
-//! Where a tracker is, and how it is opened.
+//! Finds and opens a tracker.
 //!
 //! Owns the search for it (the command line, the environment, the job file's folder), and the ways to open it: to
 //! read, to operate beside a host, or as a host. Never shows a password.
@@ -18,15 +18,15 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::passwords;
 
-/// The environment's say in where the tracker is.
+/// The environment variable with the tracker's location.
 pub(crate) const VARIABLE: &str = "GRISTMILL_TRACKER";
 const SQLITE: &str = "sqlite:";
 const POSTGRES: [&str; 2] = ["postgres://", "postgresql://"];
-/// How long a command goes on trying when the server is gone. A person can try again.
+/// How long a command tries to reach a server. A person can then try again.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// A host of a shared database that was silent for so long is not at work.
+/// A host of a shared database that sent no heartbeat for this long is not at work.
 const HOST_SILENCE: Duration = Duration::from_secs(60);
-/// How `--help` says it.
+/// Its text in `--help`.
 pub(crate) const URL_HELP: &str = "`sqlite:FOLDER`, or `postgres://USER@HOST/DATABASE`";
 
 /// Where a tracker is.
@@ -39,20 +39,20 @@ pub(crate) enum Location {
 }
 
 impl Location {
-    /// What a person calls it.
+    /// Parses a location that a person wrote.
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
         if POSTGRES.iter().any(|scheme| text.starts_with(scheme)) {
             return Ok(Self::Postgres(passwords::complete(text)));
         }
         match text.strip_prefix(SQLITE) {
             Some(folder) if !folder.is_empty() => Ok(Self::Folder(PathBuf::from(folder))),
-            // What it is instead may hold a password.
+            // The text may contain a password, so it is not repeated.
             _ => Err(Failure::new(Exit::Usage, "that is not where a tracker can be")
                 .hint(format!("it is written {URL_HELP}"))),
         }
     }
 
-    /// The tracker of a command line: what `--tracker` says, else `--data`, else the environment, else the data folder
+    /// The tracker of a command line: from `--tracker`, else `--data`, else the environment, else the data folder
     /// beside the job's file or in the current folder.
     pub(crate) fn of(context: &Context, job_file: Option<&Path>) -> Result<Self, Failure> {
         if let Some(text) = &context.tracker {
@@ -73,7 +73,7 @@ impl Location {
         })
     }
 
-    /// Opens it to change something, whether a host is at work or not. It has to be there.
+    /// Opens it to change something, even while a host is at work. It must exist.
     pub(crate) fn operate(&self, context: &Context) -> Result<Box<dyn Tracker>, Failure> {
         Ok(match self {
             Self::Folder(folder) => {
@@ -83,8 +83,8 @@ impl Location {
         })
     }
 
-    /// Opens it as a host does, so that no other host is at work meanwhile; on Postgres, where hosts share a database,
-    /// that is the caller's to see to. What is not there is made.
+    /// Opens it as a host does, so that no other host is at work meanwhile. On Postgres, where hosts share a database,
+    /// the caller must ensure that. A missing tracker is created.
     pub(crate) fn hold(&self, context: &Context) -> Result<Box<dyn Tracker>, Failure> {
         Ok(match self {
             Self::Folder(folder) => {
@@ -94,7 +94,7 @@ impl Location {
         })
     }
 
-    /// The same, and where hosts share a database, none may be at work.
+    /// The same, and fails if hosts share the database and one is at work.
     pub(crate) async fn hold_alone(&self, context: &Context) -> Result<Box<dyn Tracker>, Failure> {
         let held = self.hold(context)?;
         if self.folder().is_none() {
@@ -104,8 +104,8 @@ impl Location {
         Ok(held)
     }
 
-    /// Opens it for a host: what is not there is made. `patience`: how long a write waits for a tracker that is away or
-    /// held by another process.
+    /// Opens it for a host; a missing tracker is created. `patience` is how long a write waits for a tracker that is
+    /// away or held by another process.
     pub(crate) fn host(
         &self,
         synchronous: Synchronous,
@@ -125,7 +125,7 @@ impl Location {
         })
     }
 
-    /// Whether both are one, however they are spelled.
+    /// Whether both are the same tracker, however they are spelled.
     pub(crate) fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Folder(one), Self::Folder(other)) => data::real(one) == data::real(other),
@@ -133,7 +133,7 @@ impl Location {
         }
     }
 
-    /// The data folder, for what only that can do.
+    /// The data folder, for what only a data folder can do.
     pub(crate) fn folder(&self) -> Option<&Path> {
         match self {
             Self::Folder(folder) => Some(folder),
@@ -147,7 +147,7 @@ fn connect(url: &str, access: Access, context: &Context) -> Result<Box<dyn Track
     Ok(Box::new(PostgresTracker::connect(url, options, context.clock.now())?))
 }
 
-/// For people, and without what is secret.
+/// For people, without secrets.
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -161,7 +161,7 @@ impl fmt::Display for Location {
 fn without_password(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("postgres", url));
     let rest = rest.split(['?', '#']).next().unwrap_or_default();
-    // A password may hold a `/` or an `@` itself: whatever stands before the last `@` is left out.
+    // A password may contain a `/` or an `@`, so everything before the last `@` is left out.
     let place = rest.rsplit('@').next().unwrap_or_default();
     format!("{scheme}://{place}")
 }

@@ -1,7 +1,7 @@
 //! The gristmill binary.
 //!
-//! Owns the process: what every run begins with, and how it ends. What a subcommand does is in its own file, everything
-//! that is printed goes through `out`, and nothing below this crate prints or exits.
+//! Owns the process: how it begins, and how it ends. Each subcommand has its own file, and everything that is printed
+//! goes through `out`. Nothing below this crate ever prints or exits.
 
 mod args;
 mod attempts;
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     let hook_out = out.clone();
     set_hook(Box::new(move |panic| hook_out.failure(&bug(panic))));
     let context = Context::new(out.clone(), cli.data, cli.tracker);
-    // The hook has said what there is to say.
+    // The panic hook has already reported it.
     let result = catch_unwind(AssertUnwindSafe(|| limits::prepare().and_then(|()| perform(cli.command, &context))))
         .unwrap_or(Err(Failure::Said(Exit::Internal)));
     out.end_bar();
@@ -74,7 +74,7 @@ fn main() -> ExitCode {
     exit.into()
 }
 
-/// What a child of this program does: nobody reads what it says but its parent.
+/// The work of a compiling child. Only its parent reads its output.
 fn compile() -> ExitCode {
     let arguments = std::env::args_os().skip(2).filter_map(|argument| argument.into_string().ok());
     match compile_as_child(arguments, std::io::stdin().lock(), std::io::stdout().lock()) {
@@ -109,7 +109,8 @@ fn perform(command: Command, context: &Context) -> Result<Exit, Failure> {
     }
 }
 
-/// Refuses what is no text: names and paths are recorded, printed and repeated in hints, and none may be changed by it.
+/// Refuses arguments that are not UTF-8: names and paths are recorded, printed and repeated in hints, and must stay
+/// unchanged.
 fn expect_text() -> Result<(), Failure> {
     let variables = [data::VARIABLE, location::VARIABLE].into_iter().filter_map(std::env::var_os);
     match std::env::args_os().chain(variables).find(|argument| argument.to_str().is_none()) {
@@ -121,7 +122,7 @@ fn expect_text() -> Result<(), Failure> {
     }
 }
 
-/// What a person is told in place of a backtrace. A library may panic where the machine refuses something.
+/// The message for a person, in place of a backtrace. A library may panic because the machine refuses something.
 fn bug(panic: &PanicHookInfo<'_>) -> Failure {
     let message = panic.payload_as_str().unwrap_or("no message");
     if let Some(refusal) = limits::refusal(message) {

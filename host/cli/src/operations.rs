@@ -1,6 +1,7 @@
-//! `gristmill operations`: what people asked to be done with many items.
+//! `gristmill operations`: lists and controls operations on many stages.
 //!
-//! Owns the table of operations, and the steps of one that is under way. What a step does is the tracker's.
+//! Owns the table of operations, and the loop over an operation's steps. Never decides what a step does: the tracker
+//! does.
 
 use std::time::Duration;
 
@@ -16,9 +17,9 @@ use crate::failure::Failure;
 use crate::format::{count, one_line, plural, second};
 use crate::table::{Column, Table};
 
-/// How many stages a step redrives: a transaction that nobody has to wait for long.
+/// How many stages a step redrives: few enough that nobody waits long for the transaction.
 const STEP: u32 = 500;
-/// The longest sleep between two steps, so that somebody who pauses the operation elsewhere is heard.
+/// The longest sleep between two steps, so that a pause from another process takes effect soon.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 const WHY_CHARS_MAX: usize = 100;
 const TEMPLATE: &str = "[{bar:28}] {wide_msg}";
@@ -52,7 +53,7 @@ pub(crate) struct Args {
     limit: u32,
 }
 
-/// Who asks, for the record: `ann@mill`.
+/// Who runs the command, for the record: `ann@mill`.
 pub(crate) fn actor() -> String {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     let user = variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "somebody".to_owned());
@@ -132,14 +133,14 @@ async fn resume(known: &Known, id: OperationId, context: &Context) -> Result<Exi
     let row = known.reader.operation(id).await?;
     let tracker = known.location.operate(context)?;
     let row = match row {
-        // Whoever was at it is gone, or is not: two who go on with one operation do each stage once.
+        // Another process may still run it. Two processes that run one operation do each stage only once.
         Some(row) if row.state == OperationState::Running => row,
         _ => tracker.set_operation(id, OperationState::Running, actor(), context.clock.now()).await?,
     };
     go_on(tracker.as_ref(), row, known, context).await
 }
 
-/// Goes on with an operation until it is over, or somebody stops it.
+/// Runs the steps of an operation until it is over, or somebody stops it.
 pub(crate) async fn go_on(
     tracker: &dyn Tracker,
     mut row: OperationRow,
@@ -174,7 +175,7 @@ pub(crate) async fn go_on(
     Ok(if row.state == OperationState::Done { Exit::Ok } else { Exit::Incomplete })
 }
 
-/// Says where an operation stands, and what a person can do about it.
+/// Prints an operation's state, and what a person can do about it.
 fn tell(row: &OperationRow, known: &Known, context: &Context) -> Result<(), Failure> {
     if context.out.json {
         return context.out.document(&OperationView::new(known.name(row.job), row));

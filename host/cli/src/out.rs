@@ -1,7 +1,7 @@
 //! Everything that the binary prints.
 //!
-//! Owns both streams: data and tables go to the standard output, all else to the standard error, above the progress
-//! bar if there is one. Decides about colour. Never decides what is said.
+//! Owns both streams: data and tables go to the standard output, everything else to the standard error, above the
+//! progress bar if there is one. Decides about colour. Never decides what to print.
 
 use std::fmt::{self, Display};
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -17,21 +17,21 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::failure::Failure;
 
-/// How often the bar is drawn, at most, in a second.
+/// How often the bar is drawn per second, at most.
 const BAR_HZ: u8 = 10;
-/// The environment's say in what is logged.
+/// The environment variable with the log filter.
 const LOG_VARIABLE: &str = "GRISTMILL_LOG";
 
 /// The two streams. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Out {
-    /// Data is printed as JSON.
+    /// Whether data is printed as JSON.
     pub(crate) json: bool,
     colour: bool,
     bar: Arc<Mutex<Option<ProgressBar>>>,
 }
 
-/// How loud a line is.
+/// How important a line is.
 #[derive(Clone, Copy)]
 enum Loudness {
     Error,
@@ -50,12 +50,12 @@ impl Out {
         self.lines([text])
     }
 
-    /// Prints texts, a line each.
+    /// Prints texts, one on each line.
     pub(crate) fn lines(&self, texts: impl IntoIterator<Item = impl Display>) -> Result<(), Failure> {
         self.write(|to| texts.into_iter().try_for_each(|text| writeln!(to, "{text}")))
     }
 
-    /// Prints records, a line each: JSON Lines.
+    /// Prints records, one on each line: JSON Lines.
     pub(crate) fn records(&self, records: impl IntoIterator<Item = impl Serialize>) -> Result<(), Failure> {
         self.write(|to| {
             records.into_iter().try_for_each(|record| {
@@ -86,17 +86,17 @@ impl Out {
         .map_err(|error| Failure::of_output(&error))
     }
 
-    /// Says something on the standard error.
+    /// Prints a note on the standard error.
     pub(crate) fn note(&self, text: impl Display) {
         self.say(format!("{text}\n").as_bytes());
     }
 
-    /// Warns of something that stops nothing.
+    /// Prints a warning of something that does not stop the command.
     pub(crate) fn warning(&self, text: impl Display) {
         self.note(format_args!("{} {text}", self.label(Loudness::Warning)));
     }
 
-    /// Says why a command ends.
+    /// Prints why a command failed.
     pub(crate) fn failure(&self, failure: &Failure) {
         let Failure::Told { message, hint, .. } = failure else { return };
         self.note(format_args!("{} {message}", self.label(Loudness::Error)));
@@ -105,7 +105,7 @@ impl Out {
         }
     }
 
-    /// Says what would help.
+    /// Prints a hint.
     pub(crate) fn hint(&self, text: impl Display) {
         self.note(format_args!("{} {text}", self.label(Loudness::Hint)));
     }
@@ -120,7 +120,7 @@ impl Out {
     }
 
     fn say(&self, text: &[u8]) {
-        // Nobody is left to be told when the standard error is gone.
+        // If the standard error is gone, nobody can be told.
         let say = || io::stderr().lock().write_all(text).unwrap_or_default();
         match self.bar().clone() {
             Some(bar) => bar.suspend(say),
@@ -132,13 +132,13 @@ impl Out {
         self.bar.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts the bar; none where there is no terminal to draw it on.
+    /// Starts the bar; none if there is no terminal.
     pub(crate) fn start_bar(&self, template: &str) -> Option<ProgressBar> {
         if !io::stderr().is_terminal() || is_dumb() {
             return None;
         }
         let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr_with_hz(BAR_HZ));
-        // A template that cannot be read leaves the library's own.
+        // If the template cannot be parsed, the library's own is used.
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }
@@ -146,14 +146,14 @@ impl Out {
         Some(bar)
     }
 
-    /// Takes the bar off the terminal, and leaves the line as it was.
+    /// Removes the bar from the terminal.
     pub(crate) fn end_bar(&self) {
         if let Some(bar) = self.bar().take() {
             bar.finish_and_clear();
         }
     }
 
-    /// Sends what is logged to the standard error. `verbosity`: how often `-v` was given.
+    /// Sends the log to the standard error. `verbosity` is how often `-v` was given.
     pub(crate) fn start_log(&self, verbosity: u8) {
         let by_flag = match verbosity {
             0 => "warn",
@@ -172,12 +172,12 @@ impl Out {
         );
         let out = self.clone();
         let log = tracing_subscriber::fmt().with_ansi(false).event_format(Lines(self.clone()));
-        // Installed once, at the start: there is no other subscriber that could be in its way.
+        // Installed once, at the start, so no other subscriber is installed yet.
         let _ = log.with_env_filter(filter).with_writer(move || AboveBar(out.clone())).try_init();
     }
 }
 
-/// Lays a logged event out as everything else that is said.
+/// Formats logged events like all other notes.
 struct Lines(Out);
 
 impl<S, N> FormatEvent<S, N> for Lines
@@ -211,7 +211,7 @@ impl Write for AboveBar {
     }
 }
 
-/// A terminal that can only go forward.
+/// Whether the terminal cannot move its cursor.
 fn is_dumb() -> bool {
     std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
 }

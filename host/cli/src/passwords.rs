@@ -1,7 +1,7 @@
 //! The password of a database whose URL has none.
 //!
-//! Owns where the environment keeps it, as libpq has it: `PGPASSWORD`, then the file `PGPASSFILE` or `~/.pgpass`. Never
-//! prints one. What a passfile says is the tracker's to read.
+//! Owns where to look for it, in libpq's order: `PGPASSWORD`, then the file `PGPASSFILE` or `~/.pgpass`. Never prints a
+//! password, and never parses a passfile: the tracker does.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -13,7 +13,7 @@ use gristmill_tracker_postgres::with_password;
 /// The largest passfile that is read.
 const PASSFILE_BYTES_MAX: u64 = 1 << 20;
 
-/// A URL with its password, if there is one anywhere.
+/// The URL with its password, if there is one anywhere.
 pub(crate) fn complete(url: &str) -> String {
     static PASSFILE: OnceLock<String> = OnceLock::new();
     let given = std::env::var("PGPASSWORD").ok();
@@ -35,7 +35,7 @@ fn passfile() -> String {
     }
 }
 
-/// As libpq, which takes no password from a file that others may read.
+/// Refuses a file that others may read, as libpq does.
 fn read(path: &Path) -> io::Result<String> {
     let refused = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why);
     let file = gristmill_files::open(path)?;

@@ -1,6 +1,6 @@
-//! `gristmill prune`: what a job keeps no longer.
+//! `gristmill prune`: deletes what a job's retention does not keep.
 //!
-//! Owns the account of it. What is old, and the order of archive and deletion, are the tracker's.
+//! Owns the report. Never decides what is old, or the order of archive and deletion: the tracker does.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,9 +20,9 @@ use crate::format::{bytes, count, plural};
 use crate::jobs::{self, Source};
 use crate::table::{Column, Table};
 
-/// A large output's file that is younger may belong to a result that is just being recorded.
+/// A younger file of a large output may belong to a result that is just being recorded.
 const BLOB_AGE_MIN: Duration = Duration::from_mins(1);
-/// How many files are looked at in a transaction.
+/// How many files are checked in a transaction.
 const SWEEP_FILES_MAX: u32 = 1000;
 
 /// Delete what a job keeps no longer, as the `retention` of its file says
@@ -51,7 +51,7 @@ struct Record {
     dry_run: bool,
     deleted: BTreeMap<&'static str, u64>,
     archived: Vec<String>,
-    /// Events of no job.
+    /// The number of deleted events of no job.
     host_events_deleted: u64,
     blobs_removed: u64,
     blob_bytes_removed: u64,
@@ -115,7 +115,7 @@ async fn really(known: &Known, job: &Job, row: &JobRow, context: &Context) -> Re
     Ok(record)
 }
 
-/// How many files were removed, and what they held.
+/// Deletes unused files of large outputs. Returns their number and their bytes.
 async fn sweep(tracker: &dyn Tracker, context: &Context) -> Result<(u64, u64), Failure> {
     let before = context.clock.now() - BLOB_AGE_MIN;
     let (mut files, mut bytes, mut position) = (0, 0, Some(0));

@@ -1,7 +1,7 @@
-//! `gristmill redrive`: dead stages, tried again.
+//! `gristmill redrive`: has dead stages tried again.
 //!
-//! Owns what is asked for and shown before: nothing is redriven without `--yes`. Whether a stage can run again is the
-//! tracker's to decide, and the steps are those of `operations`.
+//! Owns the options and the preview: without `--yes`, nothing is redriven. Never decides whether a stage can run again:
+//! the tracker does. `operations` runs the steps.
 
 use std::collections::BTreeMap;
 
@@ -19,9 +19,9 @@ use crate::format::{count, plural};
 use crate::operations::{self, actor};
 use crate::table::{Column, Table};
 
-/// How many dead stages are looked at to tell what they are.
+/// How many dead stages the preview reads.
 const PREVIEW_MAX: u64 = 100_000;
-/// How many at once.
+/// How many it reads at once.
 const PAGE: u32 = 5000;
 
 /// Try dead stages again: of exact items, or of all that a filter finds
@@ -46,7 +46,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     filter: Filter,
 
-    /// How many stages at most. Without exact items it has to be said
+    /// How many stages at most. Needed unless items are named
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000), required_unless_present = "items")]
     limit: Option<u64>,
 
@@ -132,7 +132,7 @@ fn nothing(args: &Args, job: &JobRow, context: &Context) -> Result<Exit, Failure
     Ok(Exit::Ok)
 }
 
-/// How many of them are dead in which stage, and why.
+/// How many of them are dead in each stage, for each reason.
 async fn kinds(known: &Known, filter: DeadFilter, meant: u64) -> Result<Vec<Kind>, Failure> {
     let mut counts: BTreeMap<(String, &'static str), u64> = BTreeMap::new();
     let (mut after, mut left) = (StageKey(0), meant.min(PREVIEW_MAX));

@@ -1,7 +1,7 @@
-//! `gristmill run`: jobs, until nothing is left.
+//! `gristmill run`: runs jobs until nothing is left.
 //!
-//! Owns the order of a run: job files, components, data folder, host, account. What happens in between is the
-//! scheduler's. Never claims or settles anything itself.
+//! Owns the order of a run: job files, components, data folder, host, summary. Never claims or settles anything itself:
+//! the scheduler does.
 
 mod account;
 mod highlights;
@@ -74,7 +74,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
     grace: Duration,
 
-    /// How long after its last sign of life another host of a shared database has vanished, and its work is done here
+    /// How long after its last heartbeat another host of a shared database counts as lost, and its work is taken over
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = takeover)]
     takeover_after: Duration,
 
@@ -97,8 +97,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     trace_file: Option<PathBuf>,
 
-    /// Tell the state over HTTP while it runs, read-only: `/health`, `/metrics`, `/api/jobs`. It has no passwords: listen
-    /// on this machine alone, or behind a proxy
+    /// Show the state over HTTP while it runs, read-only: `/health`, `/metrics`, `/api/jobs`. It has no passwords:
+    /// listen on this machine alone, or behind a proxy
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
 
@@ -118,7 +118,7 @@ enum Durability {
     Normal,
 }
 
-/// Shorter, and a busy machine would be taken for a dead one.
+/// With a shorter time, a busy host would count as vanished.
 const TAKEOVER_MIN: Duration = Duration::from_secs(1);
 
 fn takeover(text: &str) -> Result<Duration, String> {
@@ -145,7 +145,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let location = location(files, context)?;
     let progress = Progress::start(context, args.quiet);
     let open = || open(args, &location, workers, context);
-    // Whoever may not run here is told before anything is compiled; and nothing is made for a job that does not fit.
+    // A tracker that cannot be used is reported before anything is compiled. Nothing is created for a faulty job.
     let is_there = location.folder().is_none_or(Path::exists);
     let opened = is_there.then(open).transpose()?;
     let sandbox = sandbox()?;
@@ -168,7 +168,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
             (false, true) => Ok(()),
         };
         match printed {
-            // The run is what was asked for, whoever reads its account.
+            // The run counts, even if nobody reads its summary.
             Ok(()) | Err(Failure::PipeClosed) => Ok(account.exit()),
             Err(error) => Err(error),
         }
@@ -197,12 +197,12 @@ fn open(args: &Args, location: &Location, workers: usize, context: &Context) -> 
 fn part(file: &Path, job: &Job, context: &Context) -> Part {
     let highlights = Highlights::of(job, &context.out);
     let name = job.spec.name.clone();
-    // What came by the standard input is found again by its name.
+    // A job from the standard input is found again by its name.
     let file = if jobs::is_stdin(file) { name.clone() } else { file.display().to_string() };
     Part { file, name, highlights }
 }
 
-/// Two files must not be the same job: which of them would its results be of?
+/// Two files must not declare the same job, since its results could belong to either.
 fn expect_other_names(read: &[Result<Draft, Report>]) -> Result<(), Failure> {
     let mut names = BTreeSet::new();
     match read.iter().flatten().map(|draft| &draft.job().spec.name).find(|name| !names.insert(*name)) {
@@ -214,7 +214,7 @@ fn expect_other_names(read: &[Result<Draft, Report>]) -> Result<(), Failure> {
     }
 }
 
-/// One host has one tracker: job files of several folders do not say which.
+/// One host has one tracker. Job files of several folders do not say which one.
 fn location(files: &[PathBuf], context: &Context) -> Result<Location, Failure> {
     let mut locations = files.iter().map(|file| Location::of(context, Some(file)));
     let first = locations.next().unwrap_or_else(|| Location::of(context, None))?;
@@ -231,7 +231,7 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX.into())
 }
 
-/// Runs the host, and shows how far it is.
+/// Runs the host, and shows its progress.
 async fn drive(
     host: Host,
     loaded: Vec<LoadedJob>,

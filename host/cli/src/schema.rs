@@ -1,6 +1,6 @@
-//! `gristmill schema`: the job file for editors.
+//! `gristmill schema`: prints the schema of job files for editors.
 //!
-//! Owns nothing: the schema is `config`'s.
+//! Owns nothing: `config` makes the schema.
 
 use crate::context::Context;
 use crate::exit::Exit;

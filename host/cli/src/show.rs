@@ -1,6 +1,6 @@
-//! `gristmill show`: everything that is known about one item.
+//! `gristmill show`: shows everything that is known about one item.
 //!
-//! Owns the page of an item. Never changes it.
+//! Owns the page of an item. Never changes the item.
 
 use std::fmt::Write;
 
@@ -17,12 +17,12 @@ use crate::format::{count, indented, nearest, one_line, plural, pretty_json, pri
 
 /// How many lines of an output, an error or a log are shown without `--full`.
 const LINES_MAX: usize = 30;
-/// How many sightings are listed without `--full`, and how much of where each was.
+/// How many sightings are listed without `--full`, and how much of each cursor.
 const SIGHTINGS_MAX: usize = 5;
 const CURSOR_CHARS_MAX: usize = 40;
 /// How many attempts are listed without `--full`.
 const ATTEMPTS_MAX: usize = 10;
-/// Among how many keys the one is sought that was meant.
+/// How many keys are searched for the one that was meant.
 const NEAR_KEYS_MAX: u32 = 10_000;
 
 /// Show one item: its data, and every stage with its output, attempts, error and log
@@ -62,7 +62,7 @@ pub(crate) fn show(args: &Args, context: &Context) -> Result<Exit, Failure> {
     })
 }
 
-/// The sentence for an item that is not there, with the key that was meant, if one is near.
+/// The error for an item that does not exist, with the most similar key, if there is one.
 async fn unknown(known: &Known, job: &JobRow, key: &str, context: &Context) -> Result<Failure, Failure> {
     let mut prefix: String = key.chars().take(key.chars().count().div_ceil(2)).collect();
     let near = loop {
@@ -70,7 +70,7 @@ async fn unknown(known: &Known, job: &JobRow, key: &str, context: &Context) -> R
             ItemsFilter { job: job.id, status: None, prefix: prefix.clone(), after: ItemId(0), limit: NEAR_KEYS_MAX };
         let rows = known.reader.items(filter).await?;
         let keys = || rows.iter().map(|row| row.key.as_str());
-        // What begins with the whole of it was most likely meant: a name without its version.
+        // A key that begins with the whole text was most likely meant: the text may lack a version.
         let near = keys().find(|known| known.starts_with(key)).or_else(|| nearest(key, keys()));
         if near.is_some() || prefix.is_empty() {
             break near.map(str::to_owned);
@@ -111,7 +111,7 @@ fn page(job: &str, item: &ItemDetail, full: bool) -> String {
 }
 
 fn sightings(text: &mut String, item: &ItemDetail, full: bool) {
-    // One sighting with the data that is shown says nothing new.
+    // A single sighting adds nothing to the data that is shown.
     if item.sightings.len() < 2 && !full {
         return;
     }

@@ -1,6 +1,6 @@
-//! `gristmill status`: how far jobs are.
+//! `gristmill status`: shows how far jobs are.
 //!
-//! Owns the table of a job's counters, which `run` ends with too. Never counts rows: it reads counters.
+//! Owns the table of a job's counters, which `run` also prints at its end. Never counts rows: it reads counters.
 
 use gristmill_model::{ItemStatus, State};
 use gristmill_server::views::JobDetailView;
@@ -69,7 +69,7 @@ pub(crate) fn items_line(stats: &JobStats) -> String {
     }
 }
 
-/// A row a stage.
+/// A table with one row for each stage.
 pub(crate) fn stages_table(stats: &JobStats) -> String {
     let numbers = ["done", "skipped", "dead", "running", "waiting"].map(|name| (name, Column::Number));
     let columns = [("stage", Column::Word)].into_iter().chain(numbers).chain([("version", Column::Word)]);
@@ -89,7 +89,7 @@ pub(crate) fn stages_table(stats: &JobStats) -> String {
     table.render()
 }
 
-/// What a person should know beside the numbers.
+/// What a person should know in addition to the numbers.
 pub(crate) fn notes(stats: &JobStats) -> Vec<String> {
     let older = |stage: &StageStats| {
         let (results, them) = match stage.other_versions {

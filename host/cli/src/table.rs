@@ -1,25 +1,25 @@
 //! Tables on the standard output.
 //!
-//! Owns how one looks: columns alone, no lines, within the terminal's width; beyond a terminal nothing is wrapped.
+//! Owns the form of tables: columns without lines, within the terminal's width; without a terminal nothing is wrapped.
 //! Never prints.
 
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Row, Width};
 
 use crate::format::printable;
 
-/// Between two columns.
+/// The spaces between two columns.
 const PADDING: u16 = 2;
 
 /// What a column holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Column {
-    /// Text that may be wrapped where the terminal is narrow.
+    /// Text that may be wrapped if the terminal is narrow.
     Text,
-    /// Text that is useless in pieces: a name, a time.
+    /// Text that must not be wrapped: a name, a time.
     Word,
-    /// An item's key: in one piece where that leaves half of the room to the rest.
+    /// An item's key: not wrapped if that leaves half of the width to the rest.
     Key,
-    /// A number: to the right, and never in pieces.
+    /// A number: aligned to the right, never wrapped.
     Number,
 }
 
@@ -40,7 +40,7 @@ impl Table {
         Self { columns, rows }
     }
 
-    /// Adds a row. Its text may come from anywhere: it is made harmless here.
+    /// Adds a row. Its text may come from a guest, so it is made harmless here.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = impl AsRef<str>>) {
         self.rows.add_row(Row::from(cells.into_iter().map(|cell| printable(cell.as_ref()))));
     }

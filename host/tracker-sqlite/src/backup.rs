@@ -1,7 +1,7 @@
 //! Backup and restore of a data folder.
 //!
-//! Owns a copy that is whole: the database as it is at one moment, and every large output that it names. A host may run
-//! meanwhile. Never leaves half a copy behind that could be taken for a whole one.
+//! Owns a consistent copy: the database at one moment, and every large output that it names. A host may run meanwhile.
+//! Never leaves an incomplete copy that looks complete.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -20,10 +20,10 @@ use gristmill_tracker::Error;
 
 /// How many pages are copied at a time.
 const STEP_PAGES: i32 = 1024;
-/// How often a copy is begun: once more if a blob was replaced and swept while it was made.
+/// How often a copy is tried: again if a blob was replaced and deleted meanwhile.
 const TRIES_MAX: u32 = 2;
 
-/// Copies the tracker of a data folder, large outputs included, into a folder that is not there or is empty. A host may
+/// Copies the tracker of a data folder, with large outputs, into a folder that does not exist or is empty. A host may
 /// run meanwhile.
 ///
 /// # Errors
@@ -41,7 +41,7 @@ pub fn backup(data: &Path, target: &Path) -> Result<(), Error> {
     unreachable!("the last try returns")
 }
 
-/// Makes a data folder out of a backup.
+/// Makes a data folder from a backup.
 ///
 /// # Errors
 /// If the backup is damaged or lacks a large output, the data folder holds a tracker, or a host is starting there.
@@ -68,7 +68,8 @@ fn restore_into(from: &Path, data: &Path) -> Result<(), Fail> {
     copy(&source, &Blobs::of(from), data)
 }
 
-/// Copies a database and what it names. The database gets its name last, when all the rest is on the disk.
+/// Copies a database and the outputs that it names. The database gets its final name last, when everything else is on
+/// the disk.
 fn copy(source: &Path, blobs: &Blobs, target: &Path) -> Result<(), Fail> {
     let unfinished = target.join(UNFINISHED);
     for leftover in [unfinished.clone(), with_suffix(&unfinished, "-journal"), with_suffix(&unfinished, "-wal")] {
@@ -93,7 +94,7 @@ fn copy(source: &Path, blobs: &Blobs, target: &Path) -> Result<(), Fail> {
 
 fn copy_database(source: &Path, target: &Path) -> Result<Connection, Fail> {
     let from = open_of_any_schema(source)?;
-    // A read transaction holds the moment. Without it each commit of the host would have the copy begin anew.
+    // A read transaction keeps the snapshot. Without it each commit of the host would restart the copy.
     let moment = from.unchecked_transaction()?;
     moment.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
     folder::make_database(target)?;
@@ -109,7 +110,7 @@ fn copy_database(source: &Path, target: &Path) -> Result<Connection, Fail> {
             }
         }
     }
-    // One file, and no log beside it.
+    // One file, without a log beside it.
     to.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(()))?;
     Ok(to)
 }

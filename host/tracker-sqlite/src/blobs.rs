@@ -1,7 +1,7 @@
 //! Outputs that are too large for a row.
 //!
-//! Owns `blobs/` in the data folder: a file each, named by its blake3 hash, complete before the row that names it is
-//! committed, and verified each time it is read. Never decides which output is wanted: rows do.
+//! Owns `blobs/` in the data folder: one file for each output, named by its blake3 hash, complete before the commit of
+//! the row that names it, and verified at each read. Never decides which output is still needed: rows do.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -16,13 +16,13 @@ use crate::fail::Fail;
 use gristmill_tracker::Error;
 use gristmill_tracker::records::{Output, Swept};
 
-/// The largest output that a row holds. A larger one slows down whoever looks for another column of its row.
+/// The largest output that is stored in its row. A larger one would slow down reads of the row's other columns.
 pub(super) const INLINE_BYTES_MAX: usize = 64 << 10;
 /// The folder's name in the data folder.
 pub(super) const FOLDER: &str = "blobs";
-/// The largest file that is taken for a blob: as large as an output may be.
+/// The largest file that is accepted as a blob: the size of the largest output.
 const BYTES_MAX: u64 = 256 << 20;
-/// How a file that is being written is named.
+/// The ending of a file that is being written.
 const UNFINISHED: &str = "tmp";
 
 /// The folder of large outputs.
@@ -32,7 +32,7 @@ pub(super) struct Blobs {
 }
 
 impl Blobs {
-    /// That of a data folder. It is made with the first blob.
+    /// The folder in this data folder. The first blob creates it.
     pub(super) fn of(data: &Path) -> Self {
         Self { folder: data.join(FOLDER) }
     }
@@ -46,7 +46,7 @@ impl Blobs {
         self.folder.join(&name[..2]).join(name)
     }
 
-    /// What a row holds for an output: its text, or nothing if that went into a file.
+    /// The text that a row stores for an output: empty if the output is in a file.
     pub(super) fn stored<'o>(&self, output: &'o Output) -> Result<&'o str, Error> {
         if output.text.len() <= INLINE_BYTES_MAX {
             return Ok(&output.text);
@@ -55,7 +55,7 @@ impl Blobs {
         Ok("")
     }
 
-    /// What a row's output is: its text, or what its file holds.
+    /// The whole output of a row: its text, or its file's content.
     pub(super) fn full(&self, text: String, hash: Option<&Digest>) -> Result<String, Error> {
         match hash {
             Some(hash) if text.is_empty() => self.read(hash),
@@ -63,7 +63,7 @@ impl Blobs {
         }
     }
 
-    /// How long a row's output is.
+    /// The length of a row's output.
     pub(super) fn length(&self, text: &str, hash: Option<&Digest>) -> Result<u64, Error> {
         match hash {
             Some(hash) if text.is_empty() => match fs::symlink_metadata(self.path(hash)) {
@@ -74,7 +74,7 @@ impl Blobs {
         }
     }
 
-    /// Makes a blob, on the disk when this returns. One that is there and whole is left as it is.
+    /// Writes a blob, which is on the disk when this returns. An undamaged one that exists is not changed.
     pub(super) fn write(&self, hash: &Digest, bytes: &[u8]) -> Result<(), Error> {
         let path = self.path(hash);
         if self.bytes(hash).is_some() {
@@ -88,7 +88,7 @@ impl Blobs {
         }
         expect_folder(&self.folder).and_then(|()| expect_folder(folder)).map_err(failed)?;
         let unfinished = path.with_extension(format!("{}.{UNFINISHED}", std::process::id()));
-        // One that an earlier process of this number left is in the way, and so is a link that somebody put there.
+        // An earlier process with this id may have left a file, or somebody may have put a link there.
         match fs::remove_file(&unfinished) {
             Err(source) if source.kind() != ErrorKind::NotFound => return Err(failed(source)),
             _ => {}
@@ -104,7 +104,7 @@ impl Blobs {
         String::from_utf8(bytes).map_err(|_| Error::Blob(*hash))
     }
 
-    /// What a blob's file holds, if that is what its hash says.
+    /// The content of a blob's file, if it matches the hash.
     fn bytes(&self, hash: &Digest) -> Option<Vec<u8>> {
         let path = self.path(hash);
         expect_folder(&self.folder).ok()?;
@@ -135,9 +135,9 @@ impl Blobs {
 /// Whether a result names this blob.
 pub(super) const IS_NAMED: &str = "SELECT 1 FROM item_stages WHERE output = '' AND output_hash = ?1";
 
-/// Removes the blobs of a folder, and of those behind it, that no result names and that were written before a time.
-/// Ends with the folder in which it has looked at `limit` files. It runs in a write transaction, so that nothing is
-/// settled meanwhile, in any process.
+/// Deletes blobs that no result names and that were written before `before`, in folder `from` and those after it. Stops
+/// after the folder in which it has checked `limit` files. It runs in a write transaction, so that no process settles
+/// anything meanwhile.
 pub(super) fn sweep(session: &Session<'_>, from: u8, limit: u32, before: Timestamp) -> Result<Swept, Fail> {
     let mut swept = Swept::default();
     let mut named = session.connection.prepare_cached(IS_NAMED)?;
@@ -177,7 +177,7 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// What went wrong with a file. A full disk is that, whichever file met it.
+/// The error for a failure with a file. A full disk has its own error.
 pub(super) fn failed(what: &'static str, path: &Path, source: io::Error) -> Error {
     match source.kind() {
         ErrorKind::StorageFull => Error::DiskFull,

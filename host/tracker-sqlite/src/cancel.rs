@@ -1,6 +1,6 @@
-//! Items that a person wants left alone.
+//! Cancelled items.
 //!
-//! Owns cancelling and taking up again. Never stops what runs: its attempt is paid for, and its result is recorded.
+//! Owns cancelling and restoring. Never stops a running attempt: it is paid for, and its result is recorded.
 
 use rusqlite::OptionalExtension;
 

@@ -1,6 +1,6 @@
 //! The ceiling that a host on SQLite is compared with.
 //!
-//! Owns the writes of settle and claim as bare statements, on the real schema, in batches, by one thread: no fence is
+//! Owns the writes of settle and claim as bare statements, on the real schema, in batches, by one thread. No fence is
 //! checked, no row is read, nothing is run. No host on SQLite can be faster than this. Never used by a host.
 
 use std::path::Path;
@@ -16,8 +16,8 @@ use gristmill_tracker::{Ceiling, Error};
 
 const JOB: i64 = 1;
 
-/// Writes it all into a new database in an empty folder. Returns the time that the stage executions took, discovery
-/// apart.
+/// Writes everything into a new database in an empty folder. Returns the time of the stage executions, without
+/// discovery.
 ///
 /// # Errors
 /// If the folder cannot be written.
@@ -110,7 +110,7 @@ impl<'c> Writes<'c> {
         })
     }
 
-    /// What one stage execution writes: claimed, settled, and its dependent released.
+    /// The writes of one stage execution: claimed, settled, and its dependent released.
     fn execute(&mut self, item: ItemId, bit: StageBit, stages: u8, now: Timestamp) -> Result<(), Fail> {
         let key = StageKey::new(item, bit).0;
         let hash = [7u8; 32];
@@ -127,7 +127,7 @@ impl<'c> Writes<'c> {
         Ok(())
     }
 
-    /// What a batch writes once: its leases and its counters.
+    /// The writes of a whole batch: its leases and its counters.
     fn count(&mut self, executions: usize, now: Timestamp) -> Result<(), Fail> {
         const CHUNK: usize = 64;
         for _ in 0..executions.div_ceil(CHUNK) {

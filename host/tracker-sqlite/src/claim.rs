@@ -1,6 +1,6 @@
-//! Claiming ready work.
+//! Claims ready work.
 //!
-//! Owns leases: who holds what, until when, under which fence; and what an attempt is given. Never settles.
+//! Owns the creation of leases, and reading the inputs of attempts. Never settles.
 
 use gristmill_model::{Bits, Counters, Digest, Fence, ItemId, StageId, StageKey, State, Timestamp};
 use rusqlite::OptionalExtension;
@@ -10,9 +10,9 @@ use crate::fail::Fail;
 use gristmill_tracker::Error;
 use gristmill_tracker::records::{Claim, ClaimRequest, Lease, Output, Round, Upstream};
 
-/// Claims up to `limit` stages, in leases of `chunk`. A stage that was lost before gets a lease of its own: it may
-/// have taken its host with it, and must not take others along a second time. Where nothing is ready, nothing is
-/// written. Returns whether less was there than wanted.
+/// Claims up to `limit` stages, in leases of `chunk`. A stage that was lost before gets its own lease: it may have
+/// crashed its host, and must not take others with it a second time. If nothing is ready, nothing is written. Returns
+/// whether fewer stages were ready than requested.
 pub(super) fn claim(
     session: &mut Session<'_>,
     round: &Round,
@@ -28,7 +28,7 @@ pub(super) fn claim(
         let got = rows.len() as u32;
         let mut claims = Vec::with_capacity(rows.len());
         for row in &rows {
-            // One is claimed whatever its size.
+            // At least one is claimed, whatever its size.
             if bytes >= request.bytes && claimed + claims.len() as u32 > 0 {
                 break;
             }
@@ -84,7 +84,7 @@ fn lease(session: &mut Session<'_>, round: &Round, request: &ClaimRequest, claim
     Ok(Lease { fence, stage: request.stage, claims })
 }
 
-/// Reads what an attempt is given. What cannot be read is told with the claim: its neighbours go on.
+/// Reads the input of an attempt. The claim tells what cannot be read of it, and its neighbours go on.
 fn load(session: &mut Session<'_>, row: &Row, needs: u64) -> Result<Claim, Fail> {
     match try_load(session, row, needs) {
         Err(Fail(damage)) if damage.is_local_damage() => {

@@ -1,7 +1,7 @@
-//! Dead stages.
+//! Finds dead stages.
 //!
-//! Owns finding them: through the small index of items that have one, or through the items that are named. Never
-//! changes one.
+//! Owns the two ways to find them: by the small index of items with a dead stage, or by the named items. Never changes
+//! one.
 
 use crate::fail::Fail;
 use gristmill_model::{Counters, DeadReason, StageKey, Timestamp};
@@ -30,7 +30,7 @@ macro_rules! dead {
     };
 }
 
-/// By the small index. Whoever counts needs no key.
+/// By the small index. A count needs no key.
 macro_rules! all {
     () => {
         "items INDEXED BY items_dead"
@@ -58,7 +58,7 @@ pub(super) const DEAD: &str = dead!(
     "?7 IS NULL",
     "ORDER BY items.id, settled.key LIMIT ?8"
 );
-/// Of a few items that are named: those are sorted.
+/// For a few named items, which are sorted.
 const DEAD_NAMED: &str =
     dead!(gristmill_tracker::dead_columns!(), named!(), "", by_key!(), "ORDER BY settled.key LIMIT ?8");
 
@@ -74,7 +74,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<DeadRow> {
     })
 }
 
-/// What a filter binds, from the third parameter on.
+/// The parameters of a filter, from the third on.
 struct Bound {
     stage: Option<i64>,
     reason: Option<i64>,

@@ -1,6 +1,6 @@
-//! Reading one item with all that is known about it.
+//! Reads one item with everything that is known about it.
 //!
-//! Owns where a stage of an item stands: its settled outcome, and what the queue says on top of that.
+//! Owns the state of a stage of an item: its settled outcome, combined with its queue row. Never changes anything.
 
 use gristmill_model::{Counters, DeadReason, Digest, ItemId, JobId, StageKey, State, Timestamp};
 use rusqlite::{Connection, OptionalExtension};
@@ -23,7 +23,7 @@ pub(super) const ITEM: &str = concat!(
 pub(super) const SIGHTINGS: &str = "SELECT source, cursor, at, data_hash FROM sightings
     CROSS JOIN pages ON pages.id = page_id WHERE item_id = ?1 ORDER BY page_id DESC, data_hash DESC";
 
-/// Where large outputs are, and which outputs are wanted.
+/// The folder of large outputs, and which outputs to read.
 type Wanted<'a> = (&'a Blobs, &'a Outputs);
 
 pub(super) fn item(
@@ -45,7 +45,7 @@ pub(super) fn item(
     Ok(Some(ItemDetail { row, data, priority, sightings, stages: details }))
 }
 
-/// The newest first.
+/// The sightings of an item, the newest first.
 fn sightings(connection: &Connection, item: ItemId) -> Result<Vec<Sighting>, Fail> {
     let sightings = connection
         .prepare_cached(SIGHTINGS)?
@@ -119,7 +119,7 @@ fn settled(
     Ok(last_attempt)
 }
 
-/// Fills in the queue's side; returns the last attempt of a row that is there and has one.
+/// Fills in the queue row's part; returns the row's last attempt, if it has one.
 fn queued(connection: &Connection, key: StageKey, detail: &mut ItemStageDetail) -> Result<Option<i64>, Fail> {
     let row = connection
         .prepare_cached("SELECT state, due_at, attempts, lost, deferrals, last_attempt FROM queue WHERE key = ?1")?

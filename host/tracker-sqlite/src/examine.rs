@@ -1,7 +1,7 @@
-//! The tracker's own examination.
+//! Examines a tracker.
 //!
-//! Owns the comparison of whatever is kept twice with the facts, by aggregates over whole tables, in one look. Never
-//! mends anything.
+//! Owns the comparison of everything that is stored twice with the facts, by aggregates over whole tables, in one
+//! snapshot. Never repairs anything.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -15,7 +15,7 @@ use gristmill_tracker::records::{DIFFERENCES_MAX, Difference, Examination};
 use gristmill_tracker::sql::STATUS_CASE;
 
 pub(super) fn examine(connection: &Connection, blobs: &Blobs) -> Result<Examination, Fail> {
-    // One look: what a host writes meanwhile is not seen.
+    // One snapshot: writes of a host meanwhile are not seen.
     let look = connection.unchecked_transaction()?;
     let mut findings = Findings { names: names(&look)?, ..Findings::default() };
     let items: i64 = look.query_row("SELECT count(*) FROM items", [], |row| row.get(0))?;
@@ -33,7 +33,7 @@ pub(super) fn examine(connection: &Connection, blobs: &Blobs) -> Result<Examinat
     Ok(findings.found)
 }
 
-/// What a stage is called.
+/// The names of stages.
 fn names(connection: &Connection) -> Result<HashMap<i64, String>, Fail> {
     let names = connection
         .prepare("SELECT stages.id, jobs.name, stages.name FROM stages JOIN jobs ON jobs.id = job_id")?
@@ -51,7 +51,7 @@ struct Findings {
     found: Examination,
 }
 
-/// An item or a stage of it, as people know it.
+/// The name of an item or its stage, for people.
 const PLACE: &str = "coalesce((SELECT 'item `' || item_data.key || '` of job `' || name || '`' FROM item_data
     JOIN jobs ON jobs.id = job_id WHERE item_data.id = place), 'item ' || place)";
 
@@ -98,7 +98,7 @@ impl Findings {
         })
     }
 
-    /// A job whose DAG was edited is counted page by page: its counters say less until that is done.
+    /// Items of a job whose DAG was edited are counted page by page: until that is done, its counters have fewer.
     fn item_counts(&mut self, connection: &Connection) -> Result<(), Fail> {
         let jobs: Vec<(i64, String, i64)> = connection
             .prepare(
@@ -227,7 +227,7 @@ impl Findings {
         })
     }
 
-    /// Attempts are deleted from the oldest of a job on: one that is missing behind its oldest was lost.
+    /// A job's oldest attempts are deleted first. So an attempt that is missing after its oldest one was lost.
     fn results(&mut self, connection: &Connection) -> Result<(), Fail> {
         let sql = "SELECT item_stages.key, last_attempt FROM item_stages JOIN items ON items.id = item_stages.key >> 6
              JOIN (SELECT stage_id >> 6 AS job, min(id) AS oldest FROM attempts GROUP BY 1) AS kept ON job = job_id
@@ -246,7 +246,7 @@ impl Findings {
         })
     }
 
-    /// Whoever changes a text behind our back leaves its hash as it was.
+    /// If somebody changed a text in the database, its hash no longer fits.
     fn texts(&mut self, connection: &Connection) -> Result<(), Fail> {
         self.each(connection, "SELECT data, data_hash, key FROM item_data", |findings, row| {
             let place = |row: &Row<'_>| Ok(format!("item `{}`", row.get::<_, String>(2)?));
@@ -262,7 +262,7 @@ impl Findings {
         })
     }
 
-    /// Compares a row's first column with its second one, the hash of that.
+    /// Compares a row's first column with its second one, which is its hash.
     fn text(
         &mut self,
         kind: &'static str,

@@ -1,6 +1,6 @@
-//! What a row holds that is old enough to go.
+//! Reads rows that are old enough to delete.
 //!
-//! Owns the mapping of rows to what is archived of them, and reading what goes along with one. Never deletes anything.
+//! Owns the mapping of rows to archived records, with the rows that belong to them. Never deletes anything.
 
 use gristmill_model::{Digest, Expiring, ItemId};
 use rusqlite::{Connection, Row, ToSql};
@@ -18,7 +18,7 @@ const OUTCOMES: &str = "SELECT * FROM item_stages WHERE key BETWEEN ?1 AND ?2 OR
 const SIGHTINGS: &str = "SELECT item_id, data_hash, at, source, cursor FROM sightings
     CROSS JOIN pages ON pages.id = page_id WHERE item_id = ?1 ORDER BY page_id, data_hash";
 
-/// What a row holds, and what goes along with it.
+/// The content of a row, with the rows that belong to it.
 pub(super) fn contents(
     connection: &Connection,
     blobs: &Blobs,
@@ -59,7 +59,7 @@ fn list<T>(
     Ok(connection.prepare_cached(sql)?.query_map(parameters, read)?.collect::<Result<_, _>>()?)
 }
 
-/// A large output is a file.
+/// Replaces the empty text of a large output by its file's content.
 fn inline(blobs: &Blobs, outcome: &mut ExpiredOutcome) -> Result<(), Fail> {
     if let Some(output) = outcome.output.take() {
         outcome.output = Some(blobs.full(output, outcome.output_hash.as_ref())?);

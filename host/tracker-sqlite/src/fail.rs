@@ -1,12 +1,12 @@
-//! Why something could not be done with a file of SQLite.
+//! Translates errors of SQLite.
 //!
-//! Owns the reading of SQLite's codes. Never decides what happens next.
+//! Owns the meaning of SQLite's error codes. Never decides what happens next.
 
 use gristmill_tracker::Error;
 use rusqlite::{ErrorCode, ffi};
 use rustix::process::{Resource, getrlimit};
 
-/// What a caller of this crate is told, on its way there: drivers' errors become one by `?`.
+/// An error of this crate's callers, inside the crate: `?` converts the driver's errors into it.
 #[derive(Debug)]
 pub(crate) struct Fail(pub(crate) Error);
 
@@ -52,8 +52,8 @@ impl From<rusqlite::Error> for Fail {
     }
 }
 
-/// Whether a write failed because of the limit of a file's size: SQLite does not say so, and without such a limit it is
-/// the disk.
+/// Whether a write failed because of the limit of a file's size. SQLite does not say so; without such a limit, the disk
+/// is the reason.
 fn is_beyond_file_limit(error: &rusqlite::Error) -> bool {
     const WRITES: [i32; 3] = [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_TRUNCATE, ffi::SQLITE_IOERR_SHMSIZE];
     let code = error.sqlite_error().map_or(0, |error| error.extended_code);

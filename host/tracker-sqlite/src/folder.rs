@@ -1,8 +1,8 @@
-//! What stands in a data folder, before anything in it is opened.
+//! Checks a data folder before anything in it is opened.
 //!
-//! Owns which entries there may be, of what kind, whose, and with which modes. A folder may come with a checkout or a
-//! backup, so nothing in it is followed: a link would have gristmill write, empty or delete a file somewhere else.
-//! Never opens the database: closing a second handle of it would drop the locks of the first.
+//! Owns which entries are allowed, and their kinds, owners and modes. A folder may come with a checkout or a backup, so
+//! no link in it is followed: it could make gristmill write, empty or delete a file somewhere else. Never opens the
+//! database: closing a second handle of it would drop the locks of the first.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
@@ -15,18 +15,18 @@ use super::blobs::{FOLDER as BLOBS, failed};
 use super::open::{FILE, LOCK, with_suffix};
 use gristmill_tracker::Error;
 
-/// For its owner alone: items, outputs and logs may hold anything.
+/// Only for its owner, since items, outputs and logs may contain anything.
 const FOLDER_MODE: u32 = 0o700;
 pub(super) const FILE_MODE: u32 = 0o600;
-/// How a database is named until it is whole.
+/// The name of a database until it is complete.
 pub(super) const UNFINISHED: &str = "tracker.db.unfinished";
-/// What SQLite keeps beside a database.
+/// The ending of SQLite's journal beside a database.
 const JOURNAL: &str = "-journal";
 const BESIDE: [&str; 3] = ["-wal", "-shm", JOURNAL];
-/// What ends a journal that names a super-journal: a file that SQLite deletes when it has rolled back.
+/// The last bytes of a journal that names a super-journal, a file that SQLite deletes after it has rolled back.
 const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
 
-/// Refuses a folder whose entries are not what gristmill makes there, whoever it belongs to. Changes nothing.
+/// Refuses a folder with entries that gristmill does not make, whoever owns them. Changes nothing.
 pub(super) fn expect_plain(data: &Path) -> Result<(), Error> {
     entries(data, |path, metadata| {
         let is_blobs = path.ends_with(BLOBS);
@@ -43,7 +43,7 @@ pub(super) fn expect_plain(data: &Path) -> Result<(), Error> {
     })
 }
 
-/// Refuses a data folder that is another user's as well: who owns a file decides what it says next.
+/// Also refuses a data folder of another user, since a file's owner can change it at any time.
 pub(super) fn expect_own(data: &Path) -> Result<(), Error> {
     match fs::metadata(data) {
         Ok(folder) => expect_owner(data, &folder)?,
@@ -54,7 +54,7 @@ pub(super) fn expect_own(data: &Path) -> Result<(), Error> {
     expect_plain(data)
 }
 
-/// Makes a data folder if it is not there, and closes it to other users, with all that is in it.
+/// Creates a data folder if it does not exist, and closes it and its entries to other users.
 pub(super) fn make(data: &Path) -> Result<(), Error> {
     let cannot = |source| failed("cannot make", data, source);
     if !data.exists() {
@@ -68,8 +68,8 @@ pub(super) fn make(data: &Path) -> Result<(), Error> {
     close(data)
 }
 
-/// Makes an empty file that its owner alone may read, for SQLite to fill: it gives what it keeps beside a database the
-/// mode of that. One that is there stays as it is.
+/// Creates an empty file that only its owner may read, for SQLite to fill. SQLite gives the files beside a database the
+/// same mode. An existing file is not changed.
 pub(super) fn make_database(path: &Path) -> Result<(), Error> {
     match create(path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(failed("cannot make", path, error)),
@@ -77,14 +77,14 @@ pub(super) fn make_database(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Makes a new file that its owner alone may read, whatever the umask.
+/// Creates a new file that only its owner may read, whatever the umask.
 pub(super) fn create(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?;
     file.set_permissions(Permissions::from_mode(FILE_MODE))?;
     Ok(file)
 }
 
-/// Makes a folder in a data folder, or takes the one that is there, if it is one.
+/// Creates a folder in a data folder, or uses the existing one, if it is a folder.
 pub(super) fn make_inner(folder: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(FOLDER_MODE).create(folder) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => expect_folder(folder),
@@ -92,7 +92,7 @@ pub(super) fn make_inner(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Refuses a link, or anything else, in a folder's place.
+/// Refuses a path that is a link, or anything else but a folder.
 pub(super) fn expect_folder(folder: &Path) -> io::Result<()> {
     let kind = fs::symlink_metadata(folder)?.file_type();
     if kind.is_dir() {
@@ -102,7 +102,7 @@ pub(super) fn expect_folder(folder: &Path) -> io::Result<()> {
     Err(io::Error::new(ErrorKind::InvalidInput, message))
 }
 
-/// Shows each entry of ours that is there, without following links.
+/// Calls `each` for every entry of ours that exists, without following links.
 fn entries(data: &Path, mut each: impl FnMut(&Path, &Metadata) -> Result<(), Error>) -> Result<(), Error> {
     let databases = [FILE, UNFINISHED].map(|name| data.join(name));
     let beside = databases.iter().flat_map(|path| BESIDE.map(|suffix| with_suffix(path, suffix)));
@@ -117,7 +117,7 @@ fn entries(data: &Path, mut each: impl FnMut(&Path, &Metadata) -> Result<(), Err
     Ok(())
 }
 
-/// The system's own user may do anything anyway, and mounts folders for others to read.
+/// Refuses an entry of another user. Root is allowed: it may do anything anyway, and mounts folders for others.
 fn expect_owner(path: &Path, metadata: &Metadata) -> Result<(), Error> {
     if [geteuid().as_raw(), 0].contains(&metadata.uid()) {
         return Ok(());
@@ -125,7 +125,8 @@ fn expect_owner(path: &Path, metadata: &Metadata) -> Result<(), Error> {
     Err(Error::unsafe_file(path, "belongs to another user"))
 }
 
-/// Refuses a journal that names another file for SQLite to delete. Ours never do: that is for several databases at once.
+/// Refuses a journal that names another file for SQLite to delete. Ours never do, since only transactions over several
+/// databases need that.
 fn expect_alone(journal: &Path) -> Result<(), Error> {
     let names_another = || -> io::Result<bool> {
         let mut file = gristmill_files::open_unlinked(OpenOptions::new().read(true), journal)?;
@@ -145,7 +146,7 @@ fn expect_alone(journal: &Path) -> Result<(), Error> {
     }
 }
 
-/// Takes other users' rights away. A folder that holds other things as well, somebody's home for one, keeps its own mode.
+/// Removes other users' rights. A folder that also has other entries, such as somebody's home, keeps its own mode.
 fn close(data: &Path) -> Result<(), Error> {
     let mut closed = false;
     let mut close = |path: &Path, mode: u32, metadata: &Metadata| {

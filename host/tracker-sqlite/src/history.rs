@@ -1,4 +1,4 @@
-//! Reading attempts and events.
+//! Reads attempts and events.
 //!
 //! Owns the two ways to find attempts: the chain of one stage of one item, and the newest of a job. Never changes one.
 
@@ -13,7 +13,7 @@ use gristmill_tracker::records::{AttemptRow, AttemptsFilter, EventRow, EventsFil
 /// How far a chain is followed: more than any retry policy allows.
 const CHAIN_MAX: u32 = 10_000;
 
-/// An attempt outlives its item: then only the item's number is known.
+/// An attempt may outlive its item: then only the item's number is known.
 const COLUMNS: &str =
     "attempts.id, item_data.key, stages.name, outcome, host_id, queued_at, started_at, ended_at, digest,
     memory_bytes_max, error, log, fence, attempts.key";
@@ -68,8 +68,8 @@ pub(super) fn chain_sql() -> String {
     )
 }
 
-/// The newest attempts of a job. Those that did not end well are found by an index, stage by stage. An index of the
-/// others would cost the loop too much: they are looked through from the newest on.
+/// The newest attempts of a job. An index finds those with another outcome than done, stage by stage. An index of all
+/// would cost the loop too much, so the others are searched from the newest on.
 pub(super) fn attempts(connection: &Connection, filter: &AttemptsFilter) -> Result<Vec<AttemptRow>, Fail> {
     let Some(outcome) = filter.outcome.filter(|outcome| *outcome != Outcome::Done) else {
         let (stage, outcome) = (filter.stage.map(|stage| stage.0), filter.outcome.map(Outcome::code));
@@ -113,7 +113,7 @@ pub(super) const EVENTS_OF_KIND: &str =
 pub(super) const EVENTS_OF_JOB: &str =
     "SELECT id, at, kind, job_id, item_id, operation_id, data FROM events INDEXED BY events_of_job
     WHERE kind = ?2 AND job_id = ?3 ORDER BY id DESC LIMIT ?1";
-/// Each by one step into the index.
+/// All kinds of events, each found by one step in the index.
 pub(super) const KINDS: &str = "WITH RECURSIVE kinds (kind) AS (
         SELECT min(kind) FROM events
         UNION ALL SELECT (SELECT min(kind) FROM events WHERE kind > kinds.kind) FROM kinds WHERE kinds.kind IS NOT NULL
@@ -124,8 +124,8 @@ pub(super) const KINDS_OF_JOB: &str = "WITH RECURSIVE kinds (kind) AS (
             FROM kinds WHERE kinds.kind IS NOT NULL
     ) SELECT kind FROM kinds WHERE kind IS NOT NULL";
 
-/// The newest events. A kind that ends in a dot stands for all that begin so. There are few kinds: each is read by
-/// itself, so that nothing else is passed over.
+/// The newest events. A kind that ends in a dot means all kinds that begin with it. There are few kinds, so each is
+/// read separately, and no other row is read.
 pub(super) fn events(connection: &Connection, filter: &EventsFilter) -> Result<Vec<EventRow>, Fail> {
     let EventsFilter { job, kind, limit } = filter;
     if job.is_none() && kind.is_none() {
@@ -143,7 +143,7 @@ pub(super) fn events(connection: &Connection, filter: &EventsFilter) -> Result<V
     Ok(rows)
 }
 
-/// The kinds that a filter means.
+/// The kinds that match a filter.
 fn kinds(connection: &Connection, job: Option<JobId>, kind: Option<&str>) -> Result<Vec<String>, Fail> {
     let family = match kind {
         Some(kind) if !kind.ends_with('.') => return Ok(vec![kind.to_owned()]),

@@ -1,6 +1,6 @@
-//! A long history, for `gristmill bench`.
+//! Writes a long history, for `gristmill bench`.
 //!
-//! Owns rows of finished items as a host leaves them behind, written by bare statements. Never used by a host.
+//! Owns the rows of finished items as a host leaves them, written by bare statements. Never used by a host.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::fail::Fail;
 use gristmill_tracker::Error;
 use gristmill_tracker::records::RegisteredJob;
 
-/// How many items a transaction: it bounds the log that a transaction leaves.
+/// How many items each transaction writes, which bounds the size of the log.
 const BATCH: u32 = 50_000;
 
 /// Finished items, each with a result and an attempt of every stage of a job.
@@ -21,12 +21,12 @@ const BATCH: u32 = 50_000;
 pub struct History {
     /// How many items.
     pub items: u32,
-    /// How many bytes of output each stage.
+    /// How many bytes each output has.
     pub output_bytes: usize,
 }
 
 impl History {
-    /// Writes it into a tracker that knows the job, and has no items.
+    /// Writes it into a tracker in which the job is registered and has no items.
     ///
     /// # Errors
     /// If the folder cannot be written.

@@ -1,7 +1,7 @@
 //! The statements of the loop.
 //!
-//! Owns their text, and holds each prepared: looking one up by its text costs a tenth of the writer's speed. Their rows
-//! are read where they are used. A partial index is only used where its state is a literal, never for a parameter.
+//! Owns their text, and keeps each one prepared: looking one up by its text costs a tenth of the writer's speed. SQLite
+//! uses a partial index only if the state is a literal, not a parameter. Never reads their rows: the callers do.
 
 use crate::fail::Fail;
 use rusqlite::{Connection, Statement};
@@ -12,7 +12,8 @@ pub(super) const HOLD: &str = "UPDATE queue SET state = 2, fence = ?2 WHERE key 
 pub(super) const LEASE: &str = "INSERT INTO leases (host_id, claimed_at, open, members) VALUES (?1, ?2, ?3, ?4)";
 pub(super) const GIVEN: &str = "SELECT key, data, data_hash, discovered_at FROM item_data WHERE id = ?1";
 pub(super) const UPSTREAM: &str = "SELECT output, output_hash FROM item_stages WHERE key = ?1 AND state = 4";
-// Two statements, and not DELETE RETURNING: that opens a table of its own each time, a sixth of the writer.
+// Two statements, and not DELETE RETURNING, which makes a temporary table each time and costs a sixth of the writer's
+// speed.
 pub(super) const LEASED: &str =
     "SELECT stage_id, due_at, attempts, lost, deferrals, last_attempt, coalesce(first_due_at, due_at), operation_id,
             superseded IS NOT NULL
@@ -22,7 +23,7 @@ pub(super) const ATTEMPT: &str =
     "INSERT INTO attempts (key, stage_id, prev, outcome, host_id, fence, queued_at, started_at, ended_at,
                            version_id, memory_bytes_max, input_hash, spec, operation_id, error, log)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
-/// A dead stage keeps what it had: an older result stays readable. Any other outcome takes its place.
+/// A dead stage keeps its older result, which stays readable. Any other outcome replaces it.
 pub(super) const SETTLED: &str =
     "INSERT INTO item_stages (key, state, reason, attempts, lost, deferrals, settled_at, last_attempt,
                               version_id, input_hash, output_hash, output, error)
@@ -39,7 +40,7 @@ pub(super) const SET_MASKS: &str =
     "UPDATE items SET done = ?2, skipped = ?3, dead = ?4, live = ?5, stale = ?6 WHERE id = ?1";
 pub(super) const ENQUEUE: &str =
     "INSERT INTO queue (key, stage_id, state, claim_key, due_at) VALUES (?1, ?2, 1, ?3, ?4)";
-/// For a stage that was settled before: the chain of its attempts goes on.
+/// For a stage that was settled before: it continues the chain of its attempts.
 pub(super) const ENQUEUE_AGAIN: &str =
     "INSERT INTO queue (key, stage_id, state, claim_key, due_at, last_attempt, operation_id)
     VALUES (?1, ?2, 1, ?3, ?4, (SELECT last_attempt FROM item_stages WHERE item_stages.key = ?1), ?5)";
@@ -54,7 +55,7 @@ pub(super) const SIGHT: &str = "INSERT INTO sightings (item_id, data_hash, page_
 pub(super) const END_LEASE: &str = "DELETE FROM leases WHERE fence = ?1 AND open <= ?2";
 pub(super) const SHRINK_LEASE: &str = "UPDATE leases SET open = open - ?2 WHERE fence = ?1";
 
-/// Each of them, prepared.
+/// All of them, prepared.
 pub(super) struct Hot<'c> {
     pub(super) claim: Statement<'c>,
     pub(super) hold: Statement<'c>,

@@ -1,7 +1,7 @@
-//! Items: discovered, and found again.
+//! Records items that are discovered or found again.
 //!
-//! Owns the upsert, which costs an unchanged item one index look-up and no write. Never says how data is merged: that
-//! is a pure function of the model, or a component's answer.
+//! Owns the upsert, which costs an unchanged item one index look-up and no write. Never merges data: a pure function of
+//! the model does, or a component.
 
 use std::collections::BTreeMap;
 
@@ -52,17 +52,17 @@ pub(super) fn upsert(session: &mut Session<'_>, batch: &Upsert) -> Result<Upsert
     Ok(done)
 }
 
-/// How many sightings name which page, as a batch changes it.
+/// The changes of a batch to the number of sightings of each page.
 #[derive(Default)]
 pub(super) struct Named(BTreeMap<i64, i64>);
 
 impl Named {
-    /// Sightings that named a page are gone, or name another one.
+    /// Counts that sightings of these pages are deleted, or name another page.
     pub(super) fn left(&mut self, pages: impl IntoIterator<Item = i64>) {
         pages.into_iter().for_each(|page| *self.0.entry(page).or_default() -= 1);
     }
 
-    /// Counts it, and deletes the pages that nothing names any more.
+    /// Writes the numbers, and deletes the pages without sightings.
     pub(super) fn write(self, connection: &Connection) -> Result<(), Fail> {
         let mut delete = connection.prepare_cached("DELETE FROM pages WHERE id = ?1 AND n + ?2 <= 0")?;
         let mut count = connection.prepare_cached("UPDATE pages SET n = n + ?2 WHERE id = ?1")?;
@@ -75,7 +75,7 @@ impl Named {
     }
 }
 
-/// The page that is recorded. It has a row if something was seen on it.
+/// The page that is being recorded. It gets a row if it has a sighting.
 #[derive(Default)]
 struct Page {
     id: Option<i64>,
@@ -138,8 +138,8 @@ struct Known {
     priority: i64,
 }
 
-/// A known item was seen with other data than the last time. Returns whether its data is another now. Its results stay:
-/// they name the data that they were made from.
+/// Records that a known item was found with other data than the last time. Returns whether its data changed. Its
+/// results stay: they have the hash of the data that they were made from.
 fn see_again(
     session: &mut Session<'_>,
     batch: &Upsert,
@@ -178,8 +178,7 @@ fn see_again(
     Ok(true)
 }
 
-/// Gives an item the priority that it was found with, and moves what is in the queue in line. Returns whether it is
-/// another one.
+/// Gives an item the priority that it was found with, and moves its queue rows. Returns whether the priority changed.
 fn prioritize(session: &Session<'_>, item: &NewItem, known: &Known) -> Result<bool, Fail> {
     let priority = i64::from(item.priority);
     if known.priority == priority {
@@ -194,7 +193,7 @@ fn prioritize(session: &Session<'_>, item: &NewItem, known: &Known) -> Result<bo
     Ok(true)
 }
 
-/// The data of an item, and whether it was seen with this new data before.
+/// The data of an item, and whether it was found with this new data before.
 fn known_data(session: &Session<'_>, item: &NewItem, known: &Known) -> Result<(String, bool), Fail> {
     let data = session
         .connection
@@ -206,7 +205,7 @@ fn known_data(session: &Session<'_>, item: &NewItem, known: &Known) -> Result<(S
     Ok(data)
 }
 
-/// Records a sighting, and forgets the oldest beyond what is kept.
+/// Records a sighting, and deletes the oldest ones beyond `most`.
 fn remember(session: &mut Session<'_>, most: u32, page: &mut Page, item: &NewItem, id: ItemId) -> Result<(), Fail> {
     if most > 0 {
         let before = session
@@ -236,7 +235,7 @@ fn remember(session: &mut Session<'_>, most: u32, page: &mut Page, item: &NewIte
     Ok(())
 }
 
-/// Has the next pass of discovery begin at the first page.
+/// Makes the next pass of discovery begin at the first page.
 pub(super) fn restart_discovery(session: &mut Session<'_>, restart: &Restart) -> Result<Option<String>, Fail> {
     session.job(restart.job)?;
     let cursor: Option<Option<String>> = session

@@ -27,7 +27,7 @@ pub(super) fn register(session: &mut Session<'_>, job: &JobRegistration) -> Resu
     }
     retire_others(session, id, dag.all(), job.now)?;
     if register::edit(&known, &dag) == Edit::Another {
-        // Every item's status may change with the DAG: `reconcile` counts them anew, page by page.
+        // Every item's status may change with the DAG, so `reconcile` counts them again, page by page.
         session.write_tally()?;
         session.connection.execute("DELETE FROM item_counts WHERE job_id = ?1", [id.0])?;
         session.connection.execute("UPDATE jobs SET reconciled = 0 WHERE id = ?1", [id.0])?;
@@ -50,7 +50,7 @@ pub(super) fn register(session: &mut Session<'_>, job: &JobRegistration) -> Resu
 struct Spec {
     job: JobId,
     number: i64,
-    /// Whether it is a new one; none: it is the one that the job had last.
+    /// Whether it is new or an earlier one; none if it is the job's last one.
     change: Option<bool>,
 }
 

@@ -1,7 +1,8 @@
-//! Hosts and what they hold.
+//! Hosts and their leases.
 //!
-//! Owns heartbeats, giving work back, taking it from vanished hosts, and promoting what waited. A lease that is taken
-//! away is charged; one that is given back is not.
+//! Owns heartbeats, giving work back, reaping vanished hosts, and promoting waiting work. Work that is reaped is
+//! charged; work that is given back is not. Never decides which host has vanished: the caller says how old a heartbeat
+//! may be.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -54,7 +55,8 @@ pub(super) fn retire_host(session: &mut Session<'_>, host: HostId, now: Timestam
     session.note(now, &events::host_ended(host))
 }
 
-/// Gives leased work back: ready again where it stood in line, and uncharged. Of a cancelled item it leaves the queue.
+/// Gives leased work back: ready again with its old claim key, and uncharged. Work of a cancelled item leaves the
+/// queue.
 pub(super) fn release(session: &mut Session<'_>, releases: &[Release]) -> Result<u64, Fail> {
     let mut released = 0;
     for Release { fence, keys } in releases {
@@ -94,7 +96,7 @@ struct Held {
     members: Vec<StageKey>,
 }
 
-/// Takes leases from hosts that have vanished.
+/// Takes the leases of vanished hosts.
 pub(super) fn reap(session: &mut Session<'_>, reap: &Reap) -> Result<Lost, Fail> {
     let mut lost = Lost::default();
     for lease in overdue(session, reap)? {
@@ -114,7 +116,7 @@ pub(super) fn reap(session: &mut Session<'_>, reap: &Reap) -> Result<Lost, Fail>
     Ok(lost)
 }
 
-/// In the order of their fences, which is that of the table: no index, and no sort.
+/// In the order of fences, which is the order of the table: it needs no index and no sort.
 pub(super) const OVERDUE: &str = "SELECT fence, host_id, members FROM leases
     CROSS JOIN hosts ON hosts.id = leases.host_id
     WHERE host_id <> ?1 AND heartbeat_at < ?2 ORDER BY fence LIMIT ?3";
@@ -151,7 +153,7 @@ pub(super) const PROMOTE: &str = "UPDATE queue SET state = 1
     WHERE key IN (SELECT key FROM queue WHERE state = 3 AND due_at <= ?1 ORDER BY due_at LIMIT ?2)
     RETURNING stage_id";
 
-/// Makes waiting work ready whose time has come. Its place in line is by the time it was due.
+/// Makes waiting work ready whose time has come. Its claim key is computed from the time when it was due.
 pub(super) fn promote(session: &mut Session<'_>, now: Timestamp, limit: u32) -> Result<u64, Fail> {
     let stages: Vec<i64> = session
         .connection
@@ -164,7 +166,7 @@ pub(super) fn promote(session: &mut Session<'_>, now: Timestamp, limit: u32) -> 
     Ok(stages.len() as u64)
 }
 
-/// Brings waits forward that no policy can have set.
+/// Shortens waits that no policy can have set.
 pub(super) fn shorten_waits(
     session: &mut Session<'_>,
     longest: &HashMap<StageId, Duration>,

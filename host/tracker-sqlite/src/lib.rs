@@ -1,7 +1,7 @@
 //! The tracker in one SQLite file.
 //!
-//! Owns a data folder: one host writes it, by one thread, and any number of processes read it. Never decides anything:
-//! the traits say what each operation means.
+//! Owns a data folder. One thread of one host writes it, and any number of processes read it. Never decides what an
+//! operation means: the traits do.
 
 mod backup;
 mod blobs;
@@ -65,20 +65,20 @@ use gristmill_tracker::rules::events::Event;
 use gristmill_tracker::tables::{Row, Sequences, Table};
 use gristmill_tracker::{BoxFuture, Error, Operating, Reader, Rounds, Upkeep};
 
-/// How safe a commit is from a power cut. `kill -9` loses nothing with either.
+/// How durable a commit is in a power cut. `kill -9` loses nothing in either case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Synchronous {
-    /// What was committed survives a power cut.
+    /// Everything committed survives a power cut.
     #[default]
     Full,
-    /// The last moments before a power cut may be lost; the file stays whole.
+    /// Commits of the last moments before a power cut may be lost; the file stays undamaged.
     Normal,
 }
 
 /// How to open a tracker.
 #[derive(Clone, Copy, Debug)]
 pub struct SqliteOptions {
-    /// How safe a commit is.
+    /// How durable a commit is.
     pub synchronous: Synchronous,
     /// How long a write waits for another process that holds the database.
     pub patience: Duration,
@@ -90,25 +90,25 @@ impl Default for SqliteOptions {
     }
 }
 
-/// How often it is looked whether another process wrote.
+/// How often to check whether another process wrote.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// The tracker of the one host that runs a data folder, or of a person's command beside it.
 pub struct SqliteTracker {
     data: PathBuf,
     reader: SqliteReader,
-    // Before the lock: whatever waits is written before another host may come.
+    // Before the lock, so that it is dropped first: everything waiting is written before another host may start.
     writer: Writer,
-    /// None beside a host.
+    /// None if the tracker was opened beside a host.
     lock: Option<HostLock>,
-    /// What the last look found.
+    /// The data version at the last check, to notice writes of other processes.
     seen_version: AtomicI64,
-    /// Which file was opened: another one of its name, or none, is no longer what is written.
+    /// Device and inode of the opened file, to notice that it was removed or replaced.
     opened: Option<(u64, u64)>,
 }
 
 impl SqliteTracker {
-    /// Opens a data folder for a host: makes it if it is not there, takes its lock, and migrates its database.
+    /// Opens a data folder for a host: creates it if needed, takes its lock, and migrates its database.
     ///
     /// # Errors
     /// If another host runs there, or the file is not ours, damaged, newer, or cannot be written.
@@ -117,11 +117,11 @@ impl SqliteTracker {
         Self::start(data, open::open_for_writing(data, options, now)?, options, Some(lock))
     }
 
-    /// Opens a data folder for a person's command, which a host may be writing at the same time. Takes no lock, and
-    /// migrates only where no host runs.
+    /// Opens a data folder for a person's command, while a host may be writing it. Takes no lock, and migrates only if
+    /// no host runs.
     ///
     /// # Errors
-    /// As `open`; and `Older` if a host runs that is older than this program.
+    /// As `open`, and `Older` if a host runs that is older than this program.
     pub fn open_beside(data: &Path, options: SqliteOptions, now: Timestamp) -> Result<Self, Error> {
         Self::start(data, open::open_beside(data, options, now)?, options, None)
     }
@@ -140,8 +140,7 @@ impl SqliteTracker {
         Ok(Self { data: data.to_owned(), reader, writer, lock, seen_version, opened })
     }
 
-    /// Fails once the database that was opened is not where it was: SQLite would go on writing into a file that has no
-    /// name any more.
+    /// Fails if the opened database was removed or replaced: SQLite would go on writing into a file without a name.
     fn expect_file(&self) -> Result<(), Error> {
         let path = open::database(&self.data);
         if open::identity(&path)? == self.opened { Ok(()) } else { Err(Error::Gone(path)) }
@@ -295,7 +294,7 @@ impl Rounds for SqliteTracker {
                 self.expect_file()?;
                 match self.data_version().await {
                     Ok(version) if self.seen_version.swap(version, Ordering::Relaxed) != version => return Ok(()),
-                    // Held by the one whose change is waited for: it is seen with the next look.
+                    // Another process holds the database. Its change is seen at the next check.
                     Ok(_) | Err(Error::Busy) => {}
                     Err(error) => return Err(error),
                 }
@@ -347,7 +346,7 @@ impl Upkeep for SqliteTracker {
 
     fn rebuild(&self, now: Timestamp) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            // An operator's command holds the lock for the moment, so that no host starts meanwhile.
+            // An operator's command takes the lock for this time, so that no host starts meanwhile.
             let _lock = if self.lock.is_some() {
                 None
             } else {

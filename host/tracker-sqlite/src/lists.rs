@@ -1,7 +1,7 @@
 //! Lists of items and of results.
 //!
-//! Owns what is read by the page. Each list is bounded by its caller, and read in the order of a key, behind the last
-//! one that was seen.
+//! Owns what is read page by page. The caller bounds each list, which is read in the order of a key, after the last one
+//! of the previous page. Never counts rows.
 
 use gristmill_model::{Digest, ItemId, ItemStatus, JobId, Masks, StageId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql};
@@ -26,7 +26,7 @@ pub(super) fn read_item(row: &Row<'_>, all: u64) -> rusqlite::Result<ItemRow> {
     })
 }
 
-/// `?1` job, `?2` mask of all stages, `?3` behind, `?4` status, `?5` and `?6` from and to which key, `?7` limit.
+/// `?1` job, `?2` mask of all stages, `?3` after, `?4` status, `?5` and `?6` first and last key, `?7` limit.
 pub(super) fn items_sql(by: ItemsBy) -> String {
     let (from, condition, order) = match by {
         ItemsBy::Key => ("item_data INDEXED BY item_data_key CROSS JOIN items", "", "items.id"),
@@ -34,7 +34,7 @@ pub(super) fn items_sql(by: ItemsBy) -> String {
         ItemsBy::Cancelled => {
             ("items INDEXED BY items_cancelled CROSS JOIN item_data", "AND cancelled_at IS NOT NULL", "items.id")
         }
-        // By the first of an item's rows.
+        // By the first queue row of each item.
         ItemsBy::Queue => (
             "queue NOT INDEXED CROSS JOIN items ON items.id = queue.key >> 6 CROSS JOIN item_data",
             "AND queue.key > (?3 << 6 | 63) AND NOT EXISTS (SELECT 1 FROM queue AS other NOT INDEXED
@@ -71,7 +71,7 @@ pub(super) fn items(connection: &Connection, filter: &ItemsFilter) -> Result<Vec
     Ok(rows)
 }
 
-/// Whether a job may have items of a status. While its items are brought in line, not all are counted.
+/// Whether a job may have items with a status. While its items are being reconciled, not all are counted.
 const HAS_STATUS: &str = "SELECT EXISTS (SELECT 1 FROM jobs WHERE id = ?1 AND reconciled IS NOT NULL)
     OR EXISTS (SELECT 1 FROM item_counts WHERE job_id = ?1 AND status = ?2 AND n > 0)";
 pub(super) const COUNT_PREFIX: &str = "SELECT count(*) FROM (SELECT 1 FROM item_data INDEXED BY item_data_key
@@ -84,7 +84,7 @@ fn is_rare(connection: &Connection, filter: &ItemsFilter, end: Option<&str>) -> 
     Ok(found <= PREFIX_KEYS_MAX)
 }
 
-/// What is known of some keys.
+/// The known items among some keys.
 pub(super) fn known(connection: &Connection, job: JobId, keys: &[String]) -> Result<Vec<KnownItem>, Fail> {
     let mut statement = connection.prepare_cached(
         "SELECT key, data, data_hash, coalesce(seen_hash, data_hash) FROM item_data WHERE job_id = ?1 AND key = ?2",
@@ -104,7 +104,7 @@ pub(super) fn known(connection: &Connection, job: JobId, keys: &[String]) -> Res
     Ok(known)
 }
 
-/// Whether any result of a stage is of another version than the current one, by the counters.
+/// Whether any result of a stage was made by another version than the current one, by the counters.
 const IS_OUTDATED: &str = "SELECT coalesce(sum(n), 0) > 0 FROM versions JOIN version_counts ON version_id = versions.id
     WHERE stage_id = ?1 AND versions.id IS NOT (SELECT version_id FROM stages WHERE id = ?1)";
 /// Both tables by their primary keys.
@@ -114,7 +114,7 @@ pub(super) const OUTDATED: &str = "SELECT items.id FROM items NOT INDEXED
         AND item_stages.version_id IS NOT (SELECT version_id FROM stages WHERE id = ?1)
     ORDER BY items.id LIMIT ?3";
 
-/// The items whose result of a stage is of another version than the current one.
+/// The items whose result of a stage was made by another version than the current one.
 pub(super) fn outdated(
     connection: &Connection,
     stage: StageId,

@@ -1,6 +1,6 @@
-//! Whole tables, row by row, for moving a tracker to another backend.
+//! Reads and writes whole tables, to move a tracker to another backend.
 //!
-//! Owns reading and writing rows as they are; large outputs are in full on the way. Never interprets one.
+//! Owns reading and writing rows as they are, with large outputs in full. Never interprets a row.
 
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, ToSql, params_from_iter};
@@ -46,7 +46,7 @@ fn parameters(count: usize) -> String {
     (1..=count).map(|place| format!("?{place}")).collect::<Vec<_>>().join(", ")
 }
 
-/// Where a table keeps outputs: their hash and their text.
+/// The columns of a table's outputs: their hash and their text.
 fn output_columns(table: &Table) -> Option<(usize, usize)> {
     let place = |wanted| table.columns.iter().position(|(name, _)| *name == wanted);
     Some((place("output_hash")?, place("output")?))
@@ -61,7 +61,7 @@ pub(super) fn export(
 ) -> Result<Vec<Row>, Fail> {
     let (columns, key) = (names(table, table.columns.len()), names(table, table.key));
     let after = after.map_or(&[][..], |row| &row[..table.key]);
-    // A counter that came back to zero is as good as none.
+    // A counter of zero is the same as none.
     let counted = if table.name.ends_with("_counts") { "n <> 0" } else { "true" };
     let behind = match after.len() {
         0 => "true".to_owned(),

@@ -1,6 +1,6 @@
-//! Opening a database file.
+//! Opens a database file.
 //!
-//! Owns the pragmas, the migrations and the lock that keeps a second host away. Never reads or writes a job's data.
+//! Owns the pragmas, the migrations, and the lock that stops a second host. Never reads or writes a job's data.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
@@ -19,20 +19,20 @@ use super::{SqliteOptions, Synchronous};
 use crate::fail::Fail;
 use gristmill_tracker::Error;
 
-/// "grml": says whose file this is.
+/// "grml": marks a file as ours.
 const APPLICATION_ID: i64 = 0x6772_6d6c;
 /// How long a statement waits for another process's transaction.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The database's name in the data folder.
 pub(super) const FILE: &str = "tracker.db";
-/// The longest path of a database: SQLite's own limit (`MAX_PATHNAME`), less what is put behind the name at times.
+/// The longest path of a database: SQLite's own limit (`MAX_PATHNAME`), minus endings that are sometimes added.
 const PATH_BYTES_MAX: usize = 512 - "-journal".len() - ".unfinished".len();
 /// The lock's name in the data folder.
 pub(super) const LOCK: &str = "host.lock";
-/// What a lock holds: a process id.
+/// The largest content of a lock file: a process id.
 const LOCK_BYTES_MAX: u64 = 32;
 
-/// Forward only, numbered from 1, each in one transaction. What has landed is never edited.
+/// The migrations: only forward, numbered from 1, each in one transaction. A released one is never edited.
 pub(super) const MIGRATIONS: [(&str, &str); 5] = [
     ("first", include_str!("../migrations/0001_first.sql")),
     ("complete", include_str!("../migrations/0002_complete.sql")),
@@ -41,14 +41,14 @@ pub(super) const MIGRATIONS: [(&str, &str); 5] = [
     ("history", include_str!("../migrations/0005_history.sql")),
 ];
 
-/// Where the database of a data folder is.
+/// The path of a data folder's database.
 pub(super) fn database(data: &Path) -> PathBuf {
     data.join(FILE)
 }
 
 /// Refuses a database whose path SQLite would refuse without saying why.
 pub(super) fn check_length(path: &Path) -> Result<(), Fail> {
-    // As SQLite does: from the root, with links resolved.
+    // Measured as SQLite does: from the root, with links resolved.
     let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
     let whole = folder.map_or_else(|| std::path::absolute(path), |folder| Ok(folder.join(FILE)));
     match whole {
@@ -59,7 +59,7 @@ pub(super) fn check_length(path: &Path) -> Result<(), Fail> {
     }
 }
 
-/// Which file it is, whatever it is called; none if there is none of that name.
+/// The identity of a file, independent of its name; none if there is no such file.
 pub(super) fn identity(path: &Path) -> Result<Option<(u64, u64)>, Fail> {
     match std::fs::metadata(path) {
         Ok(file) => Ok(Some((file.dev(), file.ino()))),
@@ -68,7 +68,7 @@ pub(super) fn identity(path: &Path) -> Result<Option<(u64, u64)>, Fail> {
     }
 }
 
-/// Opens the database for the host that holds the lock: makes it if it is not there, and migrates it.
+/// Opens the database for the host that holds the lock: creates it if needed, and migrates it.
 pub(super) fn open_for_writing(data: &Path, options: SqliteOptions, now: Timestamp) -> Result<Connection, Fail> {
     let path = database(data);
     folder::make_database(&path)?;
@@ -81,7 +81,7 @@ pub(super) fn open_for_writing(data: &Path, options: SqliteOptions, now: Timesta
     Ok(connection)
 }
 
-/// Opens the database beside a host: makes nothing, and migrates nothing unless there is no host.
+/// Opens the database beside a host: creates nothing, and migrates only if there is no host.
 pub(super) fn open_beside(data: &Path, options: SqliteOptions, now: Timestamp) -> Result<Connection, Fail> {
     let path = database(data);
     if !path.exists() {
@@ -123,7 +123,7 @@ fn prepare(connection: &Connection, options: SqliteOptions) -> rusqlite::Result<
     ))
 }
 
-/// Opens the database for reading alone. A reader never makes, migrates or changes anything.
+/// Opens the database only for reading. A reader never creates, migrates or changes anything.
 pub(super) fn open_for_reading(data: &Path) -> Result<Connection, Fail> {
     let path = database(data);
     folder::expect_own(data)?;
@@ -132,7 +132,7 @@ pub(super) fn open_for_reading(data: &Path) -> Result<Connection, Fail> {
     if found < known { Err(Error::Older { found, known }.into()) } else { Ok(connection) }
 }
 
-/// Opens a database for reading, also one that an older gristmill made.
+/// Opens a database for reading, even one that an older gristmill made.
 pub(super) fn open_of_any_schema(path: &Path) -> Result<Connection, Fail> {
     if !path.exists() {
         return Err(Error::Missing(path.to_owned()).into());
@@ -148,9 +148,9 @@ pub(super) fn open_of_any_schema(path: &Path) -> Result<Connection, Fail> {
     Ok(connection)
 }
 
-/// Readers of a database that is written share memory with its writer, for which SQLite makes a file. Where it cannot,
-/// on a read-only mount for one, nobody writes, and the file can be read as it is; but not if a writer left a part of
-/// it in the log.
+/// Readers share memory with the writer, for which SQLite creates a file. If that is impossible, for example on a
+/// read-only mount, nobody writes either, and the file can be read as it is; unless a writer left a part of it in the
+/// log.
 fn open_readable(path: &Path) -> Result<Connection, Fail> {
     let mut failure = None;
     for flags in [OpenFlags::SQLITE_OPEN_READ_WRITE, OpenFlags::SQLITE_OPEN_READ_ONLY] {
@@ -168,12 +168,12 @@ fn open_readable(path: &Path) -> Result<Connection, Fail> {
     match unwritable {
         Some(error) if has_log(path) => Err(cannot("open", path, error).into()),
         Some(_) => open_immutable(path).map_err(|error| cannot("open", path, error).into()),
-        // Whatever else is wrong is found again, and told, by who asked.
+        // The caller will find any other fault again, and report it.
         None => Ok(open_guarded(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?),
     }
 }
 
-/// Passes a connection on that can read. Opening alone touches nothing.
+/// Returns the connection if it can read. Opening alone does not read the file.
 fn readable(connection: Connection) -> rusqlite::Result<Connection> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
@@ -192,7 +192,7 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 pub(super) fn open_immutable(path: &Path) -> rusqlite::Result<Connection> {
-    // What would end the path in a URI.
+    // Characters that would end the path in a URI.
     let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     let connection = Connection::open_with_flags(format!("file:{path}?immutable=1"), flags)?;
@@ -200,9 +200,9 @@ pub(super) fn open_immutable(path: &Path) -> rusqlite::Result<Connection> {
     readable(connection)
 }
 
-/// Opens a file that may come from somebody else. SQLite refuses a link anywhere in a path, so it is given one without.
-/// A connection is used by one thread at a time, as its type says: without a lock of its own each call is cheaper, which
-/// is a tenth of a host's speed.
+/// Opens a file that may come from somebody else. SQLite refuses a link anywhere in a path, so it gets a path without
+/// links. Only one thread at a time uses a connection, as its type ensures, so SQLite's own lock is turned off: that is
+/// worth a tenth of a host's speed.
 pub(super) fn open_guarded(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
     let real = match (folder, path.file_name()) {
@@ -215,7 +215,7 @@ pub(super) fn open_guarded(path: &Path, flags: OpenFlags) -> rusqlite::Result<Co
     Ok(connection)
 }
 
-/// Nothing that a file brings with it is run: our schema has no triggers, no views, and calls no functions of ours.
+/// Makes sure that nothing in the file is run: our schema has no triggers and no views, and calls no functions of ours.
 fn guard(connection: &Connection) -> rusqlite::Result<()> {
     for (setting, on) in [
         (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
@@ -228,7 +228,7 @@ fn guard(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "cell_size_check", true)
 }
 
-/// Says what was tried, where the system refuses.
+/// The error for a refusal of the system, with what was tried.
 fn cannot(what: &str, path: &Path, error: rusqlite::Error) -> Error {
     match Fail::from(error).0 {
         Error::ReadOnly(text) => Error::ReadOnly(format!("cannot {what} {}: {text}", path.display())),
@@ -256,10 +256,10 @@ pub(super) fn schema(connection: &Connection) -> Result<i64, Fail> {
     Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
 }
 
-/// Brings a database up to date. Each migration is whole or absent.
+/// Migrates a database. Each migration is applied completely or not at all.
 pub(super) fn migrate(connection: &mut Connection, migrations: &[(&str, &str)], now: Timestamp) -> Result<(), Fail> {
     let found = schema(connection)?;
-    // One of them changes the text of the schema, which was compared with ours before.
+    // One migration changes the text of the schema, which was already compared with ours.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false)?;
     for (number, (name, sql)) in (1i64..).zip(migrations) {
         if number <= found {
@@ -284,14 +284,14 @@ pub(super) fn migrate(connection: &mut Connection, migrations: &[(&str, &str)], 
     Ok(())
 }
 
-/// Says that this process runs the host of a data folder. The system drops it with the process, however that ends.
+/// A lock: this process runs the host of a data folder. The system drops it when the process ends, in whatever way.
 #[derive(Debug)]
 pub(super) struct HostLock {
     file: File,
 }
 
 impl HostLock {
-    /// Takes the lock, or says who holds it. Makes the data folder if it is not there.
+    /// Takes the lock, or returns who holds it. Creates the data folder if needed.
     pub(super) fn take(data: &Path) -> Result<Self, Fail> {
         let path = data.join(LOCK);
         check_length(&database(data))?;
@@ -320,7 +320,7 @@ impl HostLock {
 
 impl Drop for HostLock {
     fn drop(&mut self) {
-        // Empty the file first, so that nobody reads the number of a process that has ended.
+        // Empties the file first, so that nobody reads the id of a process that has ended.
         let _ = self.file.set_len(0);
         let _ = self.file.unlock();
     }

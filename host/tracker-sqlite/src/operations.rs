@@ -1,7 +1,7 @@
-//! Operations: what a person asks to be done with many stages, in steps.
+//! Operations: redrives of many stages, done in steps.
 //!
-//! Owns their rows, and the redrive of dead stages. A step and how far it came are one transaction, so that a crash
-//! repeats nothing. Never decides when to go on: whoever runs the operation steps it.
+//! Owns their rows, and the redrive of dead stages. A step and the new position are one transaction, so that a crash
+//! repeats nothing. Never decides when to do the next step: the process that runs the operation does.
 
 use gristmill_model::{JobId, OperationId, StageKey, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -21,7 +21,7 @@ pub(super) const LIST: &str = concat!(
 pub(super) const ONE: &str =
     concat!("SELECT ", gristmill_tracker::operation_columns!(), " FROM operations WHERE id = ?1");
 
-/// An operation with what only the tracker needs of it.
+/// An operation, with fields that only the tracker needs.
 struct Operation {
     row: OperationRow,
     filter: String,
@@ -114,7 +114,7 @@ pub(super) fn set_operation(
     Ok(operation.row)
 }
 
-/// Goes on with an operation, as far as its rate allows.
+/// Does the next step of an operation, as far as its rate allows.
 pub(super) fn step(
     session: &mut Session<'_>,
     id: OperationId,
@@ -144,7 +144,7 @@ pub(super) fn step(
     Ok(operation.row)
 }
 
-/// Redrives a dead stage. Returns false for one of a cancelled item, which is left as it is.
+/// Redrives a dead stage. Returns false for a cancelled item, which does not change.
 fn redrive(
     session: &mut Session<'_>,
     id: OperationId,

@@ -1,8 +1,8 @@
-//! Data that is old enough to go.
+//! Finds and deletes old rows.
 //!
-//! Owns the question which rows those are, asked once to show them and once more to delete them, and what goes along
-//! with a deleted row. Never decides how long data is kept. The newest attempt, event and item stay, however old: their
-//! number would be given out again.
+//! Owns which rows are old enough, which is checked when they are shown and again when they are deleted, and which rows
+//! are deleted with them. The newest attempt, event and item stay, however old: otherwise their numbers would be used
+//! again. Never decides how long data is kept.
 
 use gristmill_model::{Expiring, ItemId, StageBit, StageKey, Timestamp};
 use rusqlite::{Connection, OptionalExtension};
@@ -15,8 +15,8 @@ use crate::fail::Fail;
 use gristmill_tracker::records::{Expired, ExpiredPage, Prune};
 use gristmill_tracker::rules::prune as rules;
 
-/// What is looked at, with `?1` for the job. Before its own columns come its number, its time, and whether it may go once
-/// it is old.
+/// The rows to check, with `?1` for the job. Before their own columns come their number, their time, and whether they
+/// may be deleted once they are old.
 fn judged(what: Expiring) -> &'static str {
     match what {
         Expiring::Attempts => {
@@ -24,7 +24,7 @@ fn judged(what: Expiring) -> &'static str {
                     stage_id >> 6 = ?1 AND attempts.id < (SELECT max(id) FROM attempts) AS may_go, attempts.*
              FROM attempts WHERE attempts.id"
         }
-        // A charge without its attempt is as old as can be.
+        // A charge without its attempt counts as very old.
         Expiring::Costs => {
             "SELECT costs.id AS number, coalesce(ended_at, 0) AS judged_at,
                     coalesce(stage_id >> 6 = ?1, 1) AS may_go, stage_id, key, ended_at, costs.*
@@ -60,7 +60,7 @@ pub(super) fn expired(connection: &Connection, blobs: &Blobs, expired: &Expired)
     if job.is_none() && what != Expiring::Events {
         return Ok(page);
     }
-    // What the attempts, charges and events behind a young one are is young as well.
+    // Attempts, charges and events after a young one are young as well.
     let in_order_of_age = matches!(what, Expiring::Attempts | Expiring::Costs | Expiring::Events);
     let sql = format!("{} > ?2 ORDER BY number LIMIT ?3", judged(what));
     let mut statement = connection.prepare_cached(&sql)?;
@@ -158,7 +158,7 @@ fn delete_result(session: &mut Session<'_>, key: StageKey, now: Timestamp) -> Re
     session.apply(&job, &rules::forget(item, key.bit()), now, None)
 }
 
-/// Deletes an outcome, and counts the version of its output no more.
+/// Deletes an outcome, and subtracts its output from the count of its version.
 fn forget(session: &mut Session<'_>, key: i64) -> Result<(), Fail> {
     let version: Option<i64> = session
         .connection

@@ -1,7 +1,7 @@
-//! Reading, beside the writer.
+//! Reads a tracker beside the writer.
 //!
-//! Owns what each question reads. The connections cannot write; in WAL mode they never wait for the writer, nor it for
-//! them. Every list is bounded by its caller, and nothing is counted by rows.
+//! Owns what each method of `Reader` reads. The connections cannot write; in WAL mode they never wait for the writer,
+//! nor it for them. The caller bounds every list. Never counts rows.
 
 use std::path::Path;
 
@@ -19,22 +19,22 @@ use gristmill_tracker::records::{
 use gristmill_tracker::tables::{Row, Sequences, Table};
 use gristmill_tracker::{BoxFuture, Error, Reader};
 
-/// Reads a tracker that another process, or this one, may be writing.
+/// A reader of a tracker that this process or another one may be writing.
 pub struct SqliteReader {
     threads: Readers,
 }
 
 impl SqliteReader {
-    /// Opens the tracker of a data folder, to read alone.
+    /// Opens the tracker of a data folder, only for reading.
     ///
     /// # Errors
-    /// If there is none, or it is not ours, or it is newer than this program; or if the system gives no thread.
+    /// If there is none, or it is not ours, or it is newer than this program; or if the system refuses a thread.
     pub fn open(data: &Path) -> Result<Self, Error> {
         Ok(Self { threads: Readers::start(data)? })
     }
 
-    /// Has a thread read. It reads again if the file of an output is gone: its row may have been replaced, and its file
-    /// swept, between the two looks.
+    /// Reads on one of the threads. If the file of an output is missing, it reads again: the row may have been replaced
+    /// and the file deleted in between.
     fn read<T: Send + 'static>(
         &self,
         read: impl Fn(&Connection, &Blobs) -> Result<T, Fail> + Send + 'static,

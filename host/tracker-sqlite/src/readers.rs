@@ -1,7 +1,7 @@
 //! The threads that read.
 //!
-//! Owns a few connections, a thread each, so that no question keeps the loop from its work that asked it: a read may have to
-//! wait for the disk, and an examination takes minutes. Knows nothing of what is read.
+//! Owns a few connections, each with its own thread, so that a read does not stop the loop that asked for it: a read
+//! may wait for the disk, and an examination takes minutes. Never knows what is read.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -19,29 +19,29 @@ use super::writer::panic_text;
 use crate::fail::Fail;
 use gristmill_tracker::Error;
 
-/// How many questions are answered at once.
+/// How many reads run at once.
 const THREADS_MAX: usize = 4;
-/// How many questions may wait. Whoever asks beyond that waits where it asks.
+/// How many reads may wait. Beyond that, the caller itself waits.
 const QUEUE_MAX: usize = 1024;
 
 type Question = Box<dyn FnOnce(&mut Desk) + Send>;
 
-/// The handle of the threads. Dropping it lets them answer what was asked, and joins them.
+/// The handle of the threads. Dropping it lets them finish their reads, and joins them.
 pub(super) struct Readers {
     data: PathBuf,
-    /// None once no more is asked.
+    /// None once there are no more reads, which ends the threads.
     sender: Option<SyncSender<Question>>,
     questions: Arc<Mutex<Receiver<Question>>>,
-    /// Asked and not answered: more than there are threads, and one more is started.
+    /// How many reads are not answered yet. If they are more than the threads, another thread is started.
     open: Arc<AtomicUsize>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// What a thread reads with.
+/// What a thread needs to read.
 struct Desk {
     data: PathBuf,
     blobs: Blobs,
-    /// None until the first question, and after one that failed with a panic.
+    /// None until the first read, and after a read that panicked.
     connection: Option<Connection>,
 }
 
@@ -49,7 +49,7 @@ impl Desk {
     fn read<T>(&mut self, read: impl FnOnce(&Connection, &Blobs) -> Result<T, Fail>) -> Result<T, Fail> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            // It was there when the first one was opened.
+            // The database was there when the first connection was opened.
             None => open_for_reading(&self.data).map_err(|fail| match fail.0 {
                 Error::Missing(path) => Error::Gone(path),
                 other => other,
@@ -95,7 +95,7 @@ impl Readers {
         Ok(())
     }
 
-    /// Asks, and waits for the answer without blocking.
+    /// Asks for a read, and waits for its answer without blocking.
     pub(super) async fn ask<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Connection, &Blobs) -> Result<T, Fail> + Send + 'static,
@@ -103,17 +103,17 @@ impl Readers {
         let (reply, answer) = oneshot::channel();
         let open = Arc::clone(&self.open);
         let question = Box::new(move |desk: &mut Desk| {
-            // A panic in here is a bug; whoever asked is told, as with any other failure.
+            // A panic here is a bug. The caller gets it as an error, like any other failure.
             let result = catch_unwind(AssertUnwindSafe(|| desk.read(read)));
             open.fetch_sub(1, Ordering::Relaxed);
-            // Whoever asked may have gone.
+            // The caller may have gone.
             let result = result.unwrap_or_else(|panic| Err(Error::Sql(panic_text(panic.as_ref())).into()));
             let _ = reply.send(result.map_err(Error::from));
         });
         if self.open.fetch_add(1, Ordering::Relaxed) > 0
             && let Err(error) = self.add(None)
         {
-            // Those that there are answer it, one after the other.
+            // The existing threads answer it, one read after the other.
             tracing::warn!(%error, "the tracker is read by fewer threads");
         }
         self.sender.as_ref().ok_or(Error::Stopped)?.send(question).map_err(|_| Error::Stopped)?;

@@ -1,7 +1,7 @@
-//! Everything that can be computed from the facts, made anew.
+//! Recomputes everything that follows from the facts.
 //!
-//! Owns one statement a thing: masks and counters. Rows of the queue that agree with the facts are kept, and what else may
-//! run is enqueued afterwards, page by page, as after an edit of the DAG. Never touches a result.
+//! Owns one statement for each mask and counter. Queue rows that agree with the facts are kept; afterwards `reconcile`
+//! enqueues other stages that may run, page by page, as after an edit of the DAG. Never touches a result.
 
 use gristmill_model::{StageId, StageKey, State, Timestamp};
 
@@ -10,7 +10,7 @@ use crate::fail::Fail;
 use gristmill_tracker::Error;
 use gristmill_tracker::rules::{events, rebuild as rules};
 
-/// How many rows of the queue are looked at once.
+/// How many queue rows are checked at once.
 const PAGE_ROWS: usize = 1000;
 
 const MASKS: &str = "
@@ -39,7 +39,7 @@ const COUNTERS: &str = "
     UPDATE jobs SET reconciled = 0;";
 
 pub(super) fn rebuild(session: &mut Session<'_>, now: Timestamp) -> Result<(), Fail> {
-    // What others of this batch counted is counted anew, and not once more.
+    // Counts of other operations in this batch are written first, so that they are recomputed and not added later.
     session.write_tally()?;
     session.connection.execute_batch(MASKS)?;
     sift(session)?;
@@ -48,7 +48,7 @@ pub(super) fn rebuild(session: &mut Session<'_>, now: Timestamp) -> Result<(), F
     session.note(now, &events::rebuilt())
 }
 
-/// Takes out of the queue what contradicts the facts. What was leased is ready again.
+/// Takes rows out of the queue that contradict the facts. Leased ones become ready.
 fn sift(session: &mut Session<'_>) -> Result<(), Fail> {
     let mut after = i64::MIN;
     loop {
@@ -74,7 +74,7 @@ fn kept(session: &mut Session<'_>, key: StageKey, stage: StageId, state: Option<
         Err(Fail(Error::UnknownJob(_))) => return Ok(None),
         job => job?,
     };
-    // Its other rows were kept.
+    // The item's other rows were kept.
     item.masks.live = 0;
     Ok(rules::kept(&job.dag, &item, key.bit(), stage, state))
 }

@@ -1,6 +1,6 @@
-//! Items are brought in line with an edited DAG, or with one whose queue is empty.
+//! Brings items in line with an edited DAG, or after the queue was rebuilt.
 //!
-//! Owns the pages, and how far they came. Never says what an item needs: see `rules::reconcile`.
+//! Owns the pages, and how far they are. Never decides what an item needs: see `rules::reconcile`.
 
 use gristmill_model::{ItemId, JobId, Timestamp};
 

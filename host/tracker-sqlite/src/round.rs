@@ -1,7 +1,7 @@
 //! Settle and claim: the loop's one transaction.
 //!
-//! Owns the order of a round: settle, release, claim; and what is settled. Every write to leased work matches the fence.
-//! Never decides what an outcome leads to: a completion carries its disposition.
+//! Owns the order of a round (settle, release, claim), and the writes of settling. Every write to leased work checks
+//! the fence. Never decides what an outcome leads to: a completion carries its disposition.
 
 use gristmill_model::{Counters, DeadReason, Digest, Disposition, Fence, HostId, StageId, StageKey, State, Timestamp};
 use rusqlite::OptionalExtension;
@@ -43,7 +43,7 @@ fn settle(session: &mut Session<'_>, round: &Round, settlement: &Settlement, don
     end_lease(session, settlement.fence, applied)
 }
 
-/// Takes a leased stage out of the queue; none if its fence is another one by now.
+/// Takes a leased stage out of the queue; none if it has another fence by now.
 pub(super) fn take(session: &mut Session<'_>, key: StageKey, fence: Fence) -> Result<Option<Taken>, Fail> {
     let taken = session.hot.leased.query_row((key.0, fence.0), |row| {
         Ok(Taken {
@@ -65,7 +65,7 @@ pub(super) fn take(session: &mut Session<'_>, key: StageKey, fence: Fence) -> Re
     Ok(taken)
 }
 
-/// Counts members of a lease as settled, and ends it with the last one.
+/// Counts members of a lease as settled, and deletes it with the last one.
 pub(super) fn end_lease(session: &mut Session<'_>, fence: Fence, settled: u64) -> Result<(), Fail> {
     if settled > 0 && session.hot.end_lease.execute((fence.0, settled as i64))? == 0 {
         session.hot.shrink_lease.execute((fence.0, settled as i64))?;
@@ -73,11 +73,11 @@ pub(super) fn end_lease(session: &mut Session<'_>, fence: Fence, settled: u64) -
     Ok(())
 }
 
-/// An attempt to be recorded.
+/// An attempt to record.
 pub(super) struct Attempt<'a> {
     pub(super) host: HostId,
     pub(super) now: Timestamp,
-    /// None: its host vanished, and only that one knew.
+    /// None for a lost attempt: only its host knew.
     pub(super) started_at: Option<Timestamp>,
     pub(super) completion: &'a Completion,
 }
@@ -146,7 +146,7 @@ fn insert_attempt(session: &mut Session<'_>, attempt: &Attempt<'_>, taken: &Take
     Ok(id)
 }
 
-/// The output that stands for a stage; none if it has none.
+/// The older output of a stage; none if it has none.
 fn standing(session: &Session<'_>, key: StageKey) -> Result<Option<Standing>, Fail> {
     let standing = session
         .connection

@@ -1,7 +1,7 @@
-//! Whether a database's schema is ours.
+//! Checks that a database's schema is ours.
 //!
 //! Owns the comparison with what the migrations make. A database may come with a backup or a checkout: a trigger in it
-//! would change rows behind our back, and a view or another table would answer in place of ours. Never mends one.
+//! could change rows unnoticed, and a view or another table could replace ours. Never repairs a schema.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -13,10 +13,10 @@ use super::open::{MIGRATIONS, migrate};
 use crate::fail::Fail;
 use gristmill_tracker::Error;
 
-/// What SQLite itself adds when somebody has it look at a database (`ANALYZE`): figures, which choose an index at most.
+/// Tables that SQLite's `ANALYZE` adds: statistics, which at most change the choice of an index.
 const FIGURES: [&str; 2] = ["sqlite_stat1", "sqlite_stat4"];
 
-/// By kind and name, the text that made it, with single blanks.
+/// The SQL text of each entry, by kind and name, with single blanks.
 type Schema = BTreeMap<(String, String), String>;
 
 /// Refuses a schema that the first `number` migrations do not make.

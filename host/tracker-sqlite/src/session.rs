@@ -1,6 +1,6 @@
 //! The writer's side of one connection.
 //!
-//! Owns the transaction, the DAGs, the numbers of the registered specs, and the counters of the batch at hand, which
+//! Owns the transaction, the DAGs, the numbers of the registered specs, and the counters of the current batch, which
 //! are folded and written once at its end. Never runs outside the writer.
 
 use std::collections::HashMap;
@@ -23,24 +23,24 @@ pub(super) struct Session<'c> {
     pub(super) blobs: Blobs,
     pub(super) hot: Hot<'c>,
     pub(super) tally: Tally,
-    /// Others write too: what is known of jobs is read anew in each transaction.
+    /// Whether others write too: then jobs are read again in each transaction.
     beside: bool,
-    /// For other processes that hold the database.
+    /// Waits for other processes that hold the database.
     wait: Wait,
     jobs: HashMap<JobId, Rc<Job>>,
-    /// The specs that this session registered: attempts name them.
+    /// The numbers of the specs that this session registered, which attempts refer to.
     specs: HashMap<JobId, i64>,
-    /// Those of the batch at hand.
+    /// Those of the current batch, kept only if it commits.
     new_specs: Vec<(JobId, i64)>,
     begin: Statement<'c>,
     commit: Statement<'c>,
     rollback: Statement<'c>,
 }
 
-/// What is known of a job.
+/// A job, as the session knows it.
 pub(super) struct Job {
     pub(super) dag: Dag,
-    /// While items are brought in line with an edited DAG: the last one that was. Those behind it are not counted.
+    /// While items are being reconciled: the last one that was. Items after it are not counted.
     reconciled: Option<ItemId>,
 }
 
@@ -127,19 +127,19 @@ impl<'c> Session<'c> {
     pub(super) fn rollback(&mut self) {
         self.tally = Tally::default();
         self.new_specs.clear();
-        // One of them may be of a registration that is undone.
+        // One of them may belong to a registration that is rolled back.
         self.jobs.clear();
-        // SQLite may have rolled back by itself, on a full disk for one. Then there is nothing left to undo.
+        // SQLite may have rolled back by itself, for example on a full disk. Then nothing is left to undo.
         let _ = self.rollback.execute([]);
     }
 
-    /// Notes what was registered.
+    /// Remembers a registration.
     pub(super) fn know(&mut self, job: JobId, dag: Dag, reconciled: Option<ItemId>, spec: i64) {
         self.jobs.insert(job, Rc::new(Job { dag, reconciled }));
         self.new_specs.push((job, spec));
     }
 
-    /// Forgets what is known of jobs: the next one who asks reads it.
+    /// Forgets all jobs, so that the next use reads them again.
     pub(super) fn forget(&mut self) {
         self.jobs.clear();
     }
@@ -150,7 +150,7 @@ impl<'c> Session<'c> {
         new.or_else(|| self.specs.get(&job).copied())
     }
 
-    /// A job: as it was registered, or as the database has it.
+    /// A job, as this session registered it or as the database has it.
     pub(super) fn job(&mut self, job: JobId) -> Result<Rc<Job>, Fail> {
         if let Some(known) = self.jobs.get(&job) {
             return Ok(Rc::clone(known));
@@ -166,12 +166,12 @@ impl<'c> Session<'c> {
         Ok(known)
     }
 
-    /// Reads an item; none if it is not there.
+    /// Reads an item; none if it does not exist.
     pub(super) fn item(&mut self, item: ItemId) -> Result<Option<Item>, Fail> {
         Ok(self.hot.item.query_row([item.0], read_item).optional()?)
     }
 
-    /// Writes what an act makes of an item, and counts it. `operation`: the one that wants what enters the queue.
+    /// Writes and counts the change of an item. `operation` is the one for which stages enter the queue.
     pub(super) fn apply(
         &mut self,
         job: &Job,
@@ -206,13 +206,13 @@ impl<'c> Session<'c> {
         Ok(())
     }
 
-    /// Counts what an act makes of an item.
+    /// Counts the change of an item.
     pub(super) fn count(&mut self, job: &Job, change: &Change) {
         let is_counted = job.reconciled.is_none_or(|last| change.after.id <= last);
         change.count(&job.dag, is_counted, &mut self.tally);
     }
 
-    /// Writes that a stage was skipped along, in place of the result that it had.
+    /// Records that a stage is skipped as a consequence, in place of its result.
     fn skip_along(&mut self, change: &Change, bit: StageBit, now: Timestamp) -> Result<(), Fail> {
         let key = change.after.key(bit).0;
         if change.replaced & bit.mask() != 0 {
@@ -235,7 +235,7 @@ impl<'c> Session<'c> {
         Ok(())
     }
 
-    /// Puts an older result in the place of a death, or forgets the death if there is none.
+    /// Replaces a dead outcome by the older result, or deletes it if there is none.
     fn renew(&self, key: StageKey) -> Result<(), Fail> {
         let put_back =
             "UPDATE item_stages SET state = 4, reason = NULL, error = NULL WHERE key = ?1 AND output IS NOT NULL";
@@ -245,13 +245,13 @@ impl<'c> Session<'c> {
         Ok(())
     }
 
-    /// Whether a stage has a result, be it an older one.
+    /// Whether a stage has a result, even an older one.
     pub(super) fn has_result(&self, key: StageKey) -> Result<bool, Fail> {
         let has = "SELECT 1 FROM item_stages WHERE key = ?1 AND output IS NOT NULL";
         Ok(self.connection.prepare_cached(has)?.exists([key.0])?)
     }
 
-    /// Takes rows of an item out of the queue, what is leased left out. Returns those that were there.
+    /// Takes rows of an item out of the queue, except leased ones. Returns those that it took.
     pub(super) fn leave_queue(&mut self, item: &Item, stages: u64) -> Result<Rows, Fail> {
         let mut left = Rows::default();
         for bit in Bits(stages) {
@@ -265,7 +265,7 @@ impl<'c> Session<'c> {
         Ok(left)
     }
 
-    /// Notes an event.
+    /// Records an event.
     pub(super) fn note(&self, at: Timestamp, event: &Event<'_>) -> Result<(), Fail> {
         let Event { kind, job, item, operation, data } = event;
         self.connection

@@ -1,6 +1,6 @@
-//! Reading jobs and their counters.
+//! Reads jobs and their counters.
 //!
-//! Owns what is small and never grows with the items. Never counts rows.
+//! Owns queries whose results are small and do not grow with the items. Never counts rows.
 
 use crate::fail::Fail;
 use std::collections::HashMap;
@@ -44,7 +44,7 @@ pub(super) fn stages(connection: &Connection, job: JobId) -> Result<Vec<Stage>, 
     Ok(stages)
 }
 
-/// The rows of one job: those of others may be many years of theirs.
+/// Reads only the rows of one job, since other jobs may have many years of rows.
 pub(super) const CHARGES: &str = "SELECT meter, sum(amount) FROM cost_rollups
     WHERE stage_id BETWEEN ?1 << 6 AND ?1 << 6 | 63 GROUP BY meter ORDER BY meter";
 

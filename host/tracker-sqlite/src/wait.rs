@@ -1,7 +1,7 @@
-//! Waiting for another process that holds the database.
+//! Waits for another process that holds the database.
 //!
-//! Owns how long, and that it is told: when it begins, and once it is over. SQLite itself waits a while at a time, so that
-//! a writer that is asked to end does so in between.
+//! Owns how long to wait, and the reports at its beginning and end. SQLite itself waits a short time at a time, so that
+//! a writer that is asked to end can do so in between. Never waits longer than its patience.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,11 +12,11 @@ use rusqlite::{ErrorCode, Statement};
 use super::open::BUSY_TIMEOUT;
 use crate::fail::Fail;
 
-/// See the module.
+/// The wait of one connection, with its patience.
 pub(super) struct Wait {
     patience: Duration,
     closing: Arc<AtomicBool>,
-    /// How long it was waited since that was recorded last, in steps of what SQLite waits at a time.
+    /// The time waited since it was last recorded, in steps of SQLite's own wait.
     waited: Duration,
 }
 
@@ -25,7 +25,7 @@ impl Wait {
         Self { patience, closing, waited: Duration::ZERO }
     }
 
-    /// Begins a transaction, as soon as no other process holds the database.
+    /// Begins a transaction as soon as no other process holds the database.
     ///
     /// # Errors
     /// `Busy` if that takes longer than patience.
@@ -56,7 +56,7 @@ impl Wait {
         }
     }
 
-    /// How long it was waited since this was asked last; none: not at all.
+    /// The time waited since the last call; none if there was no wait.
     pub(super) fn take(&mut self) -> Option<Duration> {
         Some(std::mem::take(&mut self.waited)).filter(|waited| !waited.is_zero())
     }

@@ -1,6 +1,6 @@
 //! The thread that writes.
 //!
-//! Owns the only connection that writes, and group commit: whatever waits goes into one transaction. Knows nothing of
+//! Owns the only connection that writes, and group commit: everything that waits goes into one transaction. Never knows
 //! what an operation does.
 
 use std::any::Any;
@@ -49,21 +49,21 @@ where
 
     fn answer(self: Box<Self>, committed: Result<(), Error>) {
         let Self { written, reply, .. } = *self;
-        // Whoever asked may have gone: what is committed stays committed.
+        // The caller may have gone. The commit stays.
         let _ = reply.send(committed.and_then(|()| written.ok_or(Error::Stopped)));
     }
 }
 
-/// The handle of the thread that writes. Dropping it lets the thread finish what waits, and joins it.
+/// The handle of the thread that writes. Dropping it lets the thread finish all waiting operations, and joins it.
 pub(super) struct Writer {
-    /// Nobody waits any more: then no more patience is had with other processes.
+    /// Set when the handle is dropped: then the thread waits no longer for other processes.
     closing: Arc<AtomicBool>,
     sender: Option<SyncSender<Box<dyn Operation>>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Writer {
-    /// `beside`: a host may be writing too. `patience`: how long a transaction waits for another process.
+    /// `beside` says that a host may be writing too. `patience` is how long a transaction waits for another process.
     pub(super) fn start(connection: Connection, blobs: Blobs, beside: bool, patience: Duration) -> Result<Self, Fail> {
         let closing = Arc::new(AtomicBool::new(false));
         let wait = Wait::new(patience, Arc::clone(&closing));
@@ -76,7 +76,7 @@ impl Writer {
                     let _ = ready.send(Ok(()));
                     write_all(session, &receiver);
                     if !beside {
-                        // A checkpoint at the end leaves one whole file behind; without it nothing is lost either.
+                        // A checkpoint at the end leaves a single file. Without it nothing is lost either.
                         let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
                     }
                 }
@@ -89,7 +89,7 @@ impl Writer {
         Ok(Self { closing, sender: Some(sender), thread: Some(thread) })
     }
 
-    /// Hands over an operation. `write` may run twice: in a batch, and alone if that batch failed.
+    /// Submits an operation. `write` may run twice: in a batch, and alone if that batch failed.
     pub(super) async fn submit<T: Send + 'static>(
         &self,
         write: impl FnMut(&mut Session<'_>) -> Result<T, Fail> + Send + 'static,
@@ -113,7 +113,7 @@ impl Drop for Writer {
 
 fn write_all(mut session: Session<'_>, receiver: &Receiver<Box<dyn Operation>>) {
     while let Ok(first) = receiver.recv() {
-        // Whatever waits, and no lingering for more.
+        // Everything that waits now, without waiting for more.
         let mut batch = vec![first];
         while batch.len() < BATCH_MAX
             && let Ok(next) = receiver.try_recv()
@@ -124,8 +124,8 @@ fn write_all(mut session: Session<'_>, receiver: &Receiver<Box<dyn Operation>>) 
     }
 }
 
-/// Writes a batch in one transaction. If that fails, each operation is done again in one of its own, so that a bad one
-/// fails alone: that is rare, and a savepoint each would cost a quarter of the speed, always.
+/// Writes a batch in one transaction. If that fails, each operation is done again in its own transaction, so that a bad
+/// one fails alone. This is rare; a savepoint for each operation would always cost a quarter of the speed.
 fn write_batch(session: &mut Session<'_>, mut batch: Vec<Box<dyn Operation>>) {
     let result = in_transaction(session, &mut batch);
     if result.is_ok() || batch.len() == 1 {
@@ -136,7 +136,7 @@ fn write_batch(session: &mut Session<'_>, mut batch: Vec<Box<dyn Operation>>) {
         return;
     }
     if matches!(result, Err(Error::Busy)) {
-        // It is no operation's fault, and each alone would wait as long again.
+        // No operation is at fault, and each alone would wait just as long.
         for operation in batch {
             operation.answer(Err(Error::Busy));
         }
@@ -151,7 +151,7 @@ fn write_batch(session: &mut Session<'_>, mut batch: Vec<Box<dyn Operation>>) {
 }
 
 fn in_transaction(session: &mut Session<'_>, operations: &mut [Box<dyn Operation>]) -> Result<(), Error> {
-    // A panic in here is a bug; the transaction is undone, and the one who asked is told, as with any other failure.
+    // A panic here is a bug. The transaction is rolled back, and the caller gets an error, like for any other failure.
     let write = || {
         session.begin()?;
         operations.iter_mut().try_for_each(|operation| operation.run(session))?;
@@ -165,7 +165,7 @@ fn in_transaction(session: &mut Session<'_>, operations: &mut [Box<dyn Operation
     Ok(result?)
 }
 
-/// What a panic says, for whoever asked.
+/// A panic's message, for the caller.
 pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("internal error: {}", text.unwrap_or("unknown"))

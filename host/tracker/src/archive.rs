@@ -1,7 +1,7 @@
-//! Files for what is deleted.
+//! The archive files of deleted rows.
 //!
-//! Owns one file of compressed JSON Lines: under its name it is whole and on the disk, or it is not there. A line is a
-//! row, as `records/expired.rs` describes it. Never deletes anything.
+//! Owns one file of compressed JSON Lines. A file with its final name is complete and on the disk. A line is a row, as
+//! `records/expired.rs` describes it. Never deletes anything.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -13,11 +13,11 @@ use tempfile::NamedTempFile;
 use crate::Error;
 use crate::records::ExpiredRow;
 
-/// What zstd recommends where nothing else is known.
+/// The level that zstd recommends by default.
 const LEVEL: i32 = 3;
-/// How a file is named that is being written.
+/// The prefix of a file's name while it is being written.
 const UNFINISHED: &str = ".unfinished-";
-/// How many files of one job, kind and second there may be.
+/// The most files for one job, kind and second.
 const SAME_NAME_MAX: u32 = 10_000;
 
 /// A file that is being written.
@@ -27,7 +27,7 @@ pub(crate) struct Archive {
 }
 
 impl Archive {
-    /// Adds rows, a line each, to the file, or to a new one in this folder.
+    /// Adds rows, one on each line, to the file, or to a new one in this folder.
     pub(crate) fn append(archive: Option<Self>, folder: &Path, rows: &[ExpiredRow]) -> Result<Self, Error> {
         let mut archive = match archive {
             Some(archive) => archive,

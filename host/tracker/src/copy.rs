@@ -1,7 +1,7 @@
 //! Moving a tracker from one backend to another.
 //!
-//! Owns the order of a copy, and the proof that it is one: both sides are read again, and compared row by row. Never
-//! takes a lock: the caller sees to it that no host is at work on either side.
+//! Owns the order of a copy, and its verification: both sides are read again, and compared row by row. Never takes a
+//! lock: the caller ensures that no host is at work on either side.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use gristmill_model::{Digest, Timestamp};
 use crate::tables::{Cell, Row, TABLES, Table, row_hash};
 use crate::{Error, Reader, Tracker};
 
-/// How many rows are read and written at once.
+/// The most rows that are read and written at once.
 const PAGE_ROWS_MAX: u32 = 5000;
-/// How many at first: rows may be large.
+/// How many rows at first, since rows may be large.
 const PAGE_ROWS_FIRST: u32 = 100;
-/// What a page of them may hold, roughly.
+/// Roughly how many bytes a page of rows may have.
 const PAGE_BYTES: usize = 16 << 20;
-/// How many hosts a refusal names.
+/// How many hosts an error names.
 const HOSTS_NAMED_MAX: usize = 3;
 
 /// What was copied.
@@ -29,21 +29,21 @@ pub struct Copied {
 /// What a copy is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CopyProgress {
-    /// Reading both sides again.
+    /// Whether it now reads both sides again.
     pub verifying: bool,
     /// The table.
     pub table: &'static str,
-    /// Its place, from 0.
+    /// The table's index, from 0.
     pub place: usize,
-    /// Rows of it that are done.
+    /// How many of its rows are done.
     pub rows: u64,
 }
 
-/// Copies everything that is known into an empty tracker, and verifies it. `place` names the target in errors.
+/// Copies a whole tracker into an empty one, and verifies it. `place` names the target in errors.
 ///
 /// # Errors
 /// If the target holds anything (`NotEmpty`), work of the source is leased (`InUse`), or the copy differs from its
-/// source (`Differs`). What was written until then stays: the target is to be emptied before another try.
+/// source (`Differs`). What was written until then stays, so empty the target before another try.
 pub async fn copy(
     from: &dyn Reader,
     to: &dyn Tracker,
@@ -111,7 +111,7 @@ async fn fold(
     Ok((rows, hash))
 }
 
-/// The pages of a table. Their size follows that of the rows.
+/// The pages of a table. Their number of rows depends on the size of the rows.
 struct Pages {
     table: &'static Table,
     after: Option<Row>,
@@ -140,15 +140,15 @@ fn size(cell: &Cell) -> usize {
     }
 }
 
-/// As many as fit if they are like the last ones, and at most twice as many as before.
+/// How many rows the next page has: as many as fit if they are like the last ones, and at most twice as many as before.
 fn rows_next(before: u32, rows: usize, bytes: usize) -> u32 {
     let fitting = PAGE_BYTES / (bytes / rows.max(1)).max(1);
     let fitting = u32::try_from(fitting).unwrap_or(u32::MAX);
     fitting.min(before.saturating_mul(2)).clamp(1, PAGE_ROWS_MAX)
 }
 
-/// Refuses a tracker on which a host is at work: one that has not ended, and was heard of within `silence` of `now`.
-/// For a backend that has no lock.
+/// Refuses a tracker on which a host is at work: a host that has not ended, and sent a heartbeat within `silence`
+/// before `now`. This is for backends without a lock.
 ///
 /// # Errors
 /// `InUse`, with the names of the hosts, if any is at work; otherwise if the tracker cannot be read.

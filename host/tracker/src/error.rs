@@ -1,7 +1,7 @@
 //! What can go wrong with a tracker.
 //!
-//! Owns the one error type that all backends tell; each reads the codes of its own database (`fail.rs`). Never prints, and
-//! never decides what happens next.
+//! Owns the one error type of all backends; each backend translates the codes of its own database (`fail.rs`). Never
+//! prints, and never decides what happens next.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ pub enum Error {
     Locked {
         /// The data folder.
         data: PathBuf,
-        /// The other host's process, if it said so.
+        /// The other host's process, if it is known.
         pid: Option<u32>,
     },
     /// The file is no SQLite database, or not one of ours.
@@ -30,7 +30,7 @@ pub enum Error {
     /// The database is damaged.
     #[error("the tracker's database is damaged: {0}")]
     Damaged(String),
-    /// An entry of a data folder, or the folder, is not what gristmill makes: using it might do harm elsewhere.
+    /// A data folder, or an entry in it, is not what gristmill makes. Using it might do harm elsewhere.
     #[error("{} {what}, and is not used as a part of the data folder", path.display())]
     Unsafe {
         /// Which one.
@@ -71,7 +71,7 @@ pub enum Error {
     /// The machine refuses what the tracker needs.
     #[error("{what}: {source}")]
     Machine {
-        /// What could not be had: "a thread could not be started".
+        /// What the machine refused: "a thread could not be started".
         what: &'static str,
         /// What the system says.
         source: std::io::Error,
@@ -95,10 +95,10 @@ pub enum Error {
     /// A job has had more stages than fit in a mask.
     #[error("job `{0}` has had 63 stages in its life, and no more fit")]
     TooManyStages(String),
-    /// A job that this tracker was not told about.
+    /// A job that is not registered with this tracker.
     #[error("job {0} is not registered with this host")]
     UnknownJob(i64),
-    /// An item changed while a component merged its data: to be read and merged again.
+    /// An item changed while a component merged its data. It must be read and merged again.
     #[error("item `{0}` was changed by somebody else meanwhile")]
     Overtaken(String),
     /// There is no such operation.
@@ -114,10 +114,10 @@ pub enum Error {
         /// What was asked.
         to: OperationState,
     },
-    /// A tracker that is to be filled holds something.
+    /// The target of a copy is not empty.
     #[error("the tracker at {0} is not empty")]
     NotEmpty(String),
-    /// A copy is not what it was made from.
+    /// A copy differs from its source.
     #[error("table `{table}` differs from what it was copied from: {found} rows in place of {expected}{}", if found == expected { ", with other contents" } else { "" })]
     Differs {
         /// Which one.
@@ -130,7 +130,7 @@ pub enum Error {
     /// A host is at work.
     #[error("a host is at work on this tracker ({0})")]
     InUse(String),
-    /// The tracker's schema is older, and only a host brings it up to date.
+    /// The tracker's schema is older, and only a host may migrate it.
     #[error("the tracker has schema {found}, and this gristmill needs {known}")]
     Older {
         /// The schema in the database.
@@ -138,7 +138,7 @@ pub enum Error {
         /// The one that this program needs.
         known: i64,
     },
-    /// A large output is missing, or is not what its hash says.
+    /// A large output is missing, or does not match its hash.
     #[error("the blob {0} is missing or damaged")]
     Blob(Digest),
     /// A row holds what gristmill does not write.
@@ -181,7 +181,7 @@ pub enum Error {
     /// The user of a database may not do this.
     #[error("the database's user has not the rights: {0}")]
     Denied(String),
-    /// A database server, or a user's part of it, allows only reading.
+    /// The database server allows this user only to read.
     #[error("the database cannot be written: {0}")]
     ReadOnlyDatabase(String),
     /// A database server takes no more connections.
@@ -208,13 +208,13 @@ pub enum Error {
         /// Its major version.
         major: i32,
     },
-    /// Anything else that the database says.
+    /// Any other error of the database.
     #[error("the tracker's database failed: {0}")]
     Sql(String),
 }
 
 impl Error {
-    /// Whether a database refused what it was given, and would refuse it again: it is the statement's fault, or the data's.
+    /// Whether the database refused the statement or its data, and would refuse it again.
     pub const fn is_refusal(&self) -> bool {
         matches!(self, Self::Sql(_) | Self::DamagedRow(_) | Self::Blob(_))
     }

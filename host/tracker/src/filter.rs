@@ -1,7 +1,6 @@
-//! The text of a filter, as an operation keeps it.
+//! The text form of a filter, which an operation stores.
 //!
-//! Owns its JSON, which is the same in every backend, since operations are moved from one to another. Never finds
-//! anything.
+//! Owns its JSON, which is the same in every backend, since operations are copied between them. Never applies a filter.
 
 use gristmill_model::{DeadReason, JobId, StageId, Timestamp};
 use serde_json::{Value, json};
@@ -25,7 +24,7 @@ pub fn to_json(filter: &DeadFilter) -> String {
 /// Reads a filter.
 ///
 /// # Errors
-/// If nobody wrote it with `to_json`.
+/// If `to_json` did not write the text.
 pub fn from_json(job: JobId, text: &str) -> Result<DeadFilter, Error> {
     read(job, text).ok_or_else(|| Error::Damaged(format!("the filter of an operation: {text}")))
 }

@@ -1,8 +1,9 @@
-//! Everything that is known about items.
+//! The contract of a tracker: it stores everything that is known about items.
 //!
-//! Owns what a tracker does: the traits of a backend, what they take and give, and the rules by which each act changes
-//! an item. It records what it is told and releases what becomes runnable; it never decides what an outcome leads to,
-//! never runs a handler, and never asks the time. Backends, with their SQL, are crates of their own.
+//! Owns the traits of a backend, the records that they take and return, and the rules by which each act changes an
+//! item. A tracker records outcomes and releases stages that become runnable. It never decides what an outcome leads
+//! to, never runs a handler, and never asks the time. Backends, with their SQL, are crates of their own; the README has
+//! a map.
 
 mod archive;
 mod ceiling;

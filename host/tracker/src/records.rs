@@ -1,6 +1,6 @@
-//! What goes into a tracker and comes out of it.
+//! The records that a tracker takes and returns.
 //!
-//! Owns the plain records of both traits, by whom they serve. Nothing in here does anything.
+//! Owns plain data, one file for each group of callers. Never does anything with it.
 
 mod care;
 mod expired;

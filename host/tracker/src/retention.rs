@@ -1,9 +1,9 @@
-//! Deleting what is old enough.
+//! Deletes old rows.
 //!
-//! Owns the loop over what `Reader::expired` finds, and the order that makes it safe: what is to be archived is on the
-//! disk before the first row of it is deleted. A crash in between leaves rows that are archived once more. Rows go in
-//! transactions that take a bounded time, since a host that settles waits for them. Never decides what is old: the
-//! backends say what counts as the age of a row.
+//! Owns the loop over the rows that `Reader::expired` finds, and the safe order: an archive file is on the disk before
+//! the first of its rows is deleted. After a crash in between, rows are archived once more. Transactions that delete
+//! take a bounded time, since a host that settles waits for them. Never decides what is old: the backends define the
+//! age of a row.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,54 +15,54 @@ use crate::archive::Archive;
 use crate::records::{Expired, ExpiredPage, Prune};
 use crate::{Error, Reader, Tracker};
 
-/// How long events are kept that belong to no job, as those of hosts do: no job's file says so.
+/// How long events of no job are kept, such as those of hosts. No job file can change it.
 pub const HOST_EVENTS_KEPT: Duration = Duration::from_hours(90 * 24);
 
-/// What is kept of what belongs to no job: its events, as long as `HOST_EVENTS_KEPT`.
+/// The retention of rows of no job: events are kept for `HOST_EVENTS_KEPT`.
 pub fn host_retention() -> Retention {
     Retention { keep: BTreeMap::from([(Expiring::Events, HOST_EVENTS_KEPT)]), archive: None }
 }
 
-/// How many rows are looked at in a transaction, and deleted in one at most.
+/// How many rows a transaction reads, or deletes at most.
 const PAGE_ROWS: u32 = 1000;
-/// How many are deleted in the first one: an item may have many results.
+/// How many rows the first transaction deletes, since an item may have many results.
 const DELETED_ROWS_FIRST: usize = 100;
 /// How long a transaction that deletes should take.
 const DELETION_TARGET: Duration = Duration::from_millis(50);
-/// How many rows an archive's file holds at most, and are deleted once it is there.
+/// How many rows an archive file has at most. They are deleted once it is complete.
 const FILE_ROWS_MAX: usize = 100_000;
 
-/// What is to be deleted of a job.
+/// What to delete of a job.
 #[derive(Clone, Copy, Debug)]
 pub struct Pruning<'a> {
-    /// The job; none: what belongs to no job.
+    /// The job; none for rows of no job.
     pub job: Option<JobId>,
-    /// Its name: part of the names of archived files.
+    /// Its name, which is part of an archive file's name.
     pub name: &'a str,
     /// How long its data is kept.
     pub retention: &'a Retention,
     /// When.
     pub now: Timestamp,
-    /// How many rows of each kind are looked at, at most.
+    /// How many rows of each kind are checked, at most.
     pub rows_max: u64,
 }
 
-/// Where pruning goes on. A kind that came to its end starts from the beginning.
+/// Where pruning goes on, for each kind. A kind that is complete starts from the beginning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PruningPosition(BTreeMap<Expiring, i64>);
 
-/// What pruning did.
+/// The result of pruning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
-    /// How many rows of each kind were deleted: of those that are not kept for ever.
+    /// How many rows of each kind were deleted. Kinds that are kept for ever are absent.
     pub deleted: BTreeMap<Expiring, u64>,
     /// The archive's files.
     pub archived: Vec<PathBuf>,
-    /// There may be more: `rows_max` was reached.
+    /// Whether there may be more, since `rows_max` was reached.
     pub more: bool,
 }
 
-/// How many rows go in one transaction: as many as fit into `DELETION_TARGET` if they are like the last ones.
+/// How many rows one transaction deletes: as many as fit into `DELETION_TARGET` if they are like the last ones.
 #[derive(Clone, Copy, Debug)]
 struct Pace(usize);
 
@@ -71,7 +71,7 @@ impl Pace {
         Self(DELETED_ROWS_FIRST)
     }
 
-    /// The pace after so many rows took so long: at most twice as many as before.
+    /// The next pace, after `rows` rows took `took`: at most twice as many rows as before.
     fn after(self, rows: usize, took: Duration) -> Self {
         let fitting = rows as u128 * DELETION_TARGET.as_micros() / took.as_micros().max(1);
         let fitting = usize::try_from(fitting).unwrap_or(usize::MAX);
@@ -79,8 +79,8 @@ impl Pace {
     }
 }
 
-/// Deletes what is old enough, and archives it before if the job says so. Goes on from `position`, and leaves there
-/// where to go on. The clock times the transactions.
+/// Deletes old rows, and archives them first if the job says so. Starts at `position`, and stores there where to go on.
+/// The clock measures the transactions.
 ///
 /// # Errors
 /// If the tracker fails, or the archive cannot be written. What was not archived is not deleted.
@@ -149,7 +149,7 @@ struct Batch {
     archived: Option<PathBuf>,
 }
 
-/// The next rows, in the archive's file if there is to be one; none: there are no more.
+/// The next rows, already in an archive file if the job has an archive; none if there are no more.
 async fn gather(
     tracker: &dyn Tracker,
     pages: &mut Pages,
@@ -176,7 +176,7 @@ async fn gather(
     Ok(Some(Batch { numbers, archived: Some(path) }))
 }
 
-/// Files are written beside the event loop.
+/// Writes files outside the event loop.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(Error::Stopped))
 }
@@ -187,7 +187,7 @@ struct Pages {
     what: Expiring,
     before: Timestamp,
     now: Timestamp,
-    /// Where to go on; none: that was all.
+    /// Where to go on; none if that was all.
     after: Option<i64>,
     rows_left: u64,
 }
@@ -199,7 +199,7 @@ impl Pages {
         Self { job, what, before, now: pruning.now, after: Some(after), rows_left: pruning.rows_max }
     }
 
-    /// The next page, which may be empty; none: that was all, or as much as is allowed.
+    /// The next page, which may be empty; none if that was all, or as much as is allowed.
     async fn next(&mut self, reader: &(impl Reader + ?Sized)) -> Result<Option<ExpiredPage>, Error> {
         let limit = self.rows_left.min(PAGE_ROWS.into()) as u32;
         let Some(after) = self.after.filter(|_| limit > 0) else { return Ok(None) };

@@ -1,7 +1,7 @@
-//! A round in parts, where one transaction would not do.
+//! Splits a round that is too large for one transaction.
 //!
-//! Owns how much is settled at once, and what becomes of an attempt that a tracker refuses to record: the others of its
-//! round are settled, and its stage is dead. Never decides what any other attempt leads to.
+//! Owns how much is settled at once, and what happens to an attempt that a tracker refuses to record: its stage is
+//! dead, and the other attempts of the round are settled. Never decides what any other attempt leads to.
 
 use std::sync::Arc;
 
@@ -10,19 +10,19 @@ use gristmill_model::{DeadReason, Disposition, Outcome};
 use crate::records::{Completion, Round, RoundDone, Settlement};
 use crate::{Error, Rounds};
 
-/// How many bytes of outputs, errors and logs one transaction settles; an attempt that has more goes alone. Beyond a
-/// gigabyte a database takes no message at all, and what waits for a long transaction waits long.
+/// How many bytes of outputs, errors and logs one transaction settles. An attempt with more is settled alone. A
+/// database accepts no message beyond a gigabyte, and a long transaction delays others.
 pub const SETTLED_BYTES_MAX: u64 = 16 << 20;
 
-/// Settles and claims, as `Rounds::round` does: in several transactions if there is much to settle, or if one is refused.
-/// What is claimed comes with the last one.
+/// Settles and claims, as `Rounds::round` does: in several transactions if there is much to settle, or if one is
+/// refused. The last transaction claims.
 ///
 /// # Errors
-/// If the tracker cannot be used; or if it refuses what has nothing in it that could be refused.
+/// If the tracker cannot be used, or if it refuses even an attempt without any text.
 pub async fn settle_and_claim<T: Rounds + ?Sized>(tracker: &T, round: Round) -> Result<RoundDone, Error> {
     let Round { host, now, settlements, claims } = round;
     let mut parts = cut(settlements);
-    // The last one first: they are popped.
+    // Reversed, since parts are popped from the end.
     parts.reverse();
     let mut done = RoundDone::default();
     while let Some(part) = parts.pop() {
@@ -48,7 +48,8 @@ pub async fn settle_and_claim<T: Rounds + ?Sized>(tracker: &T, round: Round) -> 
     Ok(done)
 }
 
-/// Settlements in their order, cut so that each part has `SETTLED_BYTES_MAX` at most. At least one, which may be empty.
+/// The settlements in their order, cut into parts of at most `SETTLED_BYTES_MAX`. There is at least one part, which may
+/// be empty.
 fn cut(settlements: Vec<Settlement>) -> Vec<Vec<Settlement>> {
     let (mut parts, mut part, mut bytes) = (Vec::new(), Vec::new(), 0);
     for settlement in settlements {
@@ -76,7 +77,7 @@ fn cut(settlements: Vec<Settlement>) -> Vec<Vec<Settlement>> {
     parts
 }
 
-/// Two halves of what is settled, in its order; the one attempt if there is no more.
+/// Splits settlements into two halves, in their order. If there is only one attempt, returns it as the error.
 fn halve(settlements: Vec<Settlement>) -> Result<(Vec<Settlement>, Vec<Settlement>), Settlement> {
     let each = |Settlement { fence, completions }: Settlement| {
         completions.into_iter().map(move |completion| Settlement { fence, completions: vec![completion] })
@@ -91,14 +92,14 @@ fn halve(settlements: Vec<Settlement>) -> Result<(Vec<Settlement>, Vec<Settlemen
     Ok((first, second))
 }
 
-/// Settles an attempt that the tracker refused to record: its stage is dead, with the reason, and nothing of what the
-/// tracker refused.
+/// Settles an attempt that the tracker refused to record. Its stage is dead, with the reason and without the refused
+/// texts.
 async fn bury<T: Rounds + ?Sized>(tracker: &T, mut round: Round, refusal: Error) -> Result<RoundDone, Error> {
     let mut refused = Vec::new();
     for completion in round.settlements.iter_mut().flat_map(|settlement| &mut settlement.completions) {
         let bytes = completion.bytes();
         let was = completion.outcome.name();
-        // A database may repeat what it refuses.
+        // A database's error may contain the refused text.
         let why: String = refusal.to_string().chars().filter(|char| !char.is_control()).take(WHY_CHARS_MAX).collect();
         let error = format!("the tracker refused to record this attempt ({was}, {bytes} bytes of text): {why}");
         refused.push((completion.key, error.clone()));
@@ -114,7 +115,7 @@ async fn bury<T: Rounds + ?Sized>(tracker: &T, mut round: Round, refusal: Error)
     Ok(done)
 }
 
-/// How much of a refusal is recorded.
+/// How many characters of a refusal are recorded.
 const WHY_CHARS_MAX: usize = 500;
 
 #[cfg(test)]

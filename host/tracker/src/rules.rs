@@ -1,8 +1,8 @@
-//! What every act makes of an item: the tracker's rules, each in one place.
+//! The rules of a tracker: what every act does to an item.
 //!
 //! Owns everything that is computed between reading and writing, as pure functions from facts to a `Change`. A backend
-//! reads the facts, calls the rule of the act, and writes the change; where a rule needs a fact only now and then,
-//! another function says so first. Never reads or writes a row, and never asks the time.
+//! reads the facts, calls the rule of the act, and writes the change. If a rule needs a fact only in some cases,
+//! another function says when. Never reads or writes a row, and never asks the time.
 //!
 //! | act | rule |
 //! |---|---|

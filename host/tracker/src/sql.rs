@@ -1,7 +1,8 @@
-//! Texts of SQL that both backends say alike.
+//! SQL text that both backends share.
 //!
-//! Owns columns in the order in which they are read, what must be computed in SQL and in Rust alike, and how items are
-//! found by status and key. Never a whole statement: those stand beside their row mapping, in their backend.
+//! Owns lists of columns in the order in which they are read, values that SQL and Rust must compute alike, and the
+//! choice of an index for a list of items. Never has a whole statement: those stand beside their row mapping, in their
+//! backend.
 
 use gristmill_model::ItemStatus;
 
@@ -48,26 +49,26 @@ pub const STATUS_CASE: &str = "CASE
     WHEN dead & ?2 <> 0 THEN 3
     ELSE 4 END";
 
-/// How many keys of a prefix are read and sorted, at most, for a page of items.
+/// How many keys with a prefix are read and sorted at most, for a page of items.
 pub const PREFIX_KEYS_MAX: u32 = 10_000;
 
-/// By which index the items of a list are found. All give them by id: but for the first, it costs what is passed over.
+/// The index that finds the items of a list. All but the first return items by id, and read some that do not match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ItemsBy {
-    /// The index of keys: their prefix is rare.
+    /// The index of keys: few keys have the prefix.
     Key,
     /// The index of items with a dead stage.
     Dead,
     /// The index of cancelled items.
     Cancelled,
-    /// The queue, which holds nothing of an item that is not active.
+    /// The queue, which has rows only of active items.
     Queue,
-    /// Their ids: most items are of that status, or every status will do.
+    /// Their ids: most items have that status, or the list has no status.
     Id,
 }
 
 impl ItemsBy {
-    /// How the items of a list are found. `is_rare`: at most `PREFIX_KEYS_MAX` keys have its prefix.
+    /// The index for a list. `is_rare` says that at most `PREFIX_KEYS_MAX` keys have its prefix.
     pub const fn of(filter: &ItemsFilter, is_rare: bool) -> Self {
         match filter.status {
             _ if is_rare => Self::Key,
@@ -79,17 +80,17 @@ impl ItemsBy {
     }
 }
 
-/// Whether the counters say that a job has no item of the status of a list: nothing is looked through for that. Only
-/// for what no index leads to, and in a job whose items are all counted.
+/// Whether to ask the counters first: if the job has no item of the list's status, nothing is read. Only for statuses
+/// without an index, and in jobs whose items are all counted.
 pub const fn asks_counter(filter: &ItemsFilter) -> bool {
     matches!(filter.status, Some(ItemStatus::Done | ItemStatus::Pending))
 }
 
-/// The first text behind all that start with a prefix; none if there is no such text.
+/// The first text after all texts with a prefix; none if there is no such text.
 pub fn prefix_end(prefix: &str) -> Option<String> {
     let mut end: Vec<char> = prefix.chars().collect();
     while let Some(last) = end.pop() {
-        // Surrogates are no characters: the one behind them follows.
+        // Surrogates are no characters, so the character after them follows.
         let next = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32);
         if let Some(next) = next {
             end.push(next);

@@ -1,6 +1,6 @@
 //! The stages of a job, as a backend reads them.
 //!
-//! Owns what can be said of a stage of an item without a row of its own. Never reads one.
+//! Owns what is known about a stage of an item that has no row. Never reads a row.
 
 use gristmill_model::{Bits, Counters, Digest, ItemStatus, StageId, State};
 

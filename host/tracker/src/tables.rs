@@ -1,7 +1,7 @@
 //! The tables, for moving a tracker from one backend to another.
 //!
-//! Owns the list of what is moved: every fact, the queue and all of history, column by column. Both backends have the
-//! same logical schema, so a row of one is a row of the other. Never says how a row is read or written.
+//! Owns the list of tables and columns: every fact, the queue and all history. Both backends have the same logical
+//! schema, so a row of one is a row of the other. Never reads or writes a row.
 
 use gristmill_model::Digest;
 
@@ -47,7 +47,7 @@ pub struct Table {
     pub key: usize,
 }
 
-/// The numbers that were given out last, which a table's rows do not tell when the last of them are gone.
+/// The last numbers given out. The tables do not show them if their last rows were deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Sequences {
     /// Fences.
@@ -74,8 +74,8 @@ pub fn row_hash(row: &Row) -> Digest {
 
 use Column::{Bytes, Int, Real, Text};
 
-/// Every table that is moved, in an order in which no row comes before one that it refers to. Leases are not: no host
-/// is at work while a tracker moves, and what vanished hosts held is given back before.
+/// Every table that is moved, in an order in which a row comes after the rows that it refers to. Leases are not moved:
+/// no host is at work while a tracker moves, and the work of vanished hosts is given back before.
 pub static TABLES: [Table; 21] = [
     table("jobs", 1, &[("id", Int), ("name", Text), ("spec_id", Bytes), ("created_at", Int), ("reconciled", Int)]),
     table("job_specs", 2, &[("job_id", Int), ("spec_id", Bytes), ("number", Int), ("yaml", Text), ("loaded_at", Int)]),

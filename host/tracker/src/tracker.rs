@@ -1,7 +1,7 @@
-//! What a tracker does.
+//! The traits that every tracker implements.
 //!
-//! Owns the traits that every backend implements, by who asks, and that one conformance suite checks. Each write is a
-//! batch in one transaction, all of it or nothing.
+//! Owns the traits, one for each kind of caller, which one conformance suite checks. Each write is a batch in one
+//! transaction: it is applied completely or not at all. Never contains SQL.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -24,7 +24,7 @@ use crate::tables::{Row, Sequences, Table};
 /// What a tracker's methods return. Boxed, so that a backend can be chosen at run time; the box is per batch.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
-/// Reads what is known. Sees only what was committed.
+/// Reads the tracker. Sees only committed data.
 pub trait Reader: Send + Sync {
     /// Every job that was ever registered, by name.
     fn jobs(&self) -> BoxFuture<'_, Vec<JobRow>>;
@@ -43,121 +43,122 @@ pub trait Reader: Send + Sync {
         self.item_with(job, key, Outputs::All)
     }
 
-    /// The results of a stage, by item, behind `after`, `limit` at most.
+    /// At most `limit` results of a stage, by item, after `after`.
     fn results(&self, stage: StageId, after: ItemId, limit: u32) -> BoxFuture<'_, Vec<ResultRow>>;
 
     /// Attempts, the newest first.
     fn attempts(&self, filter: AttemptsFilter) -> BoxFuture<'_, Vec<AttemptRow>>;
 
-    /// What waits, and what is under way.
+    /// What waits, and what is leased.
     fn outlook(&self) -> BoxFuture<'_, Outlook>;
 
-    /// What is known of those of these keys that are known.
+    /// The known data of the items among these keys.
     fn known(&self, job: JobId, keys: Vec<String>) -> BoxFuture<'_, Vec<KnownItem>>;
 
-    /// Dead stages, by key, behind `after`, `limit` at most.
+    /// At most `limit` dead stages, by key, after `after`.
     fn dead(&self, filter: DeadFilter, after: StageKey, limit: u32) -> BoxFuture<'_, Vec<DeadRow>>;
 
     /// How many dead stages there are.
     fn count_dead(&self, filter: DeadFilter) -> BoxFuture<'_, u64>;
 
-    /// The items whose output of a stage is of another version than the current one, by id, behind `after`, `limit`
-    /// at most. `StageStats::other_versions` counts them.
+    /// At most `limit` items whose output of a stage was made by another version than the current one, by id, after
+    /// `after`. `StageStats::other_versions` counts them.
     fn outdated(&self, stage: StageId, after: ItemId, limit: u32) -> BoxFuture<'_, Vec<ItemId>>;
 
-    /// The operations of a job, or of all, the newest first, `limit` at most.
+    /// At most `limit` operations of a job, or of all jobs, the newest first.
     fn operations(&self, job: Option<JobId>, limit: u32) -> BoxFuture<'_, Vec<OperationRow>>;
 
-    /// One operation; none: there is no such operation.
+    /// One operation; none if there is no such operation.
     fn operation(&self, id: OperationId) -> BoxFuture<'_, Option<OperationRow>>;
 
     /// Events, the newest first.
     fn events(&self, filter: EventsFilter) -> BoxFuture<'_, Vec<EventRow>>;
 
-    /// A page of data that is old enough to go.
+    /// A page of rows that are old enough to delete.
     fn expired(&self, expired: Expired) -> BoxFuture<'_, ExpiredPage>;
 
-    /// Compares everything that can be computed from the facts with the facts, in one look. Reads every row.
+    /// Compares everything that can be computed from the facts with the facts, in one snapshot. Reads every row.
     fn examine(&self) -> BoxFuture<'_, Examination>;
 
-    /// A page of a table as it is, by its key, behind `after`, `limit` rows at most.
+    /// At most `limit` rows of a table as they are, by its key, after `after`.
     fn export(&self, table: &'static Table, after: Option<Row>, limit: u32) -> BoxFuture<'_, Vec<Row>>;
 
-    /// The numbers that were given out last.
+    /// The last numbers given out.
     fn sequences(&self) -> BoxFuture<'_, Sequences>;
 }
 
-/// What a host does, as it finds items and works on them.
+/// What a host calls while it discovers items and works on them.
 pub trait Rounds: Reader {
-    /// Whether a lock proves that no other host can be alive: whoever began before has vanished, whatever a clock says.
+    /// Whether a lock proves that no other host can be alive. Then every earlier host has vanished, whatever a clock
+    /// says.
     fn is_sole(&self) -> bool {
         false
     }
 
-    /// The folder whose disk it fills; none if that is somebody else's to look after.
+    /// The folder whose disk the tracker fills; none if the host need not watch a disk.
     fn folder(&self) -> Option<&Path> {
         None
     }
 
-    /// Makes a host known, and gives it an id that no host had before.
+    /// Registers a host, and gives it an id that no host had before.
     fn register_host(&self, host: HostInfo) -> BoxFuture<'_, HostId>;
 
-    /// Says that the host is alive. False: another host had given it up, and has its work.
+    /// Records that the host is alive. False if another host has reaped it, and its work.
     fn heartbeat(&self, host: HostId, now: Timestamp) -> BoxFuture<'_, bool>;
 
-    /// Says that the host has ended by itself, and holds nothing.
+    /// Records that the host ended by itself, and holds nothing.
     fn retire_host(&self, host: HostId, now: Timestamp) -> BoxFuture<'_, ()>;
 
-    /// Makes a job known as its file declares it now, with the versions of its stages. From here on this tracker
-    /// releases the job's stages by that DAG.
+    /// Registers a job as its file declares it now, with the versions of its stages. From now on this tracker releases
+    /// the job's stages by that DAG.
     fn register_job(&self, job: JobRegistration) -> BoxFuture<'_, RegisteredJob>;
 
-    /// Brings the queue of the next `limit` items after `after` in line with the job's DAG, as is needed when the
-    /// DAG was edited: work of retired stages, and of stages that now lack something they need, leaves the queue, but
-    /// for what is leased; what can never run is skipped along, what may run is enqueued. Returns where to go on; none: that was all. It comes before the job's first round and upsert,
-    /// since it counts the job's items anew.
+    /// Brings the queue rows of the next `limit` items after `after` in line with the job's DAG, after an edit. Rows of
+    /// retired stages, and of stages that now lack something they need, leave the queue unless they are leased. Stages
+    /// that can never run are skipped, stages that may run are enqueued. Returns where to go on; none if that was all.
+    /// It must come before the job's first round and upsert, since it recounts the job's items.
     fn reconcile(&self, job: JobId, after: ItemId, limit: u32, now: Timestamp) -> BoxFuture<'_, Option<ItemId>>;
 
-    /// Records items that were found, a page of discovery together with the cursor behind it. An item that is known
-    /// and was last seen with the same data costs no write. Other data of a known item is merged, and is a sighting.
+    /// Records items that were found, a page of discovery together with the next cursor. A known item that was last
+    /// found with the same data costs no write. Other data of a known item is merged, and adds a sighting.
     fn upsert(&self, batch: Upsert) -> BoxFuture<'_, Upserted>;
 
-    /// Settles attempts, releases what they make runnable, and claims new work, in this order and in one transaction.
-    /// A completion whose fence does not match is a late one: dropped and counted. Work is claimed by its place in line
-    /// (due, less a minute a step of priority), and by key where that is equal. What is enqueued again goes on with
-    /// the history of its last result.
+    /// Settles attempts, releases what they make runnable, and claims new work, in this order and in one transaction. A
+    /// completion whose fence does not match is late: it is dropped and counted. Work is claimed in the order of its
+    /// claim key (the time when it is due, less one minute for each step of priority), then by its key. A stage that is
+    /// enqueued again continues the history of its last result.
     fn round(&self, round: Arc<Round>) -> BoxFuture<'_, RoundDone>;
 
     /// Gives leased work back, uncharged. Returns how many were still held under their fence.
     fn release(&self, releases: Vec<Release>) -> BoxFuture<'_, u64>;
 
-    /// Takes the work of vanished hosts away from them, and charges it. Bounded by `reap.leases_max`.
+    /// Takes the work of vanished hosts, and charges it as lost. Bounded by `reap.leases_max`.
     fn reap(&self, reap: Reap) -> BoxFuture<'_, Lost>;
 
-    /// Makes waiting work ready whose time has come, `limit` at most: by when it is due, and by key where that is equal.
+    /// Makes at most `limit` waiting stages ready whose time has come, in the order of that time, then of their keys.
     /// Returns how many.
     fn promote(&self, now: Timestamp, limit: u32) -> BoxFuture<'_, u64>;
 
-    /// Brings waits forward that no policy can have set, as a clock that was ahead did: from now on none of a stage lasts
-    /// longer than is said here. Returns how many were.
+    /// Shortens waits that no policy can have set, because a clock was ahead: from now on no wait of a stage is longer
+    /// than `longest` says. Returns how many were shortened.
     fn shorten_waits(&self, longest: HashMap<StageId, Duration>, now: Timestamp) -> BoxFuture<'_, u64>;
 
-    /// Resolves when somebody else may have written: another process, another host. It may do so for no reason.
+    /// Resolves when another process or host may have written. It may also resolve without a reason.
     fn changed_elsewhere(&self) -> BoxFuture<'_, ()>;
 }
 
-/// What a person asks for, and what is recorded of it.
+/// What a person asks for, and the record of it.
 pub trait Operating: Reader {
-    /// Cancels items, or takes cancelled ones up again. What is leased is let finish; its result is recorded, and
-    /// nothing follows from it.
+    /// Cancels items, or restores cancelled ones. A leased stage may finish; its result is recorded, and releases
+    /// nothing.
     fn cancel(&self, cancel: Cancel) -> BoxFuture<'_, Cancelled>;
 
-    /// Begins an operation that redrives dead stages, and counts what it means. It redrives nothing yet.
+    /// Begins an operation that redrives dead stages, and counts the stages that match. It redrives nothing yet.
     fn begin_redrive(&self, redrive: Redrive) -> BoxFuture<'_, OperationRow>;
 
-    /// Goes on with an operation that is running: redrives the next `limit` dead stages at most, as far as its rate
-    /// allows, with an event each. An operation that is not running is left as it is. It is done as soon as it has done
-    /// all that it may, or as a step finds less than it might take.
+    /// Does the next step of a running operation: redrives at most `limit` dead stages, as far as its rate allows, with
+    /// one event for each. An operation that is not running does not change. It is done when it reaches its own limit,
+    /// or when a step finds fewer stages than it could take.
     fn step_operation(&self, id: OperationId, limit: u32, now: Timestamp) -> BoxFuture<'_, OperationRow>;
 
     /// Moves an operation to another state.
@@ -169,39 +170,39 @@ pub trait Operating: Reader {
         now: Timestamp,
     ) -> BoxFuture<'_, OperationRow>;
 
-    /// Has the next pass of discovery begin at the first page, with an event. Returns the cursor that it was to go on at;
-    /// none: it was to begin there anyway, and there is no event.
+    /// Makes the next pass of discovery begin at the first page, and records an event. Returns the cursor where it
+    /// would have gone on; none if it would have begun at the first page anyway, and then there is no event.
     fn restart_discovery(&self, restart: Restart) -> BoxFuture<'_, Option<String>>;
 
     /// Records an event.
     fn record_event(&self, event: NewEvent) -> BoxFuture<'_, ()>;
 }
 
-/// What keeps a tracker well over the years, and moves it. See `retention` and `copy` for the loops.
+/// What keeps a tracker small and correct over years, and moves it. `retention` and `copy` have the loops.
 pub trait Upkeep: Reader {
-    /// Removes files of large outputs that no result names any more and that were written before a time: those in
-    /// folder `from` of the 256 and behind it, until `limit` files were looked at. A tracker without files has none.
+    /// Deletes files of large outputs that no result names any more, if they were written before `before`. It starts in
+    /// folder `from` of the 256, and stops after `limit` files. A tracker without such files does nothing.
     fn sweep(&self, from: u8, limit: u32, before: Timestamp) -> BoxFuture<'_, Swept> {
         let _ = (from, limit, before);
         Box::pin(async { Ok(Swept::default()) })
     }
 
-    /// Deletes what `expired` found. Returns how many of these rows went; what goes along with them is not counted.
+    /// Deletes rows that `expired` found. Returns how many of them were deleted, without the rows that belong to them.
     fn prune(&self, prune: Prune) -> BoxFuture<'_, u64>;
 
-    /// Makes everything anew that can be computed from the facts: masks and counters. Of the queue, what agrees with the
-    /// facts stays with all that it counts and waits for, what was leased as ready. Every job is then to be reconciled,
-    /// from its first item on: that enqueues what is missing. No host may be at work.
+    /// Recomputes masks and counters from the facts. Queue rows that agree with the facts stay, with their counts and
+    /// times; leased ones become ready. Afterwards every job must be reconciled from its first item, which enqueues
+    /// what is missing. No host may be at work.
     fn rebuild(&self, now: Timestamp) -> BoxFuture<'_, ()>;
 
-    /// Writes rows of a table as they are. For a tracker that is empty.
+    /// Writes rows of a table as they are, into an empty tracker.
     fn import(&self, table: &'static Table, rows: Vec<Row>) -> BoxFuture<'_, ()>;
 
-    /// Sets the numbers that were given out last. For a tracker that was filled by `import`.
+    /// Sets the last numbers given out, in a tracker that `import` filled.
     fn set_sequences(&self, sequences: Sequences) -> BoxFuture<'_, ()>;
 }
 
-/// All that a tracker does. Whoever needs less asks for less.
+/// All that a tracker does. A caller that needs less takes one of the other traits.
 pub trait Tracker: Rounds + Operating + Upkeep {}
 
 impl<T: Rounds + Operating + Upkeep> Tracker for T {}

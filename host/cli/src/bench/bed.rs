@@ -1,6 +1,6 @@
-//! What every measurement runs: one job, one component, one sandbox.
+//! The test bed of every measurement: one job, one component, one sandbox.
 //!
-//! Owns the job's shape, and discovery as a host does it. Never says what the figures mean.
+//! Owns the job's shape, and discovery as a host does it. Never interprets the figures.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use gristmill_tracker::{ClaimRequest, HostInfo, NewItem, RegisteredJob, Release,
 use gristmill_tracker::{Tracker, Upsert};
 use gristmill_tracker_sqlite::Synchronous;
 
-/// The stages of the bench's job: each needs the one before.
+/// The stages of the bench's job: each needs the previous one.
 pub(crate) const STAGES: [&str; 3] = ["a", "b", "c"];
-/// How long an output of the bench's handler is.
+/// The length of an output of the bench's handler.
 pub(crate) const OUTPUT_BYTES: usize = 100;
 /// How many items a page of discovery holds.
 const PAGE: u32 = 5000;
@@ -32,13 +32,13 @@ pub(crate) struct Plan {
     pub(crate) workers: usize,
     /// A component with stages `a`, `b`, `c` and a discovery that reads the parameter `items`.
     pub(crate) handler: PathBuf,
-    /// How safe a commit is.
+    /// How durable a commit is.
     pub(crate) synchronous: Synchronous,
-    /// Where the databases are made, and removed again.
+    /// The folder where the databases are created, and deleted again.
     pub(crate) folder: PathBuf,
 }
 
-/// A plan, with what it takes to carry it out.
+/// A plan, with everything needed to run it.
 pub(crate) struct Bed {
     pub(crate) plan: Plan,
     pub(crate) sandbox: Sandbox,
@@ -78,7 +78,7 @@ impl Bed {
         }
     }
 
-    /// The bench's job, with its discovery or without: the two are measured apart.
+    /// The bench's job, with or without discovery: the two are measured separately.
     pub(crate) fn job(&self, discovers: bool) -> Result<LoadedJob, Error> {
         let handler = self.plan.handler.display().to_string();
         let discover =
@@ -91,7 +91,7 @@ impl Bed {
         load(&self.sandbox, job.unwrap_or_else(|report| unreachable!("the bench's own job is right: {report}")))
     }
 
-    /// Makes the job known.
+    /// Registers the job.
     pub(crate) async fn register(&self, tracker: &dyn Tracker) -> Result<RegisteredJob, Error> {
         Ok(tracker.register_job(self.job(true)?.registration(self.clock.now())).await?)
     }
@@ -137,7 +137,7 @@ impl Bed {
         }
     }
 
-    /// How long it takes to claim a chunk of ready work, the median; what was claimed is given back.
+    /// The median time to claim a chunk of ready work. The claimed work is given back.
     pub(crate) async fn claim_time(&self, tracker: &dyn Tracker) -> Result<Duration, Error> {
         let (clock, (claims, rows)) = (&self.clock, CLAIMS);
         let registered = self.register(tracker).await?;

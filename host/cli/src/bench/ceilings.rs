@@ -1,6 +1,6 @@
-//! What this machine could do at most: the writes alone, and the sandbox alone.
+//! The most that this machine could do: only the writes, and only the sandbox.
 //!
-//! Owns what a ceiling leaves out. Never runs a host.
+//! Owns the two ceilings, and what each leaves out. Never runs a host.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,7 +12,7 @@ use gristmill_tracker_sqlite::SqliteOptions;
 
 use super::bed::{Bed, OUTPUT_BYTES, STAGES, rate};
 
-/// How many bare writes are made, `batch` stage executions a transaction.
+/// The number of bare writes, with `batch` stage executions in each transaction.
 pub(crate) fn ceiling(bed: &Bed, batch: u64) -> Ceiling {
     Ceiling {
         items: bed.plan.items,
@@ -30,7 +30,8 @@ pub(crate) fn writes_ceiling(bed: &Bed, batch: u64) -> Result<f64, Error> {
     Ok(rate(bed.executions(), took))
 }
 
-/// Ceiling (b): the same component called as often, a fresh instance each, on as many threads, with no tracker.
+/// Ceiling (b): the same number of calls of the same component, each in a fresh instance, on as many threads, without a
+/// tracker.
 pub(crate) fn sandbox_ceiling(bed: &Bed) -> Result<f64, Error> {
     let (plan, clock) = (&bed.plan, bed.clock.as_ref());
     let loaded = bed.job(false)?;
@@ -74,6 +75,6 @@ fn attempt(loaded: &LoadedJob, stage: usize, item: usize) {
         frozen_at: gristmill_model::Timestamp::default(),
         seed: Digest([0; 32]),
     };
-    // What it returns is dropped: the call is what is measured.
+    // The result is dropped: only the call is measured.
     drop(handler.run(&work, &context));
 }

@@ -1,6 +1,6 @@
-//! What a long history costs: the same work on an empty tracker, and on one with many finished items.
+//! The cost of a long history: the same work on an empty tracker, and on one with many finished items.
 //!
-//! Owns the comparison. The history is of the same job, and made of bare rows: it is not what is measured.
+//! Owns the comparison. The history belongs to the same job, and is written as bare rows. Never measures writing it.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::bed::{Bed, OUTPUT_BYTES, rate, runtime};
 use super::report::{Line, size, whole};
 
-/// One tracker. Times in seconds, sizes in bytes.
+/// The figures of one tracker. Times in seconds, sizes in bytes.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Grown {
     pub(crate) history: u32,

@@ -1,7 +1,7 @@
-//! Several hosts on one Postgres, beside the ceiling of the same database.
+//! Several hosts on one Postgres, compared with the ceiling of the same database.
 //!
-//! Owns the hosts: each has a thread and a runtime of its own, as processes would. Measures only in a database that was
-//! empty before, and leaves it so.
+//! Owns the hosts: each has its own thread and runtime, as processes would. Never measures in a database that is not
+//! empty, and leaves it empty.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use super::bed::{Bed, rate, runtime};
 use super::ceilings::ceiling;
 use super::report::{Line, hundredths, tenths, whole};
 
-/// How many stage executions a transaction of the ceiling writes.
+/// How many stage executions each transaction of the ceiling writes.
 const CEILING_BATCH: u64 = 256;
 
-/// One run, the hosts beside the ceiling.
+/// The figures of one run: the hosts and the ceiling.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Shared {
     pub(crate) hosts: usize,
@@ -43,7 +43,7 @@ pub(crate) const LINES: [Line<Shared>; 8] = [
     ("mean batch", |run| run.mean_batch as f64, whole),
 ];
 
-/// Measures once, `hosts` hosts of equal size.
+/// Measures once, with `hosts` hosts of equal size.
 pub(crate) fn shared(bed: &Bed, scratch: &Scratch, hosts: usize) -> Result<Shared, Error> {
     scratch.clear()?;
     let took = gristmill_tracker_postgres::ceiling(&ceiling(bed, CEILING_BATCH), scratch, bed.clock.as_ref())?;
@@ -80,7 +80,7 @@ pub(crate) fn shared(bed: &Bed, scratch: &Scratch, hosts: usize) -> Result<Share
     })
 }
 
-/// Runs them all until there is nothing left.
+/// Runs all hosts until nothing is left.
 fn run(hosts: Vec<(Host, LoadedJob)>) -> Result<Vec<Summary>, Error> {
     let one = |host: Host, job| runtime()?.block_on(host.run(vec![job], std::future::pending()));
     std::thread::scope(|scope| {

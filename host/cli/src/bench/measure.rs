@@ -1,6 +1,6 @@
 //! One measurement: the host, and the two ceilings in the same process.
 //!
-//! Owns what is timed and what is not. Prints nothing.
+//! Owns what is timed and what is not. Never prints.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::bed::{Bed, rate, runtime};
 use super::ceilings::{sandbox_ceiling, writes_ceiling};
 use super::report::{Line, hundredths, size, tenths, whole};
 
-/// One run, the host beside its ceilings. Times in seconds, sizes in bytes.
+/// The figures of one run: the host and its ceilings. Times in seconds, sizes in bytes.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Measured {
     pub(crate) discovered_per_second: f64,
@@ -92,7 +92,7 @@ fn cpu_time() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// The most memory that this process ever had resident; 0 where the system does not tell.
+/// The most resident memory that this process ever had, in bytes; 0 if the system does not say.
 fn peak_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -1,11 +1,11 @@
-//! How figures are shown.
+//! Shows the figures.
 //!
-//! Owns the tables: the median of the runs, or of two kinds of runs, beside what each run came to. Measures nothing.
+//! Owns the tables: the median of the runs, or of two kinds of runs, and the figures of each run. Never measures.
 
 use crate::format::{bytes, count};
 use crate::table::{Column, Table};
 
-/// What was measured, how it is read off a run, and how it is shown.
+/// A figure's name, how to get it from a run, and how to show it.
 pub(crate) type Line<T> = (&'static str, fn(&T) -> f64, fn(f64) -> String);
 
 /// The median of all runs, and each run.
@@ -21,7 +21,7 @@ pub(crate) fn medians<T>(lines: &[Line<T>], runs: &[[T; 1]]) -> String {
     table.render()
 }
 
-/// The medians of both of a pair, and their ratio in each run.
+/// The medians of the two figures of each pair, and their ratio in each run.
 pub(crate) fn ratios<T>(names: [&str; 2], lines: &[Line<T>], pairs: &[[T; 2]]) -> String {
     let runs: Vec<String> = (1..=pairs.len()).map(|run| format!("ratio {run}")).collect();
     let columns = names.map(|name| (name, Column::Number));

@@ -1,9 +1,9 @@
-//! A build that cannot touch the house: bubblewrap around cargo and rustc.
+//! A build that cannot harm the machine: bubblewrap around cargo and rustc.
 //!
-//! Owns what a build sees: the system's programs and libraries, the toolchain, cargo's downloads, and the repository, all
-//! of it read-only; one target folder to write to; no network but while crates are fetched, and nothing of the
-//! environment that it was not given. What the checkout says (its cargo configuration, its toolchain file) is obeyed
-//! inside alone. Never takes a path from the checkout for a place to write to.
+//! Owns what a build sees: the system's programs and libraries, the toolchain, cargo's downloads and the repository,
+//! all read-only; one target folder to write to; the network only while crates are fetched; and only the variables that
+//! it is given. The checkout's own settings (cargo configuration, toolchain file) apply only inside. Never uses a path
+//! from the checkout as a place to write to.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use crate::exit::Exit;
 use crate::failure::Failure;
 
-/// What a build sees of the system: programs, libraries, and what finding hosts and checking certificates takes.
+/// What a build sees of the system: programs, libraries, and the files for name resolution and certificates.
 const SYSTEM: [&str; 21] = [
     "/usr",
     "/bin",
@@ -37,9 +37,9 @@ const SYSTEM: [&str; 21] = [
     "/etc/ssl",
 ];
 
-/// What a build is given of the environment.
+/// The environment variables that a build gets.
 const ENVIRONMENT: [&str; 5] = ["PATH", "LANG", "LC_ALL", "TERM", "RUSTUP_TOOLCHAIN"];
-/// And what fetching takes besides.
+/// The additional ones for fetching.
 const NETWORK: [&str; 10] = [
     "http_proxy",
     "https_proxy",
@@ -53,22 +53,22 @@ const NETWORK: [&str; 10] = [
     "CARGO_HTTP_PROXY",
 ];
 
-/// How far a command reaches.
+/// What a command may reach.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// No network, and it writes to the target folder alone.
+    /// No network, and only the target folder to write to.
     Build,
     /// The network, and cargo's downloads.
     Fetch,
 }
 
-/// The walls around a build. See the module.
+/// The sandbox around a build.
 pub(crate) struct Enclosure {
-    /// What is seen of the user's files.
+    /// The only files of the user that the build sees.
     repository: PathBuf,
-    /// The one place that is written to; another one than that of builds without walls, which would run what lies there.
+    /// The only folder to write to. Builds without a sandbox use another one, since they would run the files in it.
     target_folder: PathBuf,
-    /// Where what a build is given lies: it cannot write there.
+    /// The folder with the files that a build is given, such as the wrapper. The build cannot write to it.
     given_folder: PathBuf,
     home: PathBuf,
     cargo_home: PathBuf,
@@ -76,10 +76,10 @@ pub(crate) struct Enclosure {
 }
 
 impl Enclosure {
-    /// The walls for a handler's folder, which is an absolute path without links.
+    /// The sandbox for a handler's folder, which must be an absolute path without links.
     ///
     /// # Errors
-    /// If there is no bubblewrap, or it cannot make walls on this machine; if no repository can be told from the home.
+    /// If bubblewrap is missing or does not work on this machine, or if the repository would contain the home folder.
     pub(crate) fn around(folder: &Path) -> Result<Self, Failure> {
         let home = std::env::home_dir().filter(|home| home.is_absolute()).and_then(|home| home.canonicalize().ok());
         let Some(home) = home else {
@@ -110,7 +110,7 @@ impl Enclosure {
         &self.given_folder
     }
 
-    /// Finds out whether walls can be made.
+    /// Checks whether bubblewrap works.
     fn probe(&self) -> Result<(), Failure> {
         let mut probe = self.enclose(&Command::new("true"), Reach::Build);
         let refused = |reason: &str| {
@@ -133,7 +133,7 @@ impl Enclosure {
         }
     }
 
-    /// The same command, inside.
+    /// The same command, in the sandbox.
     pub(crate) fn enclose(&self, command: &Command, reach: Reach) -> Command {
         let mut walls = Command::new("bwrap");
         walls.args(["--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]);
@@ -169,7 +169,7 @@ impl Enclosure {
         walls
     }
 
-    /// The environment inside.
+    /// Sets the environment in the sandbox.
     fn equip(&self, walls: &mut Command, command: &Command, reach: Reach) {
         let mut set = |name: &OsStr, value: &OsStr| {
             walls.arg("--setenv").arg(name).arg(value);
@@ -192,15 +192,15 @@ impl Enclosure {
     }
 }
 
-/// The folder around a handler's that a build is shown: the repository; or else the outermost folder with a Cargo.toml.
-/// Never one that holds the home folder.
+/// The folder that a build sees: the repository around the handler's folder, or else the outermost folder with a
+/// Cargo.toml. Never one that contains the home folder.
 fn repository(folder: &Path, home: &Path) -> Option<PathBuf> {
     let around = || folder.ancestors().filter(|folder| !home.starts_with(folder));
     let repository = around().find(|folder| folder.join(".git").exists());
     repository.or_else(|| around().filter(|folder| folder.join("Cargo.toml").is_file()).last()).map(Path::to_path_buf)
 }
 
-/// Makes a folder in the repository, where no link leads elsewhere.
+/// Creates a folder in the repository, and refuses a link that leads elsewhere.
 fn folder_in(repository: &Path, name: &str) -> Result<PathBuf, Failure> {
     let folder = repository.join(name);
     let unusable = |reason: &str| {
@@ -209,7 +209,7 @@ fn folder_in(repository: &Path, name: &str) -> Result<PathBuf, Failure> {
     };
     std::fs::create_dir_all(&folder).map_err(|error| unusable(&error.to_string()))?;
     let real = folder.canonicalize().map_err(|error| unusable(&error.to_string()))?;
-    // What a checkout brings may be a link to anywhere.
+    // A checkout may contain a link to anywhere.
     if real != folder {
         return Err(unusable(&format!("it is a link to {}", real.display())));
     }

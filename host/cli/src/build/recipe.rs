@@ -1,7 +1,7 @@
-//! How a component is made of a folder: the toolchain, the flags, the wrapper around rustc.
+//! How a folder becomes a component: the toolchain, the flags, the wrapper around rustc.
 //!
-//! Owns the recipe that makes the bytes a function of what the source means. It gives the same bytes as `cargo build
-//! --release` under `handlers/`, whose flags a test compares with these. Never writes outside cargo's target folder.
+//! Owns the recipe, so that the bytes depend only on the meaning of the source. It gives the same bytes as `cargo build
+//! --release` under `handlers/`; a test compares the flags. Never writes outside cargo's target folder.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -16,18 +16,18 @@ use super::enclosure::{Enclosure, Reach};
 use super::replace;
 
 const TARGET: &str = "wasm32-wasip2";
-/// No line and column of a panic in the data section.
+/// Leaves lines and columns of panics out of the data section.
 const FLAGS: &str = "-Zlocation-detail=none";
 /// Names crates by their name alone, so that another folder does not reorder functions.
 const WRAPPER: &str = include_str!("../../../../handlers/.cargo/rustc.sh");
-/// What the workspace's profile cannot change: with any other value, equal sources may give different bytes.
+/// Settings that the workspace's profile cannot change: with other values, equal sources may give different bytes.
 const PROFILE: [(&str, &str); 4] = [
     ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1"),
     ("CARGO_PROFILE_RELEASE_LTO", "true"),
     ("CARGO_PROFILE_RELEASE_PANIC", "abort"),
     ("CARGO_PROFILE_RELEASE_STRIP", "true"),
 ];
-/// One unstable flag, for the handlers' build alone; as a setting of cargo's, so that cargo itself stays stable.
+/// Allows one unstable flag, only for the handlers' build. It is a setting of cargo, so that cargo itself stays stable.
 const BOOTSTRAP: &str = "env.RUSTC_BOOTSTRAP=\"1\"";
 
 /// A handler's folder, and how to build it.
@@ -36,11 +36,11 @@ pub(crate) struct Recipe {
     package: Package,
     target_folder: PathBuf,
     debug: bool,
-    /// What is between the build and this machine; none: nothing.
+    /// The sandbox around the build; none without `--sandboxed`.
     enclosure: Option<Enclosure>,
 }
 
-/// What cargo tells of a workspace.
+/// What cargo reports about a workspace.
 #[derive(Deserialize)]
 struct Metadata {
     packages: Vec<Package>,
@@ -60,7 +60,7 @@ struct Target {
     crate_types: Vec<String>,
 }
 
-/// What cargo tells of a build, line by line; other lines lack a field.
+/// What cargo reports about a build, line by line. Other lines lack a field.
 #[derive(Deserialize)]
 struct Artifact {
     package_id: String,
@@ -75,7 +75,7 @@ impl Target {
 }
 
 impl Recipe {
-    /// Looks at a folder, and makes sure that there is what it takes to build it.
+    /// Inspects a folder, and makes sure that everything for its build is there.
     pub(crate) fn of(folder: &Path, debug: bool, sandboxed: bool, out: &Out) -> Result<Self, Failure> {
         let shown = folder.display();
         let wrong = |message: String| Failure::new(Exit::Job, message);
@@ -105,13 +105,13 @@ impl Recipe {
         Ok(Self { folder, package, target_folder, debug, enclosure })
     }
 
-    /// What the component is called: as its folder.
+    /// The component's file name: that of its folder.
     pub(crate) fn file_name(&self) -> String {
         let name = self.folder.file_name().map_or_else(|| self.package.name.clone().into(), ToOwned::to_owned);
         format!("{}.wasm", name.to_string_lossy())
     }
 
-    /// Runs cargo, whose own words go to the standard error. Returns where the component is.
+    /// Runs cargo, whose output goes to the standard error. Returns the component's file.
     pub(crate) fn build(&self) -> Result<PathBuf, Failure> {
         let mut cargo = cargo(&self.folder);
         cargo.args(["build", "--target", TARGET, "--lib", "--message-format=json-render-diagnostics"]);
@@ -131,7 +131,7 @@ impl Recipe {
         let artifacts = messages.lines().filter_map(|line| serde_json::from_str::<Artifact>(line).ok());
         let ours = artifacts.filter(|one| one.package_id == self.package.id && one.target.is_component());
         let mut files = ours.flat_map(|artifact| artifact.filenames);
-        // A build behind walls may name any file.
+        // A sandboxed build may report any file name.
         let made = |file: &PathBuf| match &self.enclosure {
             Some(_) => file.canonicalize().is_ok_and(|file| file.starts_with(&self.target_folder)),
             None => true,
@@ -156,7 +156,7 @@ impl Recipe {
         Failure::new(Exit::Job, format!("`{}` was not built: cargo says why above", self.package.name))
     }
 
-    /// Puts the wrapper where cargo builds: a place that is writable, and from which programs can be run.
+    /// Writes the wrapper into cargo's target folder, which is writable and from which programs can run.
     fn wrapper(&self) -> Result<PathBuf, Failure> {
         let folder = match &self.enclosure {
             Some(enclosure) => enclosure.given_folder().to_owned(),
@@ -186,7 +186,7 @@ fn metadata(folder: &Path, shown: &str, enclosure: Option<&Enclosure>) -> Result
         .map_err(|error| Failure::new(Exit::Internal, format!("cargo's metadata cannot be read: {error}")))
 }
 
-/// Installs the target where rustup can. A toolchain without rustup may have it all the same.
+/// Installs the target if rustup is there. A toolchain without rustup may already have it.
 fn install_target(folder: &Path, enclosure: Option<&Enclosure>, out: &Out) -> Result<(), Failure> {
     let mut command = program("RUSTC", "rustc", folder);
     command.args(["--print=target-libdir", "--target", TARGET]);
@@ -208,7 +208,7 @@ fn install_target(folder: &Path, enclosure: Option<&Enclosure>, out: &Out) -> Re
     }
 }
 
-/// The command, behind walls where there are some.
+/// The command, in the sandbox if there is one.
 fn enclosed(command: Command, enclosure: Option<&Enclosure>, reach: Reach) -> Command {
     match enclosure {
         Some(enclosure) => enclosure.enclose(&command, reach),

@@ -1,6 +1,6 @@
-//! What a run did, once it is over.
+//! The summary of a run.
 //!
-//! Owns its record, its tables and its exit code. Reads the tracker, and bounds what it reads.
+//! Owns its JSON record, its tables and its exit code. Reads the tracker, with a bound. Never changes it.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ pub(crate) struct Part {
     pub(crate) file: String,
     /// Its name.
     pub(crate) name: String,
-    /// The summary that it asks for.
+    /// The summary that its `display` asks for.
     pub(crate) highlights: Option<Highlights>,
 }
 
@@ -50,7 +50,7 @@ pub(crate) async fn counters(tracker: &dyn Tracker, parts: &[Part]) -> Result<Co
     Ok(counters)
 }
 
-/// What a run did.
+/// The summary of a run.
 pub(crate) struct Account {
     summary: Summary,
     executions: u64,
@@ -73,7 +73,7 @@ struct Dead {
     error: String,
 }
 
-/// What a run did, for programs.
+/// The summary of a run, for programs.
 #[derive(Serialize)]
 pub(crate) struct Record<'a> {
     elapsed_seconds: f64,
@@ -116,7 +116,7 @@ impl Account {
         let (mut jobs, mut items_done) = (Vec::new(), 0);
         let after = counters(tracker, &parts).await?;
         for ((counters, before), part) in after.into_iter().zip(before).zip(parts) {
-            // A host that was stopped at its very beginning has not got as far as this job.
+            // A host that was stopped early may not have registered this job.
             let Some((row, stats)) = counters else { continue };
             items_done += done(&stats).saturating_sub(before.map_or(0, |(_, stats)| done(&stats)));
             let found = match &part.highlights {
@@ -133,7 +133,7 @@ impl Account {
     /// How the binary ends.
     pub(crate) fn exit(&self) -> Exit {
         let all_well = self.dead() == 0 && self.summary.discovery_failures.is_empty();
-        // Somebody who stops a host wants to know that it stopped, not how its items are.
+        // A person who stops a host wants to know that it stopped, not the state of its items.
         if all_well || self.summary.interrupted { Exit::Ok } else { Exit::Incomplete }
     }
 

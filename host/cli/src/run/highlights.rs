@@ -1,7 +1,7 @@
 //! The summary that a job file asks for: `display.summary`.
 //!
-//! Owns its keys, and what it makes of a stage's results: how many have which value, and the worst of them. The rest of
-//! the host never reads `display`, so a fault in it stops nothing: it is told, and ignored.
+//! Owns its keys, and what it computes from a stage's results: how many have each value, and the worst ones. The rest
+//! of the host never reads `display`, so a fault in it stops nothing: it is reported and ignored.
 
 use std::collections::BTreeMap;
 
@@ -16,13 +16,13 @@ use crate::format::{count, one_line};
 use crate::out::Out;
 use crate::table::{Column, Table};
 
-/// A summary reads no more results than this.
+/// How many results a summary reads at most.
 const RESULTS_MAX: u64 = 100_000;
 /// How many are read at once.
 const PAGE: u32 = 1000;
 /// How many different values are counted.
 const VALUES_MAX: usize = 200;
-/// How many of the worst are shown: unless the job says otherwise, and whatever it says.
+/// How many of the worst are shown: the default, and the most that a job can ask for.
 const TOP: usize = 10;
 const TOP_MAX: u64 = 1000;
 /// The longest text in a table.
@@ -61,7 +61,7 @@ struct Worst {
 }
 
 impl Highlights {
-    /// What the job asks for; none if it asks for nothing that can be read. Warns of what is ignored, in one line.
+    /// The summary that the job asks for; none if there is none that can be read. Warns of ignored keys, in one line.
     pub(crate) fn of(job: &Job, out: &Out) -> Option<Self> {
         let display: Value = serde_json::from_str(job.display.as_deref()?).ok()?;
         let stages: Vec<&str> = job.spec.stages.iter().map(|stage| stage.name.as_str()).collect();
@@ -95,7 +95,7 @@ impl Highlights {
                 return Ok(found);
             }
             for row in page {
-                // An output that is no object has no fields to count or to sort by.
+                // An output that is not an object has no fields to count or sort by.
                 let Ok(Value::Object(output)) = serde_json::from_str(&row.output) else { continue };
                 found.add(self, row.item_key, output);
             }
@@ -165,7 +165,7 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// Reads what is asked for, and tells what is ignored.
+/// Reads the keys, and returns which are ignored.
 fn read(summary: &Value, stages: &[&str]) -> (Option<Highlights>, Vec<String>) {
     let Value::Object(keys) = summary else {
         return (None, vec!["is ignored: it has to be a mapping".to_owned()]);

@@ -1,6 +1,7 @@
 //! The HTTP server beside a run.
 //!
-//! Owns its socket and its end. What it answers is the server's; without `--listen` there is none.
+//! Owns its socket and its shutdown. Never answers a request itself: the server crate does. Without `--listen` there is
+//! no server.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,14 +34,14 @@ pub(super) async fn start(
             .hint("choose another address or port with --listen")
     };
     let listener = TcpListener::bind(address).await.map_err(refused)?;
-    // The system chooses the port where it is 0.
+    // If the port is 0, the system chooses one.
     out.note(format_args!("listening on http://{}", listener.local_addr().map_err(refused)?));
     if !address.ip().to_canonical().is_loopback() {
         out.warning("other machines can read every item, output and log there: it has no passwords and no TLS");
     }
     let (stop, stopped) = oneshot::channel();
     let shutdown = async {
-        // A dropped sender is an end as well.
+        // A dropped sender also ends the server.
         let _ = stopped.await;
     };
     let server = tokio::spawn(gristmill_server::serve(listener, allowed, reader, shutdown));
@@ -48,7 +49,7 @@ pub(super) async fn start(
 }
 
 impl Listening {
-    /// Lets open requests be answered.
+    /// Ends the server after open requests are answered.
     pub(super) async fn end(self) {
         drop(self.stop);
         match self.server.await {

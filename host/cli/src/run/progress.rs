@@ -1,7 +1,7 @@
-//! How far a run is, while it runs.
+//! Shows the progress of a run.
 //!
-//! Owns the bar on a terminal, and the plain lines elsewhere. Reads counters a few times a second, and never makes the
-//! host wait.
+//! Owns the bar on a terminal, and plain lines elsewhere. Reads counters a few times a second. Never makes the host
+//! wait.
 
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -22,14 +22,14 @@ const BAR_PACE: Duration = Duration::from_millis(200);
 const LINES_PACE: Duration = Duration::from_secs(1);
 /// How often a line is printed, at most.
 const LINE_EVERY: Duration = Duration::from_secs(5);
-/// The rate is that of this last time.
+/// The rate is measured over this time.
 const WINDOW: Duration = Duration::from_secs(10);
 const SAMPLES_MAX: usize = 64;
-/// What is less than this is left for a moment.
+/// Less than this is shown as "a moment".
 const LEFT_MIN: Duration = Duration::from_secs(1);
 const TEMPLATE: &str = "[{bar:28}] {wide_msg}";
 
-/// How far a run is.
+/// The progress of a run.
 pub(crate) struct Progress {
     out: Out,
     clock: Arc<dyn Clock>,
@@ -66,7 +66,7 @@ impl Counts {
 }
 
 impl Progress {
-    /// Begins with the loading of components, which has no counters yet.
+    /// Starts while components are loaded, when there are no counters yet.
     pub(crate) fn start(context: &Context, quiet: bool) -> Self {
         let bar = if quiet { None } else { context.out.start_bar(TEMPLATE) };
         let form = match (quiet, bar) {
@@ -86,12 +86,12 @@ impl Progress {
         Self { out: context.out.clone(), clock, form, samples: VecDeque::new(), next_line, last_line: None }
     }
 
-    /// How often to show it.
+    /// How often to show the progress.
     pub(crate) fn pace(&self) -> Duration {
         if matches!(self.form, Form::Bar(_)) { BAR_PACE } else { LINES_PACE }
     }
 
-    /// Shows how far the run is now. A tracker that cannot be read fails the run, not its progress.
+    /// Shows the current progress. If the tracker cannot be read, the run itself will fail, so this ignores it.
     pub(crate) async fn show(&mut self, tracker: &dyn Tracker, parts: &[Part]) {
         if matches!(self.form, Form::Nothing) {
             return;
@@ -122,14 +122,14 @@ impl Progress {
         }
     }
 
-    /// What was settled in the last moments, and how long those were.
+    /// How many stages were settled recently, and in how much time.
     fn recent(&self, now: Timestamp) -> (u64, Duration) {
         let Some((at, first)) = self.samples.front() else { return (0, Duration::ZERO) };
         let settled = self.samples.back().map_or(0, |(_, last)| last.settled.saturating_sub(first.settled));
         (settled, now.since(*at))
     }
 
-    /// Takes it off the terminal.
+    /// Removes it from the terminal.
     pub(crate) fn end(&self) {
         self.out.end_bar();
     }
@@ -144,7 +144,7 @@ fn sentence(counts: Counts, (settled, elapsed): (u64, Duration)) -> String {
     let mut text = format!("{}, {} of {} stages done", plural(items, "item"), count(position), count(total));
     if settled > 0 && !elapsed.is_zero() {
         let left = elapsed.mul_f64(total.saturating_sub(position) as f64 / settled as f64);
-        // Nobody wants to know it in milliseconds.
+        // Milliseconds would not help anybody.
         let left = if left < LEFT_MIN { "a moment".to_owned() } else { duration(left) };
         let _ = write!(text, ", {}, {left} left", rate(settled, elapsed));
     }

@@ -1,7 +1,7 @@
 //! Ctrl-C, SIGTERM and SIGHUP.
 //!
-//! Owns what the first and the second of them do. Listens on a thread of its own, so that the second one works
-//! whatever the host is waiting for. Never touches work: the host is asked to stop, or the process ends.
+//! Owns what the first and the second signal do. Listens on its own thread, so that the second one works whatever the
+//! host waits for. Never touches work: it asks the host to stop, or ends the process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,17 +19,17 @@ use crate::failure::Failure;
 use crate::format::duration;
 use crate::out::Out;
 
-/// The same signal counts once within this time: `npm` and `timeout` pass on what the terminal has sent already.
+/// Within this time, the same signal counts once: `npm` and `timeout` pass on a signal that the terminal has also sent.
 const ECHO_MAX: Duration = Duration::from_millis(500);
 
-/// What listens, from the first moment of a run on.
+/// The listener, which starts at the very beginning of a run.
 pub(crate) struct Signals {
     is_running: Arc<AtomicBool>,
     asked_to_stop: oneshot::Receiver<()>,
 }
 
 impl Signals {
-    /// Starts to listen. Until the host runs, the first signal ends the process.
+    /// Starts listening. Until the host runs, the first signal ends the process.
     pub(crate) fn listen(out: Out, grace: Duration) -> Result<Self, Failure> {
         let failed = |error| Failure::of_machine("signals cannot be listened to", &error);
         let runtime = runtime()?;
@@ -45,11 +45,11 @@ impl Signals {
         Ok(Self { is_running, asked_to_stop })
     }
 
-    /// The host runs: what is returned resolves with the first signal, and the second one ends the process.
+    /// Says that the host runs. The returned future resolves at the first signal, and the second one ends the process.
     pub(crate) fn stop(self) -> impl Future<Output = ()> {
         self.is_running.store(true, Ordering::SeqCst);
         async {
-            // Without that thread nobody asks any more: the run goes on to its end.
+            // Without that thread there are no more signals: the run goes on to its end.
             if self.asked_to_stop.await.is_err() {
                 std::future::pending::<()>().await;
             }
@@ -61,7 +61,7 @@ impl Signals {
 struct Heard {
     interrupt: Signal,
     terminate: Signal,
-    /// None under `nohup`: then the end of the terminal is to be outlived.
+    /// None under `nohup`, which wants the process to outlive its terminal.
     hangup: Option<Signal>,
 }
 
@@ -107,7 +107,7 @@ impl Listener {
             "stopping: running attempts may finish, for {grace} at most; a second Ctrl-C stops at once"
         ));
         let _ = first.send(());
-        // Ends at the latest with the first signal after `ECHO_MAX`.
+        // Ends at the latest at the first signal after `ECHO_MAX`.
         while is_echo(asked, self.runtime.block_on(self.heard.next()), at.elapsed()) {}
         self.end("stopped at once: what was running is counted as lost, and the next run goes on from here");
     }
@@ -119,12 +119,12 @@ impl Listener {
     }
 }
 
-/// Whether a signal is the first one once more.
+/// Whether a signal is an echo of the first one.
 fn is_echo(first: SignalKind, again: SignalKind, after: Duration) -> bool {
     again == first && after < ECHO_MAX
 }
 
-/// Whether this process was started so that the signal does nothing.
+/// Whether this process was started with the signal ignored.
 fn is_ignored(signal: Number) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -115,8 +115,7 @@ impl<'a> ItemDetailView<'a> {
         }
     }
 
-    /// The same without data and outputs larger than `bytes_max`. `data_bytes` and `output_bytes` still give their
-    /// lengths.
+    /// The same without its data if that is larger than `bytes_max`. `data_bytes` still gives its length.
     pub fn cut(mut self, bytes_max: usize) -> Self {
         self.data = self.data.filter(|data| data.0.len() <= bytes_max);
         self

@@ -1,42 +1,43 @@
-//! The care of a tracker: what is old enough to go, and what is not as it should be.
+//! Upkeep of a tracker: rows that are old enough to delete, and the result of an examination.
 
 use gristmill_model::{Expiring, JobId, Timestamp};
 
 use super::expired::ExpiredRow;
 
-/// Data that is old enough to go.
+/// Which old rows to find.
 #[derive(Clone, Debug)]
 pub struct Expired {
-    /// The job; none: what belongs to no job, as some events do.
+    /// The job; none for rows of no job, such as events of hosts.
     pub job: Option<JobId>,
     /// What kind.
     pub what: Expiring,
     /// Older than this.
     pub before: Timestamp,
-    /// The time. What is dated later was recorded by a clock that was ahead: it says nothing of the age of what follows.
+    /// The time now. A row with a later date was recorded by a clock that was ahead, so it says nothing about the age
+    /// of the rows after it.
     pub now: Timestamp,
-    /// Behind this number of its table, in whose order it is looked through. The newest attempt, event and item of a
-    /// tracker are never old enough: a number must not be given out again.
+    /// Only rows after this number: the table is read in the order of its numbers. The newest attempt, event and item
+    /// of a tracker are never old enough, since their numbers must not be used again.
     pub after: i64,
-    /// How many rows are looked at, at most.
+    /// How many rows are checked, at most.
     pub limit: u32,
 }
 
-/// A page of data that is old enough to go.
+/// A page of rows that are old enough to delete.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ExpiredPage {
     /// The rows, by number.
     pub numbers: Vec<i64>,
-    /// What they hold, in the same order.
+    /// Their contents, in the same order.
     pub rows: Vec<ExpiredRow>,
-    /// Where to go on; none: that was all.
+    /// Where to go on; none if that was all.
     pub next: Option<i64>,
 }
 
-/// Data to delete: what `expired` found. What has changed since is left alone.
+/// Rows to delete, as `expired` found them. Rows that have changed since are not deleted.
 #[derive(Clone, Debug)]
 pub struct Prune {
-    /// The job; none: what belongs to no job, as some events do.
+    /// The job; none for rows of no job, such as events of hosts.
     pub job: Option<JobId>,
     /// What kind.
     pub what: Expiring,
@@ -49,23 +50,23 @@ pub struct Prune {
 /// What a tracker's own examination found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Examination {
-    /// How many items were looked at.
+    /// How many items were checked.
     pub items: u64,
-    /// How many blobs were looked at.
+    /// How many blobs were checked.
     pub blobs: u64,
-    /// What differs: the first `DIFFERENCES_MAX` of it.
+    /// The first `DIFFERENCES_MAX` differences.
     pub differences: Vec<Difference>,
-    /// How much differs.
+    /// The number of differences.
     pub differences_total: u64,
 }
 
-/// How many differences an examination tells of.
+/// How many differences an examination returns.
 pub const DIFFERENCES_MAX: usize = 1000;
 
-/// Something that is not as the facts say.
+/// A stored value that differs from what the facts say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// What kind of thing: `stage count`, `mask`, `queue row without item`.
+    /// The kind of value: `stage count`, `mask`, `queue row without item`.
     pub kind: &'static str,
     /// Which one.
     pub place: String,
@@ -78,12 +79,12 @@ pub struct Difference {
 /// What sweeping blobs did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Files that were looked at.
+    /// Files that were checked.
     pub looked: u64,
-    /// Files that no result names any more, and that are gone.
+    /// Files that no result names any more: they were deleted.
     pub removed: u64,
-    /// What those held.
+    /// The bytes of those.
     pub bytes: u64,
-    /// The folder to go on with; none: that was the last of the 256.
+    /// The folder to go on with; none after the last of the 256.
     pub next: Option<u8>,
 }

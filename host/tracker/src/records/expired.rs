@@ -1,13 +1,13 @@
-//! Rows that are old enough to go, with all that goes along with them.
+//! Rows that are old enough to delete, with the rows that belong to them.
 //!
-//! Owns what an archive tells of a row: the columns of its table by their names, and what belongs to it. Codes and
-//! times (microseconds, UTC) are the numbers that the database holds, a hash is hexadecimal, and a text that is JSON
-//! stays a text, so that not a digit is changed. Never reads one back.
+//! Owns the archived form of a row: the columns of its table by name, and the rows that belong to it. Codes and times
+//! (microseconds, UTC) are the database's numbers, a hash is hexadecimal, and JSON stays a text, so that no digit
+//! changes. Never reads an archive.
 
 use gristmill_model::Digest;
 use serde::{Serialize, Serializer};
 
-/// A row that is old enough to go.
+/// A row that is old enough to delete.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ExpiredRow {
     /// An attempt.
@@ -41,13 +41,13 @@ pub struct ExpiredAttempt {
     pub fence: i64,
     /// When it became ready.
     pub queued_at: i64,
-    /// When it began, if its host told.
+    /// When it began, if its host reported that.
     pub started_at: Option<i64>,
     /// When it ended.
     pub ended_at: i64,
     /// The version that ran.
     pub version_id: Option<i64>,
-    /// The most linear memory it had.
+    /// The most linear memory it had, in bytes.
     pub memory_bytes_max: Option<i64>,
     /// The hash of what it was given.
     #[serde(serialize_with = "hex")]
@@ -73,14 +73,14 @@ pub struct AttemptCharge {
     pub amount: f64,
 }
 
-/// A charge that goes before its attempt.
+/// A charge that is deleted before its attempt.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ExpiredCharge {
     /// Its number.
     pub id: i64,
     /// The attempt.
     pub attempt_id: i64,
-    /// The stage of the attempt; none: there is no such attempt.
+    /// The stage of the attempt; none if the attempt does not exist.
     pub stage_id: Option<i64>,
     /// The stage of the item.
     pub key: Option<i64>,
@@ -107,7 +107,7 @@ pub struct ExpiredEvent {
     pub item_id: Option<i64>,
     /// The operation that it is part of.
     pub operation_id: Option<i64>,
-    /// More of it: JSON.
+    /// Its details: JSON.
     pub data: String,
 }
 
@@ -128,7 +128,7 @@ pub struct ExpiredItem {
     pub dead: i64,
     /// Mask of those in the queue.
     pub live: i64,
-    /// Mask of those that are to be done again.
+    /// Mask of those that shall run again.
     pub stale: i64,
     /// Its priority.
     pub priority: i64,
@@ -148,7 +148,7 @@ pub struct ExpiredItem {
     pub data: String,
     /// Its results, by stage.
     pub stages: Vec<ExpiredOutcome>,
-    /// With which data it was seen, the oldest first.
+    /// Its sightings, the oldest first.
     pub sightings: Vec<ExpiredSighting>,
 }
 
@@ -163,7 +163,7 @@ pub struct ExpiredOutcome {
     pub reason: Option<i64>,
     /// Attempts that failed.
     pub attempts: i64,
-    /// Attempts that vanished with their host.
+    /// Attempts that were lost with their host.
     pub lost: i64,
     /// Attempts that said `later`.
     pub deferrals: i64,
@@ -173,7 +173,7 @@ pub struct ExpiredOutcome {
     pub last_attempt: Option<i64>,
     /// The version of its result.
     pub version_id: Option<i64>,
-    /// The hash of what it was made from.
+    /// The hash of its input.
     #[serde(serialize_with = "hex")]
     pub input_hash: Option<Digest>,
     /// The hash of its output.
@@ -185,19 +185,19 @@ pub struct ExpiredOutcome {
     pub error: Option<String>,
 }
 
-/// That an item was seen with certain data.
+/// A sighting: the item was found with certain data.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ExpiredSighting {
     /// The item.
     pub item_id: i64,
-    /// The hash of what was seen.
+    /// The hash of that data.
     #[serde(serialize_with = "hex")]
     pub data_hash: Digest,
-    /// When it was last seen so.
+    /// When it was last found with this data.
     pub at: i64,
-    /// Who saw it.
+    /// Who found it.
     pub source: String,
-    /// On which page.
+    /// The cursor of the page.
     pub cursor: Option<String>,
 }
 

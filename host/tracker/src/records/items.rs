@@ -1,4 +1,4 @@
-//! Items: what discovery brings, and what becomes of it.
+//! Items that discovery finds, and what the tracker does with them.
 
 use gristmill_model::{Digest, JobId, Rediscovery, Timestamp};
 
@@ -11,7 +11,7 @@ pub struct Upsert {
     pub items: Vec<NewItem>,
     /// Who found them.
     pub source: Source,
-    /// What becomes of those that are known.
+    /// How known items are merged.
     pub rediscovery: Rediscovery,
     /// When.
     pub now: Timestamp,
@@ -20,19 +20,19 @@ pub struct Upsert {
 /// Who found items.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// A page of discovery. It is committed together with the cursor behind it.
+    /// A page of discovery. It is committed together with the next cursor.
     Page {
-        /// What the page was asked for with.
+        /// The cursor that the page was asked for with.
         cursor: Option<String>,
-        /// Where the next page starts; none: the pass is over.
+        /// The cursor of the next page; none if the pass is over.
         next: Option<String>,
     },
-    /// Somebody who is not discovery, by name: 1 to 64 bytes. The cursor stays where it is.
+    /// Another source, by its name of 1 to 64 bytes. The job's cursor does not change.
     Named(String),
 }
 
 impl Source {
-    /// The name that is kept with a sighting.
+    /// The name that a sighting stores.
     pub fn name(&self) -> &str {
         match self {
             Self::Page { .. } => "discover",
@@ -40,7 +40,7 @@ impl Source {
         }
     }
 
-    /// The cursor that is kept with a sighting.
+    /// The cursor that a sighting stores.
     pub fn cursor(&self) -> Option<&str> {
         match self {
             Self::Page { cursor, .. } => cursor.as_deref(),
@@ -60,21 +60,21 @@ pub struct NewItem {
     pub data_hash: Digest,
     /// Higher runs sooner.
     pub priority: i32,
-    /// What a component merged it into, where the job asks for that and the item is known with other data.
+    /// The data that a component merged it into, if the job asks for that and the item is known with other data.
     pub merged: Option<Merged>,
 }
 
-/// What a component made of known and new data.
+/// The result of a component's merge of known and new data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Merged {
     /// JSON.
     pub data: String,
-    /// The hash of the known data that it was made from. If that is no longer what is known, the whole batch is
-    /// refused (`Error::Overtaken`), and nothing is written.
+    /// The hash of the known data that was merged. If the known data is different by now, the whole batch is refused
+    /// (`Error::Overtaken`), and nothing is written.
     pub replaces: Digest,
 }
 
-/// What is known of an item that was found again.
+/// The known data of an item that was found again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownItem {
     /// The item's key.
@@ -83,24 +83,24 @@ pub struct KnownItem {
     pub data: String,
     /// The hash of its data.
     pub data_hash: Digest,
-    /// The hash of the data with which it was seen last. Equal to what is found now: nothing is new.
+    /// The hash of the data with which it was last found. If the new hash is equal, nothing is new.
     pub seen_hash: Digest,
 }
 
-/// That an item was seen with certain data.
+/// A sighting: the item was found with certain data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sighting {
-    /// Who saw it.
+    /// Who found it.
     pub source: String,
-    /// On which page.
+    /// The cursor of the page.
     pub cursor: Option<String>,
-    /// When it was last seen so.
+    /// When it was last found with this data.
     pub at: Timestamp,
-    /// The hash of what was seen.
+    /// The hash of that data.
     pub data_hash: Digest,
 }
 
-/// What became of a page.
+/// The result of recording a page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Upserted {
     /// Items that were not known.

@@ -1,4 +1,4 @@
-//! Hosts and jobs: what a tracker is told of them, and what it makes of that.
+//! Registration of hosts and jobs, and its result.
 
 use gristmill_model::{Dag, Digest, ItemId, JobId, Need, StageId, Timestamp, VersionId};
 
@@ -7,7 +7,7 @@ use gristmill_model::{Dag, Digest, ItemId, JobId, Need, StageId, Timestamp, Vers
 pub struct HostInfo {
     /// The machine's name, for people.
     pub name: String,
-    /// Its process.
+    /// Its process id.
     pub pid: u32,
     /// Its version.
     pub app_version: String,
@@ -35,7 +35,7 @@ pub struct JobRegistration {
 pub struct StageRegistration {
     /// The stage's name.
     pub name: String,
-    /// What it needs, by position.
+    /// The stages that it needs, by position.
     pub needs: Vec<Need>,
     /// Its version.
     pub version: Digest,
@@ -51,7 +51,7 @@ pub struct StageRegistration {
     pub declared: Option<String>,
 }
 
-/// What a tracker made of a registration.
+/// The result of a job's registration.
 #[derive(Clone, Debug)]
 pub struct RegisteredJob {
     /// The job.
@@ -60,9 +60,9 @@ pub struct RegisteredJob {
     pub stages: Vec<RegisteredStage>,
     /// The DAG by bits.
     pub dag: Dag,
-    /// The DAG was edited: `reconcile` is due from behind this item on, before anything else is done with the job.
+    /// If the DAG was edited: `reconcile` must start after this item, before anything else is done with the job.
     pub reconcile: Option<ItemId>,
-    /// Where the last pass of discovery was interrupted; none: it came to its end, or there was none.
+    /// The cursor where the last pass of discovery was interrupted; none if it ended, or if there was none.
     pub cursor: Option<String>,
 }
 

@@ -1,15 +1,15 @@
-//! What people ask for, and what is recorded of it: cancelling, redriving, events.
+//! What people ask for, and the records of it: cancelling, redriving, events.
 
 use gristmill_model::{Counters, DeadReason, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
 
-/// Items of a job that a person wants left alone, or taken up again.
+/// Items of a job that a person cancels or restores.
 #[derive(Clone, Debug)]
 pub struct Cancel {
     /// The job.
     pub job: JobId,
     /// Their keys.
     pub keys: Vec<String>,
-    /// Take them up again.
+    /// Whether to restore them.
     pub undo: bool,
     /// Who asks.
     pub actor: String,
@@ -19,31 +19,31 @@ pub struct Cancel {
     pub now: Timestamp,
 }
 
-/// What became of a cancellation.
+/// The result of a cancellation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cancelled {
-    /// Items that were changed. The others were so already.
+    /// Items that were changed. The others already had that state.
     pub changed: u64,
-    /// Their stages that are running, and are let finish.
+    /// Their stages that are running and may finish.
     pub running: u64,
-    /// Keys of no item.
+    /// Keys that no item has.
     pub unknown: Vec<String>,
 }
 
-/// Which dead stages.
+/// A filter of dead stages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadFilter {
     /// The job.
     pub job: JobId,
-    /// Of this stage alone.
+    /// Only of this stage.
     pub stage: Option<StageId>,
-    /// For this reason alone.
+    /// Only with this reason.
     pub reason: Option<DeadReason>,
-    /// Whose error contains this, to the letter.
+    /// Only those whose error contains exactly this text.
     pub error: Option<String>,
-    /// Dead since before then.
+    /// Only those that have been dead since before this time.
     pub before: Option<Timestamp>,
-    /// Of these items alone, by key; none: of any.
+    /// Only of the items with these keys; none for all items.
     pub keys: Option<Vec<String>>,
 }
 
@@ -65,22 +65,22 @@ pub struct DeadRow {
     pub stage: String,
     /// Why.
     pub reason: DeadReason,
-    /// What was counted.
+    /// How often it was tried without success.
     pub counters: Counters,
-    /// Since when.
+    /// Since when it is dead.
     pub settled_at: Timestamp,
     /// What went wrong.
     pub error: Option<String>,
 }
 
-/// An operation that a person asks for: dead stages are to be tried again.
+/// An operation that a person asks for: it redrives dead stages.
 #[derive(Clone, Debug)]
 pub struct Redrive {
-    /// Which.
+    /// Which dead stages.
     pub filter: DeadFilter,
     /// How many at most.
     pub limit: u64,
-    /// How many a second; none: as fast as may be.
+    /// How many per second at most; none for no limit.
     pub rate: Option<f64>,
     /// Who asks.
     pub actor: String,
@@ -90,14 +90,14 @@ pub struct Redrive {
     pub now: Timestamp,
 }
 
-/// Where an operation stands.
+/// The state of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OperationState {
-    /// It goes on.
+    /// It does its steps.
     Running,
     /// A person stopped it for now.
     Paused,
-    /// It came to its end.
+    /// It is complete.
     Done,
     /// A person ended it.
     Cancelled,
@@ -150,17 +150,17 @@ pub struct OperationRow {
     pub kind: String,
     /// The job.
     pub job: JobId,
-    /// Where it stands.
+    /// Its state.
     pub state: OperationState,
-    /// How many stages it meant when it began.
+    /// How many stages matched its filter when it began.
     pub planned: u64,
-    /// How many of them it has taken up.
+    /// How many of them it has processed.
     pub done: u64,
     /// How many at most.
     pub limit: u64,
-    /// How many a second at most.
+    /// How many per second at most; none for no limit.
     pub rate: Option<f64>,
-    /// Not before then, as its rate says.
+    /// The earliest time of its next step, by its rate.
     pub next_at: Timestamp,
     /// Who asked.
     pub actor: String,
@@ -168,18 +168,18 @@ pub struct OperationRow {
     pub why: String,
     /// When it began.
     pub created_at: Timestamp,
-    /// When it last went on.
+    /// When it last did a step.
     pub updated_at: Timestamp,
 }
 
-/// Something that happened, as it is recorded.
+/// An event to record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEvent {
     /// What, in two words: `item.cancelled`.
     pub kind: String,
-    /// The job it is about.
+    /// The job that it concerns.
     pub job: Option<JobId>,
-    /// More of it: JSON.
+    /// Its details: JSON.
     pub data: String,
     /// When.
     pub now: Timestamp,
@@ -188,9 +188,9 @@ pub struct NewEvent {
 /// Which events to list.
 #[derive(Clone, Debug)]
 pub struct EventsFilter {
-    /// About this job alone, and not about none.
+    /// Only events that concern this job.
     pub job: Option<JobId>,
-    /// Of this kind alone, or of all that begin so, where it ends in a dot.
+    /// Only events of this kind. With a dot at the end: of all kinds that begin with it.
     pub kind: Option<String>,
     /// How many at most.
     pub limit: u32,
@@ -199,28 +199,28 @@ pub struct EventsFilter {
 /// A recorded event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventRow {
-    /// Its number: it only ever rises.
+    /// Its number. A later event has a higher one.
     pub id: i64,
     /// When.
     pub at: Timestamp,
     /// What.
     pub kind: String,
-    /// The job it is about.
+    /// The job that it concerns.
     pub job: Option<JobId>,
-    /// The item it is about.
+    /// The item that it concerns.
     pub item: Option<ItemId>,
     /// The operation that it is part of.
     pub operation: Option<OperationId>,
-    /// More of it: JSON.
+    /// Its details: JSON.
     pub data: String,
 }
 
-/// Discovery of a job that is to begin again at its first page.
+/// A request that a job's discovery begins again at its first page.
 #[derive(Clone, Debug)]
 pub struct Restart {
     /// The job.
     pub job: JobId,
-    /// Who says so.
+    /// Who asks.
     pub actor: String,
     /// Why.
     pub why: String,

@@ -1,4 +1,4 @@
-//! What people look at: jobs, items, results, attempts.
+//! What people read: jobs, items, results, attempts.
 
 use std::collections::HashMap;
 
@@ -16,14 +16,14 @@ pub struct JobRow {
     pub id: JobId,
     /// Its name.
     pub name: String,
-    /// Its stages in the order of the file, the retired ones left out.
+    /// Its stages in the order of the file, without retired ones.
     pub stages: Vec<(StageId, String)>,
 }
 
 /// A job's counters.
 #[derive(Clone, Debug, Default)]
 pub struct JobStats {
-    /// How many items have which status.
+    /// How many items have each status.
     pub items: HashMap<ItemStatus, u64>,
     /// In the order of the job file.
     pub stages: Vec<StageStats>,
@@ -52,15 +52,15 @@ pub struct StageStats {
     pub name: String,
     /// Its current version.
     pub version: Option<Digest>,
-    /// How many results name another version than the current one.
+    /// How many results were made by another version than the current one.
     pub other_versions: u64,
-    /// How many items are in which state, the blocked ones left out. A result that is being redone counts as what it
-    /// is, and its work in the queue counts as well.
+    /// How many items are in each state, without blocked ones. A stage that runs again counts twice: by its older
+    /// result, and by its row in the queue.
     pub states: HashMap<State, u64>,
 }
 
 impl StageStats {
-    /// How many items are in that state.
+    /// How many items are in this state.
     pub fn count(&self, state: State) -> u64 {
         self.states.get(&state).copied().unwrap_or(0)
     }
@@ -71,11 +71,11 @@ impl StageStats {
 pub struct ItemsFilter {
     /// The job.
     pub job: JobId,
-    /// Of this status alone.
+    /// Only with this status.
     pub status: Option<ItemStatus>,
-    /// Whose key starts with this.
+    /// Only those whose key starts with this.
     pub prefix: String,
-    /// Behind this one.
+    /// Only those after this one.
     pub after: ItemId,
     /// How many at most.
     pub limit: u32,
@@ -101,13 +101,13 @@ pub struct ItemRow {
 /// An item with all that is known about it.
 #[derive(Clone, Debug)]
 pub struct ItemDetail {
-    /// As in a list.
+    /// The item as a list shows it.
     pub row: ItemRow,
     /// Its data.
     pub data: String,
     /// Its priority.
     pub priority: i32,
-    /// With which data it was seen, the newest first.
+    /// Its sightings, the newest first.
     pub sightings: Vec<Sighting>,
     /// In the order of the job file.
     pub stages: Vec<ItemStageDetail>,
@@ -118,23 +118,23 @@ pub struct ItemDetail {
 pub struct ItemStageDetail {
     /// The stage's name.
     pub name: String,
-    /// Where it stands.
+    /// Its state.
     pub state: State,
     /// Why it is dead.
     pub reason: Option<DeadReason>,
-    /// When it will be ready, where it waits.
+    /// When it will be ready, if it waits.
     pub due_at: Option<Timestamp>,
     /// When it was settled.
     pub settled_at: Option<Timestamp>,
-    /// What was counted.
+    /// How often it was tried without success.
     pub counters: Counters,
     /// The version of its result.
     pub version: Option<Digest>,
-    /// Whether that is the current one.
+    /// Whether that is the stage's current version.
     pub current: bool,
-    /// Its output, if that is wanted.
+    /// Its output, if the caller wants it.
     pub output: Option<String>,
-    /// How long its output is.
+    /// The length of its output, in bytes.
     pub output_bytes: Option<u64>,
     /// What went wrong, or why it was skipped.
     pub error: Option<String>,
@@ -144,19 +144,19 @@ pub struct ItemStageDetail {
     pub attempts: Vec<AttemptRow>,
 }
 
-/// Which outputs of an item are wanted: each may be as large as memory takes.
+/// Which outputs of an item to read, since each may be very large.
 #[derive(Clone, Debug)]
 pub enum Outputs {
     /// All of them.
     All,
-    /// That of one stage.
+    /// The output of one stage.
     Of(String),
-    /// Those of so many bytes at most.
+    /// The outputs of at most this many bytes.
     UpTo(u64),
 }
 
 impl Outputs {
-    /// Whether an output of this stage, so long, is wanted.
+    /// Whether to read an output of this stage with this length.
     pub fn want(&self, stage: &str, bytes: u64) -> bool {
         match self {
             Self::All => true,
@@ -182,9 +182,9 @@ pub struct ResultRow {
 pub struct AttemptsFilter {
     /// The job.
     pub job: JobId,
-    /// Of this stage alone.
+    /// Only of this stage.
     pub stage: Option<StageId>,
-    /// With this outcome alone.
+    /// Only with this outcome.
     pub outcome: Option<Outcome>,
     /// How many at most.
     pub limit: u32,
@@ -197,7 +197,7 @@ pub struct AttemptRow {
     pub id: AttemptId,
     /// The item.
     pub item: ItemId,
-    /// The item's key; none: the item was deleted.
+    /// The item's key; none if the item was deleted.
     pub item_key: Option<String>,
     /// The stage's name.
     pub stage: String,
@@ -209,13 +209,13 @@ pub struct AttemptRow {
     pub fence: Fence,
     /// When it became ready.
     pub queued_at: Timestamp,
-    /// When it began, if its host told.
+    /// When it began, if its host reported that.
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub ended_at: Timestamp,
     /// The version that ran.
     pub version: Option<Digest>,
-    /// The most linear memory it had.
+    /// The most linear memory it had, in bytes.
     pub memory_bytes_max: Option<u64>,
     /// What went wrong.
     pub error: Option<String>,
@@ -225,11 +225,11 @@ pub struct AttemptRow {
     pub charges: Vec<(String, f64)>,
 }
 
-/// What waits, and what is under way.
+/// What waits, and what is leased.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outlook {
     /// When the next waiting stage will be ready; none if none waits.
     pub next_due: Option<Timestamp>,
-    /// Leases, of all hosts.
+    /// How many leases all hosts have.
     pub leases: u64,
 }

@@ -1,4 +1,4 @@
-//! The work of the loop: what is claimed, settled, given back, and lost.
+//! The records of a host at work: what it claims, settles, gives back, and loses.
 
 use std::collections::HashMap;
 
@@ -7,29 +7,29 @@ use gristmill_model::{
     VersionId,
 };
 
-/// Settlements and claims of one host.
+/// A round: what one host settles and claims in one transaction.
 #[derive(Clone, Debug)]
 pub struct Round {
     /// The host.
     pub host: HostId,
     /// When.
     pub now: Timestamp,
-    /// What is finished.
+    /// The finished attempts, by lease.
     pub settlements: Vec<Settlement>,
-    /// What is wanted.
+    /// The work to claim, by stage.
     pub claims: Vec<ClaimRequest>,
 }
 
-/// Attempts of one lease that are finished.
+/// Finished attempts of one lease.
 #[derive(Clone, Debug)]
 pub struct Settlement {
-    /// The lease.
+    /// The lease: attempts are recorded only if it still holds their work.
     pub fence: Fence,
     /// The attempts.
     pub completions: Vec<Completion>,
 }
 
-/// One finished attempt.
+/// One finished attempt, with everything that is recorded about it.
 #[derive(Clone, Debug)]
 pub struct Completion {
     /// The stage of the item.
@@ -38,30 +38,30 @@ pub struct Completion {
     pub version: VersionId,
     /// How it ended.
     pub outcome: Outcome,
-    /// What that leads to.
+    /// What that leads to: the host decides, the tracker records.
     pub disposition: Disposition,
     /// The output: present if and only if the disposition is `Done`.
     pub output: Option<Output>,
-    /// The hash of what it was given.
+    /// The hash of its input, which shows later whether the result is still up to date.
     pub input_hash: Digest,
     /// What went wrong, or why it was skipped.
     pub error: Option<String>,
     /// What it logged.
     pub log: Option<String>,
-    /// Since when it was ready.
+    /// When it became ready.
     pub ready_at: Timestamp,
     /// When it began.
     pub started_at: Timestamp,
     /// When it ended.
     pub ended_at: Timestamp,
-    /// The most linear memory it had.
+    /// The most linear memory it had, in bytes.
     pub memory_bytes_max: u64,
     /// What it was charged, by meter.
     pub charges: Vec<(String, f64)>,
 }
 
 impl Completion {
-    /// How many bytes of text it has.
+    /// How many bytes its texts have.
     pub fn bytes(&self) -> u64 {
         let output = self.output.as_ref().map(|output| &output.text);
         let texts = output.into_iter().chain(&self.error).chain(&self.log).map(String::len);
@@ -78,39 +78,39 @@ pub struct Output {
     pub hash: Digest,
 }
 
-/// A wish for work of one stage.
+/// A request for work of one stage.
 #[derive(Clone, Copy, Debug)]
 pub struct ClaimRequest {
     /// The stage.
     pub stage: StageId,
     /// How many at most.
     pub limit: u32,
-    /// How many a lease: what one thread runs in a row.
+    /// How many claims each lease has: one thread runs them in a row.
     pub chunk: u32,
-    /// How many bytes of data and of outputs that they need: no more are claimed once there are so many, and one is
-    /// claimed whatever its size. It bounds what a host holds in memory.
+    /// How many bytes of data and needed outputs to claim. Claiming stops once there are so many, but at least one is
+    /// claimed. This bounds the host's memory.
     pub bytes: u64,
 }
 
-/// What became of a round.
+/// The result of a round.
 #[derive(Clone, Debug, Default)]
 pub struct RoundDone {
     /// Completions that were recorded.
     pub applied: u64,
-    /// Completions whose fence did not match: dropped.
+    /// Completions whose fence did not match. They were dropped.
     pub late: u64,
     /// Stages that became ready.
     pub released: u64,
-    /// New work.
+    /// The claimed work.
     pub leases: Vec<Lease>,
-    /// The requested stages of which less was there than wanted.
+    /// The requested stages that had less ready work than requested.
     pub drained: Vec<StageId>,
-    /// Attempts that the tracker refused to record as they were, and why: their stages are dead.
+    /// Attempts that the tracker refused to record, and why. Their stages are dead.
     pub refused: Vec<(StageKey, String)>,
 }
 
 impl RoundDone {
-    /// Adds what became of another part of the same round.
+    /// Adds the result of another part of the same round.
     pub fn add(&mut self, part: Self) {
         self.applied += part.applied;
         self.late += part.late;
@@ -124,7 +124,7 @@ impl RoundDone {
 /// A batch of claimed work.
 #[derive(Clone, Debug)]
 pub struct Lease {
-    /// What every write to this work must name.
+    /// The number that every write to this work must match.
     pub fence: Fence,
     /// The stage.
     pub stage: StageId,
@@ -132,16 +132,16 @@ pub struct Lease {
     pub claims: Vec<Claim>,
 }
 
-/// One claimed stage of an item, with all that an attempt is given.
+/// One claimed stage of an item, with the whole input of its attempt.
 #[derive(Clone, Debug)]
 pub struct Claim {
     /// The stage of the item.
     pub key: StageKey,
-    /// What was counted before.
+    /// How often it was tried without success before: decides about retries.
     pub counters: Counters,
-    /// Since when it was ready.
+    /// When it became ready.
     pub ready_at: Timestamp,
-    /// When it was ready for the first time, before any attempt.
+    /// When it first became ready, before any attempt: the age of deferrals is counted from then.
     pub first_ready_at: Timestamp,
     /// The item's key.
     pub item_key: String,
@@ -149,16 +149,16 @@ pub struct Claim {
     pub data: String,
     /// The hash of `data`.
     pub data_hash: Digest,
-    /// When the item was discovered.
+    /// When the item was discovered: the virtual clock stands there.
     pub discovered_at: Timestamp,
-    /// The outputs of the stages it needs, by bit; a skipped one is absent.
+    /// The outputs of the stages that it needs, by bit; skipped ones are absent.
     pub upstream: Vec<Upstream>,
     /// What of it cannot be read in the tracker, and why: it is not to be run. The rest may be empty then.
     pub damage: Option<String>,
 }
 
 impl Claim {
-    /// How many bytes of data and of outputs it has.
+    /// How many bytes its data and needed outputs have.
     pub fn bytes(&self) -> u64 {
         let outputs = self.upstream.iter().map(|upstream| upstream.output.text.len());
         (self.data.len() + outputs.sum::<usize>()) as u64
@@ -183,30 +183,31 @@ pub struct Release {
     pub keys: Vec<StageKey>,
 }
 
-/// Which hosts to give up.
+/// Which hosts to reap.
 #[derive(Clone, Debug)]
 pub struct Reap {
-    /// Who asks: never reaped itself.
+    /// The host that asks. It is never reaped itself.
     pub host: HostId,
     /// When.
     pub now: Timestamp,
-    /// Another host whose last heartbeat is older has vanished, and its leases with it. A host that beats keeps its leases,
-    /// however long they take. Where a lock says that no other host can be alive, this is `Timestamp(i64::MAX)`: then no
-    /// clock is asked.
+    /// Another host whose last heartbeat is older has vanished, and loses its leases. A host that sends heartbeats
+    /// keeps its leases, however long they take. If a lock proves that no other host can be alive, this is
+    /// `Timestamp(i64::MAX)`, so that no clock matters.
     pub heartbeat_before: Timestamp,
     /// How many leases at most.
     pub leases_max: u32,
-    /// What a lost attempt leads to, by stage. Another stage's loss is charged, and whoever runs it decides on its death.
+    /// The retry policies of the stages that this host runs. A lost attempt of another stage is only counted, and a
+    /// host that runs that stage decides whether it is dead.
     pub policies: HashMap<StageId, RetryPolicy>,
 }
 
-/// What reaping took.
+/// The result of reaping.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
-    /// Leases that were taken.
+    /// Leases that were taken away.
     pub leases: u64,
     /// Attempts that were charged as lost.
     pub attempts: u64,
-    /// Of those, the ones that are dead now.
+    /// How many of those left a dead stage.
     pub dead: u64,
 }

@@ -1,6 +1,6 @@
-//! An item is left alone, or taken up again.
+//! Rules: an item is cancelled or restored.
 //!
-//! Owns both, and what becomes of leased work that is given back. Never stops what runs: its attempt is paid for, and
+//! Owns both, and what happens to leased work that is given back. Never stops a running attempt: it is paid for, and
 //! its result is recorded.
 
 use gristmill_model::{Dag, Masks, StageBit};
@@ -8,7 +8,7 @@ use gristmill_model::{Dag, Masks, StageBit};
 use super::{Change, Item, Rows};
 use crate::records::Cancelled;
 
-/// Cancels an item. `left`: the rows that were taken out of the queue, which is all but what is leased.
+/// Cancels an item. `left` has the rows that were taken out of the queue: all but the leased ones.
 pub const fn cancel(item: Item, left: Rows) -> Change {
     let mut change = Change::of(item);
     change.after.cancelled = true;
@@ -16,7 +16,7 @@ pub const fn cancel(item: Item, left: Rows) -> Change {
     change
 }
 
-/// Takes a cancelled item up again: whatever may run is ready.
+/// Restores a cancelled item: stages that may run are ready.
 pub fn restore(dag: &Dag, item: Item) -> Change {
     let mut change = Change::of(item);
     change.after.cancelled = false;
@@ -24,11 +24,11 @@ pub fn restore(dag: &Dag, item: Item) -> Change {
     change
 }
 
-/// What becomes of an item when leased work of it is given back: it leaves the queue if the item is cancelled, or if what
-/// it needs has no outcome any more. None: it is ready again, where it stood in line, and uncharged.
+/// The change when leased work of an item is given back. The row leaves the queue if the item is cancelled, or if a
+/// stage that it needs has no outcome any more. None if it is ready again, with its old claim key and uncharged.
 pub fn give_up(dag: &Dag, item: Item, bit: StageBit) -> Option<Change> {
-    // A needed stage that was skipped meanwhile counts as an outcome here, even if this one cannot do without its output:
-    // skipping along needs a time, and giving back has none.
+    // A needed stage that was skipped meanwhile counts as an outcome here, even if this stage cannot do without its
+    // output. Skipping this stage too would need a time, and giving back has none.
     let masks = Masks { done: item.masks.done | item.masks.skipped, skipped: 0, ..item.masks };
     if !item.cancelled && !dag.lacks(masks, bit) {
         return None;

@@ -1,23 +1,23 @@
-//! What an act changes on one item, and what that means for the counters.
+//! What an act changes on one item, and the effect on counters.
 //!
-//! Owns the consequences that every act has in common: what is skipped along, what may run now, and the counters, which
-//! follow from the item before and after. Describes writes, and never makes one.
+//! Owns the consequences that all acts share: which other stages are skipped, which may run now, and the counters,
+//! which follow from the item before and after. Describes writes. Never makes one.
 
 use gristmill_model::{Bits, Dag, Masks, StageId, StageKey, State, Timestamp};
 
 use super::{Item, Tally, claim_key};
 
-/// What is written to the error of a stage that is skipped along.
+/// The recorded error of a stage that is skipped as a consequence.
 pub const SKIPPED_ALONG: &str = "a stage whose output it needs was skipped";
 
-/// Rows of an item in the queue: one bit a stage, in the mask of its state.
+/// Rows of an item in the queue: one bit for each stage, in the mask of its state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rows {
-    /// May be claimed.
+    /// Stages that may be claimed.
     pub ready: u64,
-    /// A host has them under a fence.
+    /// Stages that a host holds under a fence.
     pub leased: u64,
-    /// Wait for their next attempt.
+    /// Stages that wait for their next attempt.
     pub waiting: u64,
 }
 
@@ -27,7 +27,7 @@ impl Rows {
         self.ready | self.leased | self.waiting
     }
 
-    /// Adds rows in that state. What is in no state of the queue is none.
+    /// Adds rows in this state. Other states than those of the queue have no rows.
     pub const fn add(&mut self, state: Option<State>, bits: u64) {
         match state {
             Some(State::Ready) => self.ready |= bits,
@@ -37,7 +37,7 @@ impl Rows {
         }
     }
 
-    /// Takes those of these stages out.
+    /// Takes the rows of these stages out, and returns them.
     pub const fn take(&mut self, bits: u64) -> Self {
         let Self { ready, leased, waiting } = *self;
         *self = Self { ready: ready & !bits, leased: leased & !bits, waiting: waiting & !bits };
@@ -52,13 +52,13 @@ impl Rows {
 /// How a change is counted among the items of its job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Census {
-    /// It was counted, as what it was.
+    /// It was counted with its old status.
     Known,
     /// It is counted for the first time.
     New,
-    /// It is counted anew, by whoever brings its job in line.
+    /// It is counted again, while its job is reconciled.
     Anew,
-    /// It is counted no more.
+    /// It is not counted any more.
     Gone,
 }
 
@@ -67,20 +67,20 @@ pub enum Census {
 pub struct Ready {
     /// Which row.
     pub key: StageKey,
-    /// Its stage: claims ask by it.
+    /// Its stage, by which claims find it.
     pub stage: StageId,
-    /// Where it stands in line, as `claim_key` says.
+    /// Its position in the order of claims: see `claim_key`.
     pub claim_key: i64,
-    /// It has a history: its attempts go on with the chain of its last outcome.
+    /// Whether it has a history: its attempts then continue the chain of its last outcome.
     pub chained: bool,
 }
 
-/// What an act makes of one item.
+/// What an act changes on one item.
 ///
-/// The writes that it stands for, in this order: the outcome `skipped`, with nothing else, for the stages in `skipped`; rows
-/// of the queue for `entered.ready`; what becomes of the outcomes of `renewed` stages, since the queue goes on with the
-/// chain of their attempts; a mark on the rows of `superseded` stages that are leased; and the item's masks where they
-/// differ, if it is not new. Other rows are written by the act itself.
+/// A backend makes these writes, in this order: the plain outcome `skipped` for the stages in `skipped`; queue rows for
+/// `entered.ready`; the outcomes of `renewed` stages, since the queue continues the chain of their attempts; a mark on
+/// the rows of `superseded` stages that are leased; and the item's masks, if they changed and the item is not new. The
+/// act itself writes all other rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The item as it was read.
@@ -93,18 +93,18 @@ pub struct Change {
     pub left: Rows,
     /// Rows that enter the queue.
     pub entered: Rows,
-    /// Stages that are skipped along, whatever they had.
+    /// Stages that are skipped as a consequence, whatever their state was.
     pub skipped: u64,
-    /// Of those, the ones whose output is given up: the count of its version goes down.
+    /// Those of them that lose an output: the count of its version goes down.
     pub replaced: u64,
-    /// Stages that were dead and start anew: an older result stands again, and without one the outcome is forgotten.
+    /// Dead stages that start anew: an older result counts again, and without one the outcome is forgotten.
     pub renewed: u64,
-    /// Stages that are given something else from now on. Those that are leased run once more when they are settled.
+    /// Stages whose input is different from now on. Leased ones run once more after they are settled.
     pub superseded: u64,
 }
 
 impl Change {
-    /// Nothing yet.
+    /// A change of nothing, to start from.
     pub const fn of(item: Item) -> Self {
         let none = Rows { ready: 0, leased: 0, waiting: 0 };
         Self {
@@ -126,7 +126,7 @@ impl Change {
         self.after.masks.live &= !rows.all();
     }
 
-    /// Has dead stages start anew. `results`: those of them that have an older result, which stands again and is stale.
+    /// Makes dead stages start anew. `results` has those with an older result, which counts again and is stale.
     pub const fn renew(&mut self, stages: u64, results: u64) {
         let masks = &mut self.after.masks;
         masks.dead &= !stages;
@@ -135,13 +135,12 @@ impl Change {
         self.renewed |= stages;
     }
 
-    /// Does what follows from the masks as they are: skips along what can never run, and puts what may run into the
-    /// queue, but for a cancelled item. `candidates`: where nothing was ever skipped, no other stage can have become
-    /// runnable.
+    /// Adds the consequences of the current masks: skips stages that can never run, and enqueues stages that may run,
+    /// unless the item is cancelled. If nothing was ever skipped, only `candidates` can have become runnable.
     pub fn follow(&mut self, dag: &Dag, candidates: u64) {
         (self.skipped, self.replaced) = skip_along(dag, &mut self.after.masks);
         self.renewed &= !self.skipped;
-        // Without anything skipped, which is the hot path, there is no more to look at.
+        // Usually nothing is skipped, and then the candidates are enough.
         let candidates = if self.after.masks.skipped == 0 { candidates } else { dag.all() };
         if !self.after.cancelled {
             self.enter(dag.runnable_among(self.after.masks, candidates));
@@ -166,13 +165,13 @@ impl Change {
         })
     }
 
-    /// Whether the masks of an item that is there are other ones now.
+    /// Whether the masks of an existing item changed.
     pub fn is_other(&self) -> bool {
         self.before.masks != self.after.masks && !matches!(self.census, Census::New | Census::Gone)
     }
 
-    /// Counts it. `is_counted`: whether its job counts this item; while a job is being brought in line, it does not
-    /// count the items behind the point that was reached.
+    /// Counts the change. `is_counted` says whether its job counts this item. While a job is being reconciled, it does
+    /// not count items after the point that is reached.
     pub fn count(&self, dag: &Dag, is_counted: bool, tally: &mut Tally) {
         let stage = |bit| self.after.stage(bit);
         for (rows, change) in [(self.left, -1), (self.entered, 1)] {
@@ -206,9 +205,9 @@ impl Change {
     }
 }
 
-/// Skips along whatever can never run, since it cannot do without the output of a stage that is skipped. Returns those
-/// stages, and of those the ones that had a result, which was stale: what was made from them is stale now, too. What is
-/// skipped so and stays so is never stale: it could not be redone.
+/// Skips all stages that can never run, since they cannot do without the output of a skipped stage. Returns them, and
+/// those of them that had a result, which was stale: results made from it are now stale, too. A stage that is skipped
+/// in this way is never stale, since it could not run again.
 fn skip_along(dag: &Dag, masks: &mut Masks) -> (u64, u64) {
     let (mut skipped, mut replaced) = (0, 0);
     if masks.skipped == 0 {

@@ -1,7 +1,7 @@
-//! An item is found, for the first time or again.
+//! Rules: an item is found, for the first time or again.
 //!
-//! Owns what a new item begins with, which data stands after a sighting, and what new data makes of results. How fields
-//! are merged is the model's; how a component merges is its own.
+//! Owns the first state of a new item, the data after a sighting, and the effect of new data on results. Never merges
+//! fields itself: the model does, or a component.
 
 use std::borrow::Cow;
 
@@ -22,7 +22,7 @@ pub fn discover(dag: &Dag, job: JobId) -> Change {
 }
 
 impl Change {
-    /// The same for an item of this number and priority.
+    /// The same for an item with this number and priority.
     pub const fn numbered(mut self, id: ItemId, priority: i64) -> Self {
         (self.after.id, self.after.priority) = (id, priority);
         self.before = Item { masks: self.before.masks, ..self.after };
@@ -30,24 +30,24 @@ impl Change {
     }
 }
 
-/// What is known of an item that is found with other data than the last time.
+/// The known data of an item that is found with other data than the last time.
 #[derive(Clone, Copy, Debug)]
 pub struct Known<'a> {
     /// The hash of its data.
     pub data_hash: Digest,
-    /// Its data, and whether this very sighting was merged before: where `asks` says so.
+    /// Its data, and whether this very sighting was merged before. Only present if `asks` says so.
     pub data: Option<(&'a str, bool)>,
 }
 
-/// Whether `merge` asks for the known data.
+/// Whether `merge` needs the known data.
 pub const fn asks(merge: &Merge) -> bool {
     matches!(merge, Merge::Fields(_))
 }
 
-/// The data that stands after a sighting, with its hash; none: it is what it was.
+/// The data after a sighting, with its hash; none if it did not change.
 ///
 /// # Errors
-/// `Overtaken` if a component merged with other data than is known now.
+/// `Overtaken` if the data that a component merged is not the known data any more.
 pub fn merge<'a>(merge: &Merge, found: &'a NewItem, known: Known<'_>) -> Result<Option<(Cow<'a, str>, Digest)>, Error> {
     let (data, hash) = match merge {
         Merge::Replace => (Cow::Borrowed(found.data.as_str()), found.data_hash),
@@ -67,14 +67,14 @@ pub fn merge<'a>(merge: &Merge, found: &'a NewItem, known: Known<'_>) -> Result<
     Ok(Some((data, hash)).filter(|_| hash != known.data_hash))
 }
 
-/// The dead stages of which `reprocess` asks whether they have an older result.
+/// The dead stages for which `reprocess` must know whether they have an older result.
 pub fn reprocess_asks(dag: &Dag, item: &Item) -> u64 {
     roots(dag) & item.masks.dead
 }
 
-/// Has the stages run again that need nothing but the item's data: those that have an outcome, which a death is too, and
-/// those that are leased once they are settled. Those of a cancelled item run once it is taken up again. `results`: the
-/// stages that `reprocess_asks` named and that have an older result.
+/// Makes the stages run again that need only the item's data: those that have an outcome (also dead ones), and leased
+/// ones after they are settled. Those of a cancelled item run once it is restored. `results` has the stages that
+/// `reprocess_asks` named and that have an older result.
 pub fn reprocess(dag: &Dag, item: Item, results: u64) -> Change {
     let roots = roots(dag);
     let mut change = Change::of(item);
@@ -91,7 +91,7 @@ fn roots(dag: &Dag) -> u64 {
     Bits(dag.all()).filter(|bit| dag.needs(*bit) == 0).fold(0, |roots, bit| roots | bit.mask())
 }
 
-/// What another priority makes of the places in line of what is in the queue: so much is added to each.
+/// The number to add to the claim keys of an item's queue rows when its priority changes.
 pub const fn moved_in_line(before: i64, after: i64) -> i64 {
     claim_key(0, after) - claim_key(0, before)
 }

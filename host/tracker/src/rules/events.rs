@@ -1,7 +1,6 @@
-//! What is recorded when something happens.
+//! The events that a tracker records by itself.
 //!
-//! Owns the kind of every event that a tracker notes by itself, what it is about, and its data. Never decides whether it
-//! happened.
+//! Owns the kind of each, what it concerns, and its data. Never decides whether it happened.
 
 use std::time::Duration;
 
@@ -11,18 +10,18 @@ use serde_json::{Value, json};
 use crate::records::{Cancel, DeadRow, HostInfo, JobRegistration, NewEvent, OperationRow, OperationState};
 use crate::records::{Redrive, Restart, StageRegistration};
 
-/// An event that is to be recorded.
+/// An event to record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event<'a> {
     /// What, in two words: `item.cancelled`.
     pub kind: &'a str,
-    /// The job that it is about, if it is one.
+    /// The job that it concerns, if any.
     pub job: Option<JobId>,
     /// The item of that job.
     pub item: Option<ItemId>,
-    /// The operation that did it.
+    /// The operation that caused it.
     pub operation: Option<OperationId>,
-    /// More of it: JSON.
+    /// Its details: JSON.
     pub data: String,
 }
 
@@ -36,14 +35,14 @@ impl<'a> Event<'a> {
     }
 }
 
-/// An event of somebody else.
+/// An event that a caller records.
 impl<'a> From<&'a NewEvent> for Event<'a> {
     fn from(event: &'a NewEvent) -> Self {
         Self { kind: &event.kind, job: event.job, item: None, operation: None, data: event.data.clone() }
     }
 }
 
-/// A host begins.
+/// A host started.
 pub fn host_started(id: HostId, host: &HostInfo) -> Event<'static> {
     let HostInfo { name, pid, app_version, now: _ } = host;
     Event::new("host.started", &json!({ "host": id.0, "name": name, "pid": pid, "version": app_version }))
@@ -54,34 +53,34 @@ pub fn tracker_waited(waited: Duration) -> Event<'static> {
     Event::new("tracker.waited", &json!({ "seconds": waited.as_secs_f64() }))
 }
 
-/// It was given up, and is alive.
+/// A host that was reaped is alive.
 pub fn host_back(id: HostId) -> Event<'static> {
     Event::new("host.back", &json!({ "host": id.0 }))
 }
 
-/// It stopped by itself.
+/// A host ended by itself.
 pub fn host_ended(id: HostId) -> Event<'static> {
     Event::new("host.ended", &json!({ "host": id.0 }))
 }
 
-/// It vanished, and was given up.
+/// A host vanished, and was reaped.
 pub fn host_lost(id: HostId) -> Event<'static> {
     Event::new("host.lost", &json!({ "host": id.0 }))
 }
 
-/// A job has another spec than before: a new one, or one that it had once.
+/// A job has another spec than before: a new one, or an earlier one.
 pub fn spec_changed(id: JobId, job: &JobRegistration, is_new: bool) -> Event<'static> {
     let data = json!({ "spec": job.spec_id.to_string(), "stages": job.stages.len(), "new": is_new });
     Event::of("job.spec", id, &data)
 }
 
-/// A stage has another version than before: a new one, or one that it had once.
+/// A stage has another version than before: a new one, or an earlier one.
 pub fn version_changed(id: StageId, stage: &StageRegistration, is_new: bool) -> Event<'static> {
     let data = json!({ "stage": stage.name, "version": stage.version.to_string(), "new": is_new });
     Event::of("stage.version", id.job(), &data)
 }
 
-/// An item was cancelled, or taken up again.
+/// An item was cancelled or restored.
 pub fn cancelled(id: ItemId, key: &str, cancel: &Cancel) -> Event<'static> {
     let kind = if cancel.undo { "item.restored" } else { "item.cancelled" };
     let data = json!({ "item": key, "actor": cancel.actor, "why": cancel.why });
@@ -94,17 +93,17 @@ pub fn stage_damaged(key: StageKey, stage: StageId, error: Option<&str>) -> Even
     Event { item: Some(key.item()), ..Event::of("stage.damaged", stage.job(), &data) }
 }
 
-/// Discovery is to begin again at its first page. `cursor`: where it was to go on.
+/// Discovery will begin again at its first page. `cursor` is where it would have gone on.
 pub fn discovery_restarted(restart: &Restart, cursor: &str) -> Event<'static> {
     let shown: String = cursor.chars().take(CURSOR_CHARS_MAX).collect();
     let data = json!({ "cursor": shown, "actor": restart.actor, "why": restart.why });
     Event::of("discovery.restarted", restart.job, &data)
 }
 
-/// How much of a cursor an event repeats.
+/// How many characters of a cursor an event repeats.
 const CURSOR_CHARS_MAX: usize = 200;
 
-/// An operation began. `filter`: as it is kept.
+/// An operation began. `filter` is the stored text.
 pub fn operation_started(row: &OperationRow, redrive: &Redrive, filter: &str) -> Event<'static> {
     let filter: Value = serde_json::from_str(filter).unwrap_or_default();
     let OperationRow { planned, limit, rate, .. } = row;
@@ -114,12 +113,12 @@ pub fn operation_started(row: &OperationRow, redrive: &Redrive, filter: &str) ->
     Event { operation: Some(row.id), ..Event::of("operation.started", row.job, &data) }
 }
 
-/// A person moved an operation to the state that it is in.
+/// A person changed an operation's state to its current one.
 pub fn operation_moved(row: &OperationRow, actor: &str) -> Event<'static> {
     Event { operation: Some(row.id), ..Event::of(moved_to(row.state), row.job, &json!({ "actor": actor })) }
 }
 
-/// An operation came to its end.
+/// An operation is complete.
 pub fn operation_done(row: &OperationRow) -> Event<'static> {
     let data = json!({ "done": row.done });
     Event { operation: Some(row.id), ..Event::of(moved_to(OperationState::Done), row.job, &data) }
@@ -141,7 +140,7 @@ pub fn redriven(job: JobId, operation: OperationId, dead: &DeadRow) -> Event<'st
     Event { item, operation, ..Event::of("stage.redriven", job, &data) }
 }
 
-/// The queue was made anew.
+/// The queue was rebuilt.
 pub fn rebuilt() -> Event<'static> {
     Event::new("queue.rebuilt", &json!({}))
 }

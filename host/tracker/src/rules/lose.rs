@@ -1,14 +1,15 @@
-//! A host has vanished with its attempts.
+//! Rules: an attempt is lost with its host.
 //!
-//! Owns what is recorded of such an attempt, and what it leads to. It is then settled as any other one.
+//! Owns what is recorded of such an attempt, and what it leads to. It is then settled like any other. Never decides
+//! which host has vanished.
 
 use gristmill_model::{DeadReason, Digest, Disposition, Outcome, RetryPolicy, Timestamp, VersionId, decide_lost};
 
 use super::Taken;
 use crate::records::{Completion, Lost, Reap};
 
-/// What is known of an attempt whose host has vanished: next to nothing. If this host does not run the stage, it only
-/// counts the loss, and a host that runs it decides on its death.
+/// The completion of a lost attempt, of which almost nothing is known. If this host does not run the stage, it only
+/// counts the loss, and a host that runs the stage decides whether it is dead.
 pub fn lose(taken: &Taken, reap: &Reap, now: Timestamp) -> Completion {
     let unknown = RetryPolicy { max_lost: u32::MAX, ..RetryPolicy::default() };
     let policy = reap.policies.get(&taken.stage).unwrap_or(&unknown);

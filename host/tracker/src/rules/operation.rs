@@ -1,6 +1,6 @@
-//! An operation begins, takes its steps, and is moved by a person.
+//! Rules: an operation begins, does its steps, and changes its state.
 //!
-//! Owns the arithmetic of its limit and its rate. Never says what a step does to an item: see `redrive`.
+//! Owns the arithmetic of its limit and its rate. Never decides what a step does to an item: see `redrive`.
 
 use gristmill_model::{OperationId, Timestamp};
 
@@ -9,10 +9,10 @@ use crate::records::{OperationRow, OperationState, Redrive};
 
 const MICROS_PER_SECOND: f64 = 1e6;
 
-/// An operation that redrives dead stages, before its first step and without its number. `found`: how many stages its
+/// An operation that redrives dead stages, before its first step and without its number. `found` is how many stages its
 /// filter finds now.
 pub fn begin(redrive: &Redrive, found: u64, now: Timestamp) -> OperationRow {
-    // More than any column can count is as good as no limit.
+    // A limit beyond the range of a column is no limit.
     let limit = redrive.limit.min(i64::MAX as u64);
     OperationRow {
         id: OperationId(0),
@@ -41,7 +41,7 @@ pub fn share(row: &OperationRow, limit: u32, now: Timestamp) -> Option<u32> {
     Some(limit.min(left).min(burst))
 }
 
-/// Counts what a step took. `is_last`: it found less than its share.
+/// Counts the stages of a step. `is_last` says that it found fewer than its share.
 pub fn took(row: &mut OperationRow, taken: u64, is_last: bool, now: Timestamp) {
     row.done += taken;
     row.updated_at = now;
@@ -54,10 +54,10 @@ pub fn took(row: &mut OperationRow, taken: u64, is_last: bool, now: Timestamp) {
     }
 }
 
-/// Moves an operation to another state, as a person asks.
+/// Changes an operation's state, as a person asks.
 ///
 /// # Errors
-/// `OperationState` if it cannot go there from where it is.
+/// `OperationState` if its current state does not allow that.
 pub fn set(row: &mut OperationRow, to: OperationState, now: Timestamp) -> Result<(), Error> {
     let from = row.state;
     if !from.may_become(to) {

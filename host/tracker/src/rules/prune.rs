@@ -1,14 +1,13 @@
-//! Old facts are deleted.
+//! Rules: old facts are deleted.
 //!
-//! Owns what is left of an item. Never says how old a fact must be.
+//! Owns what is left of an item. Never decides how old a fact must be.
 
 use gristmill_model::{Masks, StageBit};
 
 use super::change::Census;
 use super::{Change, Item};
 
-/// The outcome of a stage that is no longer in its job's file goes. If an attempt of it is still under way, that one is
-/// let finish.
+/// Deletes the outcome of a stage that is no longer in its job's file. An attempt of it that still runs may finish.
 pub fn forget(item: Item, bit: StageBit) -> Change {
     let mut change = Change::of(item);
     let masks = &mut change.after.masks;
@@ -18,7 +17,7 @@ pub fn forget(item: Item, bit: StageBit) -> Change {
     change
 }
 
-/// An item goes with all its outcomes. It has no work in the queue.
+/// Deletes an item with all its outcomes. It has no rows in the queue.
 pub fn delete(item: Item) -> Change {
     let mut change = Change::of(item);
     change.after.masks = Masks::default();

@@ -1,14 +1,14 @@
-//! A dead stage is tried again.
+//! Rules: a dead stage is tried again.
 //!
-//! Owns what it is then: what it was before it ran. Never says which stages: an operation's filter does.
+//! Owns its new state, which is the one before it ran. Never decides which stages: an operation's filter does.
 
 use gristmill_model::{Dag, StageBit};
 
 use super::{Change, Item};
 
-/// Redrives a dead stage: nothing is counted of it any more, and if it has an older result, that one stands again, and
-/// is stale. Otherwise its outcome is forgotten. What cannot run, since a stage whose output it needs was skipped
-/// meanwhile, is skipped along. None: its item is cancelled, and stays as it is.
+/// Redrives a dead stage. Its counts start at zero. If it has an older result, that counts again and is stale;
+/// otherwise its outcome is forgotten. If it cannot run, since it needs the output of a stage that was skipped
+/// meanwhile, it is skipped too. None if its item is cancelled: then nothing changes.
 pub fn redrive(dag: &Dag, item: Item, bit: StageBit, has_result: bool) -> Option<Change> {
     if item.cancelled {
         return None;

@@ -1,7 +1,7 @@
-//! A job is registered.
+//! Rules: a job is registered.
 //!
-//! Owns which bit a stage has, which outlives every edit of a job's file, and whether an edit is one that items must be
-//! brought in line with. Never touches an item.
+//! Owns the bit of each stage, which no edit of the job's file changes, and whether an edit makes it necessary to
+//! reconcile items. Never touches an item.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -11,8 +11,8 @@ use gristmill_model::{Dag, STAGES_MAX, StageBit};
 use crate::Error;
 use crate::records::{JobRegistration, StageRegistration};
 
-/// A stage keeps the bit it once had, also when it was out of the file for a while; a new one gets the lowest bit that
-/// no stage of the job ever had. `known`: the bits of all stages that the job ever had, by name.
+/// The bits of a job's stages. A stage keeps its bit even if it was out of the file for a while; a new one gets the
+/// lowest bit that no stage of the job ever had. `known` has the bits of all stages that the job ever had, by name.
 ///
 /// # Errors
 /// `TooManyStages` if no bit is left.
@@ -26,14 +26,14 @@ pub fn assign_bits(
     job.stages.iter().map(bit_of).collect::<Option<_>>().ok_or_else(|| Error::TooManyStages(job.name.clone()))
 }
 
-/// A stage as it is declared, by bits.
+/// A stage as its file declares it, by bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Declared {
     /// Its bit in all masks.
     pub bit: StageBit,
     /// The stages it needs.
     pub needs: u64,
-    /// Of those, the ones whose output it cannot do without.
+    /// Those of them whose output it cannot do without.
     pub outputs: u64,
 }
 
@@ -60,11 +60,11 @@ pub enum Edit {
     None,
     /// It is the job's first one.
     First,
-    /// It is another one: every item is to be reconciled, from the first one on, and counted anew.
+    /// It changes: every item must be reconciled, from the first one on, and counted again.
     Another,
 }
 
-/// Compares the DAG that is known with the one that is declared.
+/// Compares the known DAG with the declared one.
 pub fn edit(known: &Dag, declared: &Dag) -> Edit {
     if known == declared {
         Edit::None

@@ -1,36 +1,35 @@
-//! An attempt is over.
+//! Rules: an attempt is settled.
 //!
-//! Owns what its disposition makes of its stage, and of those that depend on it. Never decides what an outcome leads to:
-//! a completion carries its disposition.
+//! Owns the effect of its disposition on its stage and on the stages that need it. Never decides what an outcome leads
+//! to: a completion carries its disposition.
 
 use gristmill_model::{Counters, Dag, DeadReason, Digest, Disposition, State, Timestamp};
 
 use super::{Change, Item, Rows, Taken, claim_key};
 use crate::records::Completion;
 
-/// The output that stands for a stage while it is redone.
+/// The older output of a stage that runs again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// The number of the version that made it.
     pub version: Option<i64>,
-    /// The hash of that output: the same again changes nothing for who needs it.
+    /// The hash of that output: if the new one is equal, dependents do not become stale.
     pub output_hash: Option<Digest>,
 }
 
-/// What becomes of a stage whose attempt is over.
+/// The next state of a stage whose attempt is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// It goes back into the queue, and waits until then.
+    /// It goes back into the queue and waits.
     Wait {
         /// When it may run again, in microseconds.
         due_at: i64,
-        /// Where it stands in line then.
+        /// Its position in the order of claims: see `claim_key`.
         claim_key: i64,
     },
-    /// Nothing: it would wait, and its item is cancelled, or what it needs is not there any more.
+    /// None: it would wait, but its item is cancelled, or a stage that it needs has no outcome any more.
     Nothing,
-    /// It has this outcome now. One that is dead keeps the output that it had, if any: only another outcome takes
-    /// its place.
+    /// It has this outcome now. A dead stage keeps its older output, if any, until it has another outcome.
     Outcome {
         /// Done, skipped or dead.
         state: State,
@@ -39,23 +38,23 @@ pub enum Next {
     },
 }
 
-/// What a settled attempt means.
+/// The effects of a settled attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settled {
-    /// For its stage.
+    /// The next state of its stage.
     pub next: Next,
-    /// What is counted of its stage.
+    /// The counts of its stage, including this attempt.
     pub counters: Counters,
-    /// For its item.
+    /// The change of its item.
     pub change: Change,
-    /// The version whose output is given up: its count goes down.
+    /// The version whose output is replaced: its count goes down.
     pub version_gone: Option<i64>,
     /// The version whose output is new: its count goes up.
     pub version_new: Option<i64>,
 }
 
-/// Whether `settle` asks for the output that stands for the stage: it does where another outcome takes its place, or it
-/// stands again. Most stages were never settled before.
+/// Whether `settle` needs the stage's older output: it does if another outcome replaces it, or if it counts again. Most
+/// stages were never settled before.
 pub const fn asks(item: &Item, taken: &Taken, completion: &Completion) -> bool {
     let asks = match completion.disposition {
         Disposition::Done | Disposition::Skipped => true,
@@ -65,8 +64,8 @@ pub const fn asks(item: &Item, taken: &Taken, completion: &Completion) -> bool {
     asks && item.settled() & taken.key.bit().mask() != 0
 }
 
-/// The stages whose rows are to leave the queue before this attempt is settled, unless they are leased: they were released
-/// by an older outcome that it takes away. Redone, the stage is dead, or is skipped and they cannot do without its output.
+/// The stages whose rows must leave the queue before this attempt is settled, unless they are leased. An older outcome
+/// of this stage released them, and now it is dead, or it is skipped and they cannot do without its output.
 pub fn leaves(dag: &Dag, item: &Item, taken: &Taken, completion: &Completion) -> u64 {
     let bit = taken.key.bit();
     let dependents = match completion.disposition {
@@ -77,11 +76,11 @@ pub fn leaves(dag: &Dag, item: &Item, taken: &Taken, completion: &Completion) ->
     if item.settled() & bit.mask() == 0 { 0 } else { dependents & item.masks.live }
 }
 
-/// Settles an attempt whose queue row was taken out. `standing`: the output of the stage, if it has one, where `asks`
-/// says so. `left`: the rows that `leaves` named and that were taken out.
+/// Settles an attempt whose queue row was taken out. `standing` is the stage's older output, if it has one and `asks`
+/// says so. `left` has the rows that `leaves` named and that were taken out.
 ///
-/// What it was given may be no longer what it would be given now (`Taken::superseded`): its outcome is recorded, and then it
-/// runs once more. One that died so starts anew.
+/// If its input changed meanwhile (`Taken::superseded`), its outcome is recorded, and then it runs once more. If it
+/// died, it starts anew.
 pub fn settle(
     dag: &Dag,
     item: Item,
@@ -121,7 +120,7 @@ pub fn settle(
         _ => masks.dead |= bit.mask(),
     }
     if is_change(item.settled_as(bit), standing, completion, state) {
-        // What is in the queue again is run on the new output, unless it runs already.
+        // A stage that is in the queue again will get the new output, unless it already runs.
         masks.stale |= dag.dependents(bit) & (masks.done | masks.skipped);
         change.superseded = dag.dependents(bit) & masks.live;
     }
@@ -141,8 +140,8 @@ pub fn settle(
     }
 }
 
-/// Whether an outcome is another one than the one that others were made from. One that dies changes nothing: its
-/// older result stays.
+/// Whether an outcome differs from the one that dependents used. A dead stage changes nothing, since its older result
+/// stays.
 fn is_change(was: Option<State>, standing: Option<Standing>, completion: &Completion, state: State) -> bool {
     match was {
         Some(State::Done | State::Skipped) if state != State::Dead => {

@@ -1,13 +1,13 @@
 //! Counter changes of a batch.
 //!
-//! Owns their folding, by key and in the order of keys: two transactions that write them so never wait for each other
-//! in a circle. Never counts rows.
+//! Owns their folding, by key and in the order of keys, so that two transactions that write them never deadlock. Never
+//! counts rows.
 
 use std::collections::BTreeMap;
 
 use gristmill_model::{ItemStatus, JobId, StageId, State};
 
-/// How many more, or fewer, there are.
+/// The changes of counters: positive or negative numbers.
 #[derive(Debug, Default)]
 pub struct Tally {
     /// Stages of items, by stage and code of their state.
@@ -19,23 +19,23 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// There are more, or fewer, of a stage in a state.
+    /// Changes the number of items that have a stage in a state.
     pub fn stage(&mut self, stage: StageId, state: State, change: i64) {
         *self.stages.entry((stage.0, state.code())).or_default() += change;
     }
 
-    /// Stages of items are in another state.
+    /// Moves `n` stages of items to another state.
     pub fn moved(&mut self, stage: StageId, from: State, to: State, n: i64) {
         self.stage(stage, from, -n);
         self.stage(stage, to, n);
     }
 
-    /// There are more, or fewer, items of that status.
+    /// Changes the number of items with a status.
     pub fn item(&mut self, job: JobId, status: ItemStatus, change: i64) {
         *self.items.entry((job.0, status.code())).or_default() += change;
     }
 
-    /// There are more, or fewer, outputs of a version.
+    /// Changes the number of outputs of a version.
     pub fn version(&mut self, version: i64, change: i64) {
         *self.versions.entry(version).or_default() += change;
     }

@@ -121,11 +121,14 @@ pub enum DeadReason {
     Deferred,
     /// It broke a limit of the host, and would do so again.
     Guard,
+    /// It was not run: what it would have been given is damaged in the tracker.
+    Damaged,
 }
 
 impl DeadReason {
     /// Every reason.
-    pub const ALL: [Self; 5] = [Self::Exhausted, Self::Permanent, Self::Poison, Self::Deferred, Self::Guard];
+    pub const ALL: [Self; 6] =
+        [Self::Exhausted, Self::Permanent, Self::Poison, Self::Deferred, Self::Guard, Self::Damaged];
 
     /// The number that databases store. Part of the schema: never changed, never reused.
     pub const fn code(self) -> i64 {
@@ -135,6 +138,7 @@ impl DeadReason {
             Self::Poison => 3,
             Self::Deferred => 4,
             Self::Guard => 5,
+            Self::Damaged => 6,
         }
     }
 
@@ -151,6 +155,7 @@ impl DeadReason {
             Self::Poison => "poison",
             Self::Deferred => "deferred",
             Self::Guard => "guard",
+            Self::Damaged => "damaged",
         }
     }
 

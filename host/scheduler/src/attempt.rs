@@ -6,7 +6,8 @@
 use std::fmt::Write;
 
 use gristmill_model::{
-    Counters, Digest, Disposition, Outcome, StageKey, Timestamp, VersionId, decide, idempotency_key, input_hash,
+    Counters, DeadReason, Digest, Disposition, Outcome, StageKey, Timestamp, VersionId, decide, idempotency_key,
+    input_hash,
 };
 use gristmill_sandbox::{Attempt, AttemptContext, Error as SandboxError, Traces, Work};
 use gristmill_tracker::{Claim, Completion, Output};
@@ -80,6 +81,13 @@ impl Begun {
         // Outputs of other stages were not read.
         let input_hash = input_hash(&self.data_hash, [], []);
         Completion { input_hash, error: Some(reason), ..self.completion(Outcome::Skipped, Disposition::Skipped, now) }
+    }
+
+    /// Its completion if what it would be given is damaged. The component is not called.
+    pub(crate) fn refuse(&self, damage: &str, now: Timestamp) -> Completion {
+        let disposition = Disposition::Dead(DeadReason::Damaged);
+        let error = Some(format!("not run: {damage}"));
+        Completion { error, ..self.completion(Outcome::Permanent, disposition, now) }
     }
 
     /// Its completion if it never ends: a timeout without any result.

@@ -28,6 +28,7 @@ fn lease(fence: i64, items: &[i64]) -> Lease {
         data_hash: Digest([0; 32]),
         discovered_at: NOW,
         upstream: Vec::new(),
+        damage: None,
     });
     Lease { fence: Fence(fence), stage: STAGE, claims: claims.collect() }
 }

@@ -339,10 +339,13 @@ impl Worker {
         if let Some((host, trace)) = &self.crew.trace {
             trace.begins(*host, fence, &spec.name, &claim.item_key, claim.counters.attempts + 1);
         }
-        let done = match spec.when.refuses(&claim.data) {
-            Some(reason) => Ok(begun.skip(reason, self.crew.clock.now())),
-            None => attempt::run(context, claim, begun)
-                .map(|done| begun.conclude(context, claim, done, self.crew.clock.now())),
+        let now = || self.crew.clock.now();
+        let done = if let Some(damage) = &claim.damage {
+            Ok(begun.refuse(damage, now()))
+        } else if let Some(reason) = spec.when.refuses(&claim.data) {
+            Ok(begun.skip(reason, now()))
+        } else {
+            attempt::run(context, claim, begun).map(|done| begun.conclude(context, claim, done, now()))
         };
         let finished = {
             let mut grip = self.hand.lock();

@@ -135,7 +135,7 @@ pub(super) async fn claim(
         let rows =
             tx.take(statement, &[&request.stage.0, &from, &limit, &chunk, &host.0, &now.0, &needs, &bytes]).await?;
         for row in &rows {
-            let row = read(row)?;
+            let row = read(row);
             room = room.saturating_sub(row.claim.bytes());
             claimed.push(row);
         }
@@ -151,19 +151,26 @@ pub(super) async fn claim(
     Ok((claimed, is_short))
 }
 
-fn read(row: &Row) -> Result<Claimed, Fail> {
-    let damaged = || Fail::Refused(Error::Damaged("a hash is not 32 bytes long".to_owned()));
+/// Reads a claimed row. What is damaged of it is told with the claim: its neighbours go on.
+fn read(row: &Row) -> Claimed {
     let count = |column: usize| row.get::<_, i64>(column) as u32;
     let bits: Option<Vec<i64>> = row.get(12);
     let outputs: Option<Vec<String>> = row.get(13);
     let hashes: Option<Vec<&[u8]>> = row.get(14);
-    let mut upstream = Vec::new();
+    let (mut upstream, mut damage) = (Vec::new(), None);
+    let mut digest = |bytes: &[u8], of: &str| {
+        Digest::from_slice(bytes).unwrap_or_else(|| {
+            damage = Some(Error::DamagedRow(format!("the hash of {of} is not 32 bytes long")).to_string());
+            Digest([0; 32])
+        })
+    };
     for ((bit, text), hash) in
         bits.into_iter().flatten().zip(outputs.into_iter().flatten()).zip(hashes.into_iter().flatten())
     {
-        let hash = Digest::from_slice(hash).ok_or_else(damaged)?;
+        let hash = digest(hash, "an output that it needs");
         upstream.push(Upstream { bit: StageBit(bit as u8), output: Output { text, hash } });
     }
+    let data_hash = digest(row.get(10), "its data");
     let claim = Claim {
         key: StageKey(row.get(0)),
         counters: Counters { attempts: count(4), lost: count(5), deferrals: count(6) },
@@ -171,11 +178,12 @@ fn read(row: &Row) -> Result<Claimed, Fail> {
         first_ready_at: Timestamp(row.get(3)),
         item_key: row.get(8),
         data: row.get(9),
-        data_hash: Digest::from_slice(row.get(10)).ok_or_else(damaged)?,
+        data_hash,
         discovered_at: Timestamp(row.get(11)),
         upstream,
+        damage,
     };
-    Ok(Claimed { claim_key: row.get(1), fence: Fence(row.get(7)), claim })
+    Claimed { claim_key: row.get(1), fence: Fence(row.get(7)), claim }
 }
 
 /// The leases of the claimed rows, each in the order of claims.

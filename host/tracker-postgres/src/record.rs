@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use futures_util::try_join;
-use gristmill_model::{Bits, Counters, Digest, Fence, HostId, ItemId, StageId, StageKey, Timestamp};
+use gristmill_model::{
+    Bits, Counters, DeadReason, Digest, Disposition, Fence, HostId, ItemId, StageId, StageKey, Timestamp,
+};
 use tokio_postgres::{Row, Statement};
 
 use super::cancel::leave_queue;
@@ -18,7 +20,7 @@ use super::write::{Attempts, Costs, Outcomes, Waits};
 use gristmill_tracker::Error;
 use gristmill_tracker::records::Completion;
 use gristmill_tracker::rules::settle::{Next, Standing};
-use gristmill_tracker::rules::{Item, Rows, Taken, item, settle};
+use gristmill_tracker::rules::{Item, Rows, Taken, events, item, settle};
 
 /// Takes rows out of the queue that are leased under their fence. Only this transaction may record their attempts.
 pub(super) const TAKE: &str = "DELETE FROM queue USING unnest($1::bigint[], $2::bigint[]) AS u (k, f)
@@ -96,10 +98,15 @@ impl<'a> Batch<'a> {
     pub(super) async fn record(&mut self, tx: &Tx<'_>, attempts: &[Attempt<'a>]) -> Result<(), Fail> {
         let standing = self.standing(tx, attempts).await?;
         self.left = self.leave_queue(tx, attempts).await?;
+        let mut damaged = Vec::new();
         for attempt in attempts {
             self.record_one(tx, attempt, standing.get(&attempt.taken.key).copied())?;
+            let Attempt { taken, completion, .. } = attempt;
+            if completion.disposition == Disposition::Dead(DeadReason::Damaged) {
+                damaged.push(events::stage_damaged(taken.key, taken.stage, completion.error.as_deref()));
+            }
         }
-        Ok(())
+        if damaged.is_empty() { Ok(()) } else { tx.note_all(&damaged).await }
     }
 
     /// Takes the rows out of the queue that the rule names.

@@ -2,11 +2,12 @@
 //!
 //! Owns the creation of leases, and reading the inputs of attempts. Never settles.
 
-use gristmill_model::{Bits, Counters, Digest, Fence, StageId, StageKey, State, Timestamp};
+use gristmill_model::{Bits, Counters, Digest, Fence, ItemId, StageId, StageKey, State, Timestamp};
 use rusqlite::OptionalExtension;
 
 use super::session::Session;
 use crate::fail::Fail;
+use gristmill_tracker::Error;
 use gristmill_tracker::records::{Claim, ClaimRequest, Lease, Output, Round, Upstream};
 
 /// Claims up to `limit` stages, in leases of `chunk`. A stage that was lost before gets its own lease: it may have
@@ -83,22 +84,55 @@ fn lease(session: &mut Session<'_>, round: &Round, request: &ClaimRequest, claim
     Ok(Lease { fence, stage: request.stage, claims })
 }
 
-/// Reads the input of an attempt.
+/// Reads the input of an attempt. The claim tells what cannot be read of it, and its neighbours go on.
 fn load(session: &mut Session<'_>, row: &Row, needs: u64) -> Result<Claim, Fail> {
+    match try_load(session, row, needs) {
+        Err(Fail(damage)) if damage.is_local_damage() => {
+            let mut claim = bare(row);
+            claim.damage = Some(damage.to_string());
+            claim.item_key = key_of(session, row.key.item()).unwrap_or_default();
+            Ok(claim)
+        }
+        loaded => loaded,
+    }
+}
+
+/// The item's key, where it can still be read.
+fn key_of(session: &Session<'_>, item: ItemId) -> Option<String> {
+    let sql = "SELECT CAST(key AS TEXT) FROM item_data WHERE id = ?1";
+    session.connection.prepare_cached(sql).ok()?.query_row([item.0], |row| row.get(0)).ok()
+}
+
+/// A claim without all that an attempt is given.
+fn bare(row: &Row) -> Claim {
+    Claim {
+        key: row.key,
+        counters: row.counters,
+        ready_at: row.ready_at,
+        first_ready_at: row.first_ready_at,
+        item_key: String::new(),
+        data: String::new(),
+        data_hash: Digest([0; 32]),
+        discovered_at: row.ready_at,
+        upstream: Vec::new(),
+        damage: None,
+    }
+}
+
+fn try_load(session: &mut Session<'_>, row: &Row, needs: u64) -> Result<Claim, Fail> {
     let item = row.key.item();
-    let mut claim = session.hot.given.query_row([item.0], |columns| {
+    let given = session.hot.given.query_row([item.0], |columns| {
         Ok(Claim {
-            key: row.key,
-            counters: row.counters,
-            ready_at: row.ready_at,
-            first_ready_at: row.first_ready_at,
             item_key: columns.get(0)?,
             data: columns.get(1)?,
             data_hash: Digest(columns.get(2)?),
             discovered_at: Timestamp(columns.get(3)?),
             upstream: Vec::with_capacity(needs.count_ones() as usize),
+            ..bare(row)
         })
-    })?;
+    });
+    let missing = || Error::DamagedRow(format!("the data of item {item} is missing"));
+    let mut claim = given.optional()?.ok_or_else(missing)?;
     for bit in Bits(needs) {
         let output = session.hot.upstream.query_row([StageKey::new(item, bit).0], |columns| {
             Ok(Output { text: columns.get(0)?, hash: Digest(columns.get(1)?) })

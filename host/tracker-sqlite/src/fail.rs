@@ -30,7 +30,17 @@ impl From<Fail> for Error {
 
 impl From<rusqlite::Error> for Fail {
     fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::Error as Sqlite;
         let text = error.to_string();
+        if matches!(
+            error,
+            Sqlite::FromSqlConversionFailure(..)
+                | Sqlite::InvalidColumnType(..)
+                | Sqlite::IntegralValueOutOfRange(..)
+                | Sqlite::Utf8Error(..)
+        ) {
+            return Self(Error::DamagedRow(text));
+        }
         Self(match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Error::DiskFull,
             Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => Error::ReadOnly(text),

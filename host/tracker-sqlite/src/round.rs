@@ -3,7 +3,7 @@
 //! Owns the order of a round (settle, release, claim), and the writes of settling. Every write to leased work checks
 //! the fence. Never decides what an outcome leads to: a completion carries its disposition.
 
-use gristmill_model::{Counters, DeadReason, Digest, Fence, HostId, StageId, StageKey, State, Timestamp};
+use gristmill_model::{Counters, DeadReason, Digest, Disposition, Fence, HostId, StageId, StageKey, State, Timestamp};
 use rusqlite::OptionalExtension;
 
 use super::claim::claim;
@@ -12,7 +12,7 @@ use crate::fail::Fail;
 use gristmill_tracker::Error;
 use gristmill_tracker::records::{Completion, Round, RoundDone, Settlement};
 use gristmill_tracker::rules::settle::{Next, Standing};
-use gristmill_tracker::rules::{Taken, item, settle};
+use gristmill_tracker::rules::{Taken, events, item, settle};
 
 pub(super) fn round(session: &mut Session<'_>, round: &Round) -> Result<RoundDone, Fail> {
     let mut done = RoundDone::default();
@@ -98,6 +98,9 @@ pub(super) fn record(session: &mut Session<'_>, attempt: &Attempt<'_>, taken: &T
         Next::Wait { due_at, claim_key } => wait(session, taken, settled.counters, id, due_at, claim_key)?,
         Next::Outcome { state, reason } => store(session, attempt, (state, reason), settled.counters, id)?,
         Next::Nothing => {}
+    }
+    if completion.disposition == Disposition::Dead(DeadReason::Damaged) {
+        session.note(now, &events::stage_damaged(taken.key, taken.stage, completion.error.as_deref()))?;
     }
     settled.version_gone.inspect(|version| session.tally.version(*version, -1));
     settled.version_new.inspect(|version| session.tally.version(*version, 1));

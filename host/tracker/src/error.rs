@@ -141,6 +141,9 @@ pub enum Error {
     /// A large output is missing, or does not match its hash.
     #[error("the blob {0} is missing or damaged")]
     Blob(Digest),
+    /// A row holds what gristmill does not write.
+    #[error("a row of the tracker is damaged: {0}")]
+    DamagedRow(String),
     /// The thread that writes has ended.
     #[error("the tracker has stopped")]
     Stopped,
@@ -213,7 +216,12 @@ pub enum Error {
 impl Error {
     /// Whether the database refused the statement or its data, and would refuse it again.
     pub const fn is_refusal(&self) -> bool {
-        matches!(self, Self::Sql(_))
+        matches!(self, Self::Sql(_) | Self::DamagedRow(_) | Self::Blob(_))
+    }
+
+    /// Whether this row or this file alone is damaged, and the rest of the tracker can be used.
+    pub const fn is_local_damage(&self) -> bool {
+        matches!(self, Self::DamagedRow(_) | Self::Blob(_))
     }
 
     /// An entry of a data folder that gristmill did not make.

@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use gristmill_model::{Digest, Disposition, ItemId, Outcome, State, Timestamp};
+use gristmill_model::{DeadReason, Digest, Disposition, ItemId, Outcome, State, Timestamp};
+use rusqlite::Connection;
 
 use super::super::blobs::INLINE_BYTES_MAX;
 use super::super::open::open_immutable;
 use super::{Folder, open};
 use gristmill_test_tracker::Location;
 use gristmill_test_tracker::conformance::{Bench, NOW, block_on};
-use gristmill_tracker::records::{Cancel, NewEvent, Output, Round, Settlement};
+use gristmill_tracker::records::{Cancel, Claim, EventsFilter, NewEvent, Output, Round, Settlement};
 use gristmill_tracker::{Error, Operating, Upkeep};
 
 use crate::{SqliteOptions, SqliteReader, SqliteTracker, backup, restore};
@@ -272,4 +273,41 @@ fn a_link_among_blobs_is_not_followed() {
 fn modes(paths: &[&Path]) -> Vec<u32> {
     use std::os::unix::fs::MetadataExt;
     paths.iter().map(|path| path.metadata().expect("a file").mode() & 0o777).collect()
+}
+
+#[test]
+fn one_damaged_output_is_the_death_of_one_stage_and_its_neighbours_go_on() {
+    let place = Folder::new();
+    block_on(async {
+        let bench = Bench::new(&|| place.open(), &[("fetch", &[]), ("extract", &[0])]).await;
+        bench.discover(&[("gone", "1"), ("row", "1"), ("whole", "1")]).await;
+        for filling in ["x", "y", "z"] {
+            let (fence, claim) = bench.claim_one(0).await;
+            let mut completion = bench.completion(&claim, Outcome::Done, Disposition::Done);
+            completion.output = Some(large(filling));
+            bench.settle(fence, vec![completion]).await;
+        }
+        let gone = blobs(&place).into_iter().find(|file| file.ends_with(large("x").hash.to_string()));
+        std::fs::remove_file(gone.expect("the first one's file")).expect("a removal");
+        let database = Connection::open(place.path().join("tracker.db")).expect("a database");
+        database.execute("UPDATE item_data SET data_hash = x'00' WHERE key = 'row'", []).expect("a change");
+        drop(database);
+        let leases = bench.claim(1, 9, 9).await;
+        let claims: Vec<&Claim> = leases.iter().flat_map(|lease| &lease.claims).collect();
+        let damage: Vec<Option<&str>> = claims.iter().map(|claim| claim.damage.as_deref()).collect();
+        let missing = format!("the blob {} is missing or damaged", large("x").hash);
+        assert_eq!((damage[0], damage[2]), (Some(missing.as_str()), None));
+        assert!(damage[1].is_some_and(|damage| damage.starts_with("a row of the tracker is damaged: ")), "{damage:?}");
+        assert_eq!(claims.iter().map(|claim| claim.item_key.as_str()).collect::<Vec<_>>(), ["gone", "row", "whole"]);
+        let dead = Disposition::Dead(DeadReason::Damaged);
+        let completions = claims.iter().map(|claim| match claim.damage {
+            Some(_) => bench.completion(claim, Outcome::Permanent, dead),
+            None => bench.completion(claim, Outcome::Done, Disposition::Done),
+        });
+        bench.settle(leases[0].fence, completions.collect()).await;
+        let filter = EventsFilter { job: None, kind: Some("stage.damaged".to_owned()), limit: 9 };
+        let events = bench.tracker.events(filter).await.expect("events");
+        assert_eq!(events.iter().map(|event| event.item).collect::<Vec<_>>(), [Some(ItemId(2)), Some(ItemId(1))]);
+        assert_eq!(bench.states("whole").await, [State::Done, State::Done]);
+    });
 }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use gristmill_model::{HostId, ItemId, JobId, OperationId, StageId};
+use gristmill_model::{HostId, ItemId, JobId, OperationId, StageId, StageKey};
 use serde_json::{Value, json};
 
 use crate::records::{Cancel, DeadRow, HostInfo, JobRegistration, NewEvent, OperationRow, OperationState};
@@ -85,6 +85,12 @@ pub fn cancelled(id: ItemId, key: &str, cancel: &Cancel) -> Event<'static> {
     let kind = if cancel.undo { "item.restored" } else { "item.cancelled" };
     let data = json!({ "item": key, "actor": cancel.actor, "why": cancel.why });
     Event { item: Some(id), ..Event::of(kind, cancel.job, &data) }
+}
+
+/// A stage was not run, and is dead: what it would have been given is damaged.
+pub fn stage_damaged(key: StageKey, stage: StageId, error: Option<&str>) -> Event<'static> {
+    let data = json!({ "stage": stage.bit().0, "error": error.unwrap_or_default() });
+    Event { item: Some(key.item()), ..Event::of("stage.damaged", stage.job(), &data) }
 }
 
 /// Discovery will begin again at its first page. `cursor` is where it would have gone on.

@@ -550,6 +550,7 @@ pub async fn discovery_begins_again_at_its_first_page_if_a_person_says_so(open: 
     let events = bench.tracker.events(filter).await.expect("events");
     let told: Vec<&str> = events.iter().map(|event| event.data.as_str()).collect();
     assert_eq!(told, [r#"{"actor":"ann","cursor":"page-2","why":"lost"}"#]);
+    drop(bench);
     let again = Bench::new(open, &[("fetch", &[])]).await;
     assert_eq!(again.job.cursor, None);
 }

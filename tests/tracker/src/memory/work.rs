@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use gristmill_model::{Bits, Fence, HostId, ItemId, StageId, StageKey, State, Timestamp};
+use gristmill_model::{Bits, DeadReason, Disposition, Fence, HostId, ItemId, StageId, StageKey, State, Timestamp};
 
 use super::facts::{Attempt, Cost, Lease as LeaseRow, Queued, Settled, World, next};
 use gristmill_tracker::Error;
@@ -151,6 +151,9 @@ impl World {
         }
         self.apply(&settled.change, now, None);
         self.expect(&settled.change);
+        if completion.disposition == Disposition::Dead(DeadReason::Damaged) {
+            self.note(now, &events::stage_damaged(taken.key, taken.stage, completion.error.as_deref()));
+        }
         settled.change.entered.ready.count_ones().into()
     }
 
@@ -226,6 +229,7 @@ impl World {
             data_hash: item.data_hash,
             discovered_at: item.discovered_at,
             upstream: upstream.collect(),
+            damage: None,
         }
     }
 

@@ -1,6 +1,6 @@
-//! What the bench measures is done, all of it, and nothing of it stays.
+//! The bench does all the work that it measures, and leaves nothing behind.
 //!
-//! Owns no word about speed: that is never asserted.
+//! Never asserts a speed.
 
 use gristmill_test_postgres::Server;
 use serde_json::Value;

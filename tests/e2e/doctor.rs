@@ -1,4 +1,4 @@
-//! A tracker that says what is not so.
+//! A tracker with wrong counters, masks or queue rows.
 //!
 //! Owns the damage: counters, masks and queue rows, changed behind the tracker's back. Never damages a fact: those
 //! cannot be computed from anything else.

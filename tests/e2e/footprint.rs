@@ -1,4 +1,4 @@
-//! What an attack leaves behind in its host: nothing.
+//! Attacks leave nothing behind in their host.
 //!
 //! Owns the measure of a running host: its memory, descriptors and threads. One host takes all attacks one after the
 //! other, twice, with an item that behaves after each.

@@ -1,4 +1,4 @@
-//! What makes a component another one: its meaning, and neither its looks nor its place.
+//! A component's identity depends on the meaning of its source, not on its form or its folder.
 //!
 //! Owns copies of the handlers' workspace, and what is edited in them. Never edits the repository.
 

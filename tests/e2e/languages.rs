@@ -1,7 +1,7 @@
 //! Handlers in Python and JavaScript, as the usual tools build them from the shipped `wit/`.
 //!
-//! Owns what whoever writes one meets: the imports that the tools keep, failures, exceptions, and requests that nothing
-//! grants. Never builds anything itself: `tests/languages/build.sh` does, with tools from `PyPI` and npm.
+//! Owns what authors of such handlers meet: the imports that the tools keep, failures, exceptions, and requests that
+//! nothing grants. Never builds anything itself: `tests/languages/build.sh` does, with tools from `PyPI` and npm.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,6 +1,7 @@
 //! What is given to gristmill and means harm: data folders, backups, paths, servers.
 //!
-//! Owns an attack a test, by what it would have done. After each of them the next good run is one like any other.
+//! Owns one attack in each test, named by the harm that it would have done. After each, the next good run works as
+//! usual.
 
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};

@@ -1,6 +1,6 @@
-//! `gristmill discover`: a job's discovery begins again.
+//! `gristmill discover`: makes a job's discovery begin again.
 //!
-//! Owns the command alone: how pages are asked for is the scheduler's.
+//! Owns only the command. Never asks for a page itself: the scheduler does.
 
 use gristmill_tracker::Restart;
 use serde::Serialize;
@@ -12,14 +12,14 @@ use crate::failure::Failure;
 use crate::format::one_line;
 use crate::operations::actor;
 
-/// How much of a cursor is shown.
+/// How many characters of a cursor are shown.
 const SHOWN_CHARS_MAX: usize = 80;
 
 /// Have a job's discovery begin again at its first page
 ///
-/// A run goes on with discovery where the last one stopped, at the cursor that was recorded. A source that takes that
-/// cursor no more would be asked with it again by each run. No host may be at work meanwhile. Items stay, and those that
-/// are found again unchanged cost nothing.
+/// A run continues discovery where the last one stopped, at the recorded cursor. If the source does not accept that
+/// cursor any more, each run would ask with it again. No host may be at work meanwhile. Items stay, and those that are
+/// found again unchanged cost nothing.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   gristmill discover audit --from-start --why 'the registry forgot its cursors'

@@ -121,7 +121,7 @@ pub enum DeadReason {
     Deferred,
     /// It broke a limit of the host, and would do so again.
     Guard,
-    /// It was not run: what it would have been given is damaged in the tracker.
+    /// It was not run: its input is damaged in the tracker.
     Damaged,
 }
 

@@ -83,7 +83,7 @@ impl Begun {
         Completion { input_hash, error: Some(reason), ..self.completion(Outcome::Skipped, Disposition::Skipped, now) }
     }
 
-    /// Its completion if what it would be given is damaged. The component is not called.
+    /// Its completion if its input is damaged. The component is not called.
     pub(crate) fn refuse(&self, damage: &str, now: Timestamp) -> Completion {
         let disposition = Disposition::Dead(DeadReason::Damaged);
         let error = Some(format!("not run: {damage}"));

@@ -151,7 +151,7 @@ pub(super) async fn claim(
     Ok((claimed, is_short))
 }
 
-/// Reads a claimed row. What is damaged of it is told with the claim: its neighbours go on.
+/// Reads a claimed row. Damage is reported with the claim, so that other claims go on.
 fn read(row: &Row) -> Claimed {
     let count = |column: usize| row.get::<_, i64>(column) as u32;
     let bits: Option<Vec<i64>> = row.get(12);

@@ -97,13 +97,13 @@ fn load(session: &mut Session<'_>, row: &Row, needs: u64) -> Result<Claim, Fail>
     }
 }
 
-/// The item's key, where it can still be read.
+/// The item's key, if it can still be read.
 fn key_of(session: &Session<'_>, item: ItemId) -> Option<String> {
     let sql = "SELECT CAST(key AS TEXT) FROM item_data WHERE id = ?1";
     session.connection.prepare_cached(sql).ok()?.query_row([item.0], |row| row.get(0)).ok()
 }
 
-/// A claim without all that an attempt is given.
+/// A claim without an input.
 fn bare(row: &Row) -> Claim {
     Claim {
         key: row.key,

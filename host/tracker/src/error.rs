@@ -141,7 +141,7 @@ pub enum Error {
     /// A large output is missing, or does not match its hash.
     #[error("the blob {0} is missing or damaged")]
     Blob(Digest),
-    /// A row holds what gristmill does not write.
+    /// A row has a value that gristmill never writes.
     #[error("a row of the tracker is damaged: {0}")]
     DamagedRow(String),
     /// The thread that writes has ended.
@@ -219,7 +219,7 @@ impl Error {
         matches!(self, Self::Sql(_) | Self::DamagedRow(_) | Self::Blob(_))
     }
 
-    /// Whether this row or this file alone is damaged, and the rest of the tracker can be used.
+    /// Whether only this row or file is damaged, and the rest of the tracker can be used.
     pub const fn is_local_damage(&self) -> bool {
         matches!(self, Self::DamagedRow(_) | Self::Blob(_))
     }

@@ -1,4 +1,4 @@
-//! What is old is deleted, whatever the tracker: in transactions that hold it for a bounded time.
+//! Pruning on any tracker: old rows are deleted in transactions of a bounded time.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;

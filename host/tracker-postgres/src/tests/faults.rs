@@ -1,5 +1,5 @@
-//! Connections that break, servers that stop, networks that fall silent: afterwards a batch is whole or absent, what
-//! was applied is told as applied, and nothing is leased to nobody.
+//! Connections that break, servers that stop, networks that fall silent: afterwards a batch is applied completely or
+//! not at all, applied completions are reported as applied, and no lease is without a host.
 
 use std::time::Duration;
 

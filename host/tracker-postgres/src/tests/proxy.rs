@@ -1,8 +1,8 @@
 //! A network that misbehaves on purpose.
 //!
 //! Owns a proxy between a tracker and its server, which counts the messages that the tracker sends. It can cut the
-//! connection behind the n-th of them: the server gets and does all up to it, the tracker learns nothing more. And it
-//! can fall silent.
+//! connection after the n-th message: the server gets and does everything up to it, and the tracker learns nothing
+//! more. It can also fall silent.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -46,7 +46,7 @@ impl Proxy {
         url.replace(address, &format!("127.0.0.1:{}", self.port))
     }
 
-    /// Cuts the connection that sends the n-th message from now on, behind it.
+    /// Cuts a connection after the n-th message from now on.
     pub(super) fn cut_behind(&self, n: i64) {
         self.state.left.store(n, Ordering::SeqCst);
     }
@@ -56,7 +56,7 @@ impl Proxy {
         self.state.left.swap(-1, Ordering::SeqCst) > 0
     }
 
-    /// Nothing more comes through the connections that there are, and neither side is told.
+    /// Nothing more passes the existing connections, and neither side is told.
     pub(super) fn fall_silent(&self) {
         for silent in self.state.silent.lock().expect("a lock").drain(..) {
             silent.store(true, Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! Whatever is asked often uses its index, and never sorts: with few rows and with many.
+//! Frequent statements use their indexes and never sort, with few rows and with many.
 
 use rusqlite::Connection;
 

@@ -153,7 +153,7 @@ pub struct Claim {
     pub discovered_at: Timestamp,
     /// The outputs of the stages that it needs, by bit; skipped ones are absent.
     pub upstream: Vec<Upstream>,
-    /// What of it cannot be read in the tracker, and why: it is not to be run. The rest may be empty then.
+    /// What cannot be read of it, and why. Then it must not run, and other fields may be empty.
     pub damage: Option<String>,
 }
 

@@ -87,7 +87,7 @@ pub fn cancelled(id: ItemId, key: &str, cancel: &Cancel) -> Event<'static> {
     Event { item: Some(id), ..Event::of(kind, cancel.job, &data) }
 }
 
-/// A stage was not run, and is dead: what it would have been given is damaged.
+/// A stage was not run and is dead, because its input is damaged.
 pub fn stage_damaged(key: StageKey, stage: StageId, error: Option<&str>) -> Event<'static> {
     let data = json!({ "stage": stage.bit().0, "error": error.unwrap_or_default() });
     Event { item: Some(key.item()), ..Event::of("stage.damaged", stage.job(), &data) }

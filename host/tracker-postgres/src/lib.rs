@@ -7,6 +7,7 @@ mod cancel;
 mod ceiling;
 mod changes;
 mod claim;
+mod components;
 mod connect;
 mod core;
 mod dead;
@@ -40,7 +41,7 @@ mod write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gristmill_model::{HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
+use gristmill_model::{Digest, HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
 
 pub use self::ceiling::ceiling;
 use self::core::Length;
@@ -58,7 +59,7 @@ use gristmill_tracker::records::{
 };
 use gristmill_tracker::rules::events::Event;
 use gristmill_tracker::tables::{Row, Sequences, Table};
-use gristmill_tracker::{BoxFuture, Error, Operating, Reader, Rounds, Upkeep};
+use gristmill_tracker::{BoxFuture, Error, Operating, Reader, Rounds, Upkeep, distinct_components};
 
 /// Over how many rows a counter is spread.
 const SLOTS: u32 = 16;
@@ -204,6 +205,10 @@ impl Reader for PostgresTracker {
         self.read(Length::Short, async move |tx| operations::one(tx, id).await)
     }
 
+    fn component(&self, hash: Digest) -> BoxFuture<'_, Option<Vec<u8>>> {
+        self.read(Length::Long, async move |tx| components::read(tx, hash).await)
+    }
+
     fn events(&self, filter: EventsFilter) -> BoxFuture<'_, Vec<EventRow>> {
         self.read(Length::Short, async move |tx| history::events(tx, &filter).await)
     }
@@ -239,7 +244,15 @@ impl Rounds for PostgresTracker {
     }
 
     fn register_job(&self, job: JobRegistration) -> BoxFuture<'_, RegisteredJob> {
-        self.write(Length::Short, async move |tx| jobs::register(tx, &job).await)
+        Box::pin(async move {
+            for stage in distinct_components(&job.stages).filter(|stage| stage.component_bytes.is_some()) {
+                let (stage, hash, now) = (stage.clone(), stage.component, job.now);
+                if !self.read(Length::Long, async move |tx| components::is_whole(tx, hash).await).await? {
+                    self.write(Length::Long, async move |tx| components::prepare(tx, &stage, now).await).await?;
+                }
+            }
+            self.write(Length::Short, async move |tx| jobs::register(tx, &job).await).await
+        })
     }
 
     fn reconcile(&self, job: JobId, after: ItemId, limit: u32, now: Timestamp) -> BoxFuture<'_, Option<ItemId>> {

@@ -1,7 +1,8 @@
-//! Outputs that are too large for a row.
+//! Outputs that are too large for a row, and other files that are named by their hash.
 //!
 //! Owns `blobs/` in the data folder: a file each, named by its blake3 hash, complete before the row that names it is
-//! committed, and verified each time it is read. Never decides which output is wanted: rows do.
+//! committed, and verified each time it is read. Never decides which output is wanted: rows do. How such a file is
+//! written and read goes for `components/` as well; `components.rs` says what is in there.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -20,21 +21,30 @@ use gristmill_tracker::records::{Output, Swept};
 pub(super) const INLINE_BYTES_MAX: usize = 64 << 10;
 /// The folder's name in the data folder.
 pub(super) const FOLDER: &str = "blobs";
+/// That of the components.
+pub(super) const COMPONENTS: &str = "components";
 /// The largest file that is taken for a blob: as large as an output may be.
 const BYTES_MAX: u64 = 256 << 20;
 /// How a file that is being written is named.
-const UNFINISHED: &str = "tmp";
+pub(super) const UNFINISHED: &str = "tmp";
 
-/// The folder of large outputs.
+/// The folder of large outputs, or that of components.
 #[derive(Clone, Debug)]
 pub(super) struct Blobs {
     folder: PathBuf,
+    /// Whether it has no 256 folders of its own: it will never hold many files.
+    is_flat: bool,
 }
 
 impl Blobs {
     /// That of a data folder. It is made with the first blob.
     pub(super) fn of(data: &Path) -> Self {
-        Self { folder: data.join(FOLDER) }
+        Self { folder: data.join(FOLDER), is_flat: false }
+    }
+
+    /// The components of the same data folder. It is made with the first one.
+    pub(super) fn components(&self) -> Self {
+        Self { folder: self.data().join(COMPONENTS), is_flat: true }
     }
 
     fn data(&self) -> &Path {
@@ -43,7 +53,7 @@ impl Blobs {
 
     pub(super) fn path(&self, hash: &Digest) -> PathBuf {
         let name = hash.to_string();
-        self.folder.join(&name[..2]).join(name)
+        if self.is_flat { self.folder.join(name) } else { self.folder.join(&name[..2]).join(name) }
     }
 
     /// What a row holds for an output: its text, or nothing if that went into a file.
@@ -105,7 +115,7 @@ impl Blobs {
     }
 
     /// What a blob's file holds, if that is what its hash says.
-    fn bytes(&self, hash: &Digest) -> Option<Vec<u8>> {
+    pub(super) fn bytes(&self, hash: &Digest) -> Option<Vec<u8>> {
         let path = self.path(hash);
         expect_folder(&self.folder).ok()?;
         expect_folder(path.parent()?).ok()?;

@@ -8,6 +8,7 @@ mod blobs;
 mod cancel;
 mod ceiling;
 mod claim;
+mod components;
 mod dead;
 mod detail;
 mod examine;
@@ -43,7 +44,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use gristmill_model::{HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
+use gristmill_model::{Digest, HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
 use rusqlite::Connection;
 
 pub use self::backup::{backup, restore};
@@ -206,6 +207,10 @@ impl Reader for SqliteTracker {
 
     fn operation(&self, id: OperationId) -> BoxFuture<'_, Option<OperationRow>> {
         self.reader.operation(id)
+    }
+
+    fn component(&self, hash: Digest) -> BoxFuture<'_, Option<Vec<u8>>> {
+        self.reader.component(hash)
     }
 
     fn events(&self, filter: EventsFilter) -> BoxFuture<'_, Vec<EventRow>> {

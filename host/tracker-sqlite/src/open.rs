@@ -33,12 +33,13 @@ pub(super) const LOCK: &str = "host.lock";
 const LOCK_BYTES_MAX: u64 = 32;
 
 /// Forward only, numbered from 1, each in one transaction. What has landed is never edited.
-pub(super) const MIGRATIONS: [(&str, &str); 5] = [
+pub(super) const MIGRATIONS: [(&str, &str); 6] = [
     ("first", include_str!("../migrations/0001_first.sql")),
     ("complete", include_str!("../migrations/0002_complete.sql")),
     ("ranges", include_str!("../migrations/0003_ranges.sql")),
     ("apart", include_str!("../migrations/0004_apart.sql")),
     ("history", include_str!("../migrations/0005_history.sql")),
+    ("components", include_str!("../migrations/0006_components.sql")),
 ];
 
 /// Where the database of a data folder is.

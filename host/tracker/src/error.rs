@@ -141,6 +141,17 @@ pub enum Error {
     /// A large output is missing, or is not what its hash says.
     #[error("the blob {0} is missing or damaged")]
     Blob(Digest),
+    /// The bytes of a component are missing, or are not what their hash says.
+    #[error("the component {0} is missing or damaged")]
+    Component(Digest),
+    /// A component is larger than a tracker keeps.
+    #[error("a component has {bytes} bytes, and a tracker keeps {max} at most")]
+    ComponentTooLarge {
+        /// How large it is.
+        bytes: u64,
+        /// How large it may be.
+        max: u64,
+    },
     /// The thread that writes has ended.
     #[error("the tracker has stopped")]
     Stopped,

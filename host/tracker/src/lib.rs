@@ -6,6 +6,7 @@
 
 mod archive;
 mod ceiling;
+mod components;
 mod copy;
 mod error;
 pub mod filter;
@@ -19,6 +20,7 @@ pub mod tables;
 mod tracker;
 
 pub use ceiling::Ceiling;
+pub use components::{COMPONENT_BYTES_MAX, COMPONENT_PART_BYTES, ComponentBytes, check_component, distinct_components};
 pub use copy::{Copied, CopyProgress, copy, refuse_hosts_at_work};
 pub use error::Error;
 pub use records::{

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use gristmill_model::{HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
+use gristmill_model::{Digest, HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
 
 use crate::Error;
 use crate::records::{
@@ -69,6 +69,10 @@ pub trait Reader: Send + Sync {
     /// One operation; none: there is no such operation.
     fn operation(&self, id: OperationId) -> BoxFuture<'_, Option<OperationRow>>;
 
+    /// The bytes of a component, by its canonical hash, as they were registered; none: it is not known, or not kept.
+    /// `Error::Component` if they are missing or damaged though they should be there.
+    fn component(&self, hash: Digest) -> BoxFuture<'_, Option<Vec<u8>>>;
+
     /// Events, the newest first.
     fn events(&self, filter: EventsFilter) -> BoxFuture<'_, Vec<EventRow>>;
 
@@ -107,7 +111,9 @@ pub trait Rounds: Reader {
     fn retire_host(&self, host: HostId, now: Timestamp) -> BoxFuture<'_, ()>;
 
     /// Makes a job known as its file declares it now, with the versions of its stages. From here on this tracker
-    /// releases the job's stages by that DAG.
+    /// releases the job's stages by that DAG. The bytes of its components are kept before this returns, if they came
+    /// along: so they are there before an attempt is made with them. Bytes that are kept and whole are not written
+    /// again.
     fn register_job(&self, job: JobRegistration) -> BoxFuture<'_, RegisteredJob>;
 
     /// Brings the queue of the next `limit` items after `after` in line with the job's DAG, as is needed when the

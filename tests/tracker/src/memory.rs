@@ -15,7 +15,7 @@ mod work;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use gristmill_model::{HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
+use gristmill_model::{Digest, HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -153,6 +153,10 @@ impl Reader for Memory {
 
     fn operation(&self, id: OperationId) -> BoxFuture<'_, Option<OperationRow>> {
         self.read(|world| world.operations.get(&id.0).map(|operation| operation.row.clone()))
+    }
+
+    fn component(&self, hash: Digest) -> BoxFuture<'_, Option<Vec<u8>>> {
+        self.read(|world| world.component_bytes.get(&hash).map(|bytes| bytes.to_vec()))
     }
 
     fn events(&self, filter: EventsFilter) -> BoxFuture<'_, Vec<EventRow>> {

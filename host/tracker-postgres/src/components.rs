@@ -7,7 +7,8 @@ use gristmill_model::{Digest, Timestamp};
 
 use super::fail::Fail;
 use super::tx::{Lock, Tx};
-use gristmill_tracker::records::StageRegistration;
+use gristmill_tracker::records::{StageRegistration, Swept};
+use gristmill_tracker::sql::NEEDED_COMPONENTS;
 use gristmill_tracker::{COMPONENT_BYTES_MAX, COMPONENT_PART_BYTES, Error, check_component};
 
 const STORE: &str = "INSERT INTO components (hash, raw_hash, size, source, added_at) VALUES ($1, $2, $3, $4, $5)
@@ -56,6 +57,14 @@ async fn keep(tx: &Tx<'_>, hash: Digest, raw: Digest, bytes: &[u8]) -> Result<()
     Ok(())
 }
 
+/// Keeps the bytes of a component whose row is there: those that it names.
+pub(super) async fn import(tx: &Tx<'_>, hash: Digest, bytes: &[u8]) -> Result<(), Fail> {
+    tx.begin(Lock::Alone, None).await?;
+    let row = tx.query_opt("SELECT raw_hash FROM components WHERE hash = $1", &[&&hash.0[..]]).await?;
+    let raw = row.and_then(|row| Digest::from_slice(row.get(0)));
+    keep(tx, hash, raw.ok_or(Error::Component(hash))?, bytes).await
+}
+
 /// Reads the bytes of a component, and compares them with their hash; none: it is not known, or not kept.
 pub(super) async fn read(tx: &Tx<'_>, hash: Digest) -> Result<Option<Vec<u8>>, Fail> {
     tx.begin_snapshot().await?;
@@ -87,4 +96,34 @@ async fn whole(tx: &Tx<'_>, raw: &[u8]) -> Result<Option<Vec<u8>>, Fail> {
         part += 1;
     }
     Ok((Digest::from_slice(raw) == Some(Digest::of(&bytes))).then_some(bytes))
+}
+
+/// Drops the bytes that nothing needs, and parts that no component is said to have. Alone: whoever counts a result of a
+/// version, or makes one current, comes before it or after it.
+pub(super) async fn sweep(tx: &Tx<'_>) -> Result<Swept, Fail> {
+    const SWEEP: &str = "DELETE FROM component_parts WHERE hash NOT IN (SELECT raw_hash FROM components WHERE kept)
+        RETURNING part = 0, octet_length(bytes)::bigint";
+    tx.begin(Lock::Alone, None).await?;
+    let looked: i64 = tx.query_one("SELECT count(*) FROM components WHERE kept", &[]).await?.get(0);
+    let forget = format!("UPDATE components SET kept = false WHERE kept AND hash NOT IN ({NEEDED_COMPONENTS})");
+    tx.execute(&forget, &[]).await?;
+    let mut swept = Swept { looked: looked as u64, ..Swept::default() };
+    for row in tx.query_writing(SWEEP, &[]).await? {
+        swept.removed += u64::from(row.get::<_, bool>(0));
+        swept.bytes += row.get::<_, i64>(1) as u64;
+    }
+    Ok(swept)
+}
+
+/// The components whose bytes are needed and said to be kept, and are not whole.
+pub(super) async fn damaged(tx: &Tx<'_>) -> Result<Vec<Digest>, Fail> {
+    let needed =
+        format!("SELECT hash, raw_hash FROM components WHERE kept AND hash IN ({NEEDED_COMPONENTS}) ORDER BY 1");
+    let mut damaged = Vec::new();
+    for row in tx.query(&needed, &[]).await? {
+        if whole(tx, row.get(1)).await?.is_none() {
+            damaged.extend(Digest::from_slice(row.get(0)));
+        }
+    }
+    Ok(damaged)
 }

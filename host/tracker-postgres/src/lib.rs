@@ -55,11 +55,11 @@ use gristmill_tracker::records::{
     AttemptRow, AttemptsFilter, Cancel, Cancelled, DeadFilter, DeadRow, EventRow, EventsFilter, Examination, Expired,
     ExpiredPage, HostInfo, ItemDetail, ItemRow, ItemsFilter, JobRegistration, JobRow, JobStats, KnownItem, Lost,
     NewEvent, OperationRow, OperationState, Outlook, Outputs, Prune, Reap, Redrive, RegisteredJob, Release, ResultRow,
-    Round, RoundDone, Upsert, Upserted,
+    Round, RoundDone, Swept, Upsert, Upserted,
 };
 use gristmill_tracker::rules::events::Event;
 use gristmill_tracker::tables::{Row, Sequences, Table};
-use gristmill_tracker::{BoxFuture, Error, Operating, Reader, Rounds, Upkeep, distinct_components};
+use gristmill_tracker::{BoxFuture, ComponentBytes, Error, Operating, Reader, Rounds, Upkeep, distinct_components};
 
 /// Over how many rows a counter is spread.
 const SLOTS: u32 = 16;
@@ -319,6 +319,10 @@ impl Operating for PostgresTracker {
 }
 
 impl Upkeep for PostgresTracker {
+    fn sweep_components(&self) -> BoxFuture<'_, Swept> {
+        self.write(Length::Long, async |tx| components::sweep(tx).await)
+    }
+
     fn prune(&self, prune: Prune) -> BoxFuture<'_, u64> {
         self.write(Length::Short, async move |tx| prune::prune(tx, &prune).await)
     }
@@ -329,6 +333,10 @@ impl Upkeep for PostgresTracker {
 
     fn import(&self, table: &'static Table, rows: Vec<Row>) -> BoxFuture<'_, ()> {
         self.write(Length::Long, async move |tx| moving::import(tx, table, &rows).await)
+    }
+
+    fn import_component(&self, hash: Digest, bytes: ComponentBytes) -> BoxFuture<'_, ()> {
+        self.write(Length::Long, async move |tx| components::import(tx, hash, &bytes).await)
     }
 
     fn set_sequences(&self, sequences: Sequences) -> BoxFuture<'_, ()> {

@@ -126,17 +126,25 @@ impl Blobs {
 
     /// The files of one of the 256 folders, in order.
     fn files(&self, prefix: u8) -> Result<Vec<PathBuf>, Error> {
-        let folder = self.folder.join(format!("{prefix:02x}"));
+        self.list(&self.folder.join(format!("{prefix:02x}")))
+    }
+
+    /// All files, where there are no such folders.
+    pub(super) fn all(&self) -> Result<Vec<PathBuf>, Error> {
+        self.list(&self.folder)
+    }
+
+    fn list(&self, folder: &Path) -> Result<Vec<PathBuf>, Error> {
         let listed =
-            expect_folder(&self.folder).and_then(|()| expect_folder(&folder)).and_then(|()| fs::read_dir(&folder));
+            expect_folder(&self.folder).and_then(|()| expect_folder(folder)).and_then(|()| fs::read_dir(folder));
         let entries = match listed {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(|source| failed("cannot list", &folder, source))?,
+            entries => entries.map_err(|source| failed("cannot list", folder, source))?,
         };
         let mut files = entries
             .map(|entry| entry.map(|entry| entry.path()))
             .collect::<io::Result<Vec<_>>>()
-            .map_err(|source| failed("cannot list", &folder, source))?;
+            .map_err(|source| failed("cannot list", folder, source))?;
         files.sort_unstable();
         Ok(files)
     }

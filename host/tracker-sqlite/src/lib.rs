@@ -63,7 +63,7 @@ use gristmill_tracker::records::{
 };
 use gristmill_tracker::rules::events::Event;
 use gristmill_tracker::tables::{Row, Sequences, Table};
-use gristmill_tracker::{BoxFuture, Error, Operating, Reader, Rounds, Upkeep};
+use gristmill_tracker::{BoxFuture, ComponentBytes, Error, Operating, Reader, Rounds, Upkeep};
 
 /// How safe a commit is from a power cut. `kill -9` loses nothing with either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -337,6 +337,14 @@ impl Upkeep for SqliteTracker {
         Box::pin(self.writer.submit(move |session| blobs::sweep(session, from, limit, before)))
     }
 
+    fn sweep_components(&self) -> BoxFuture<'_, Swept> {
+        Box::pin(async {
+            // Two transactions: a file goes only once it is certain that its row does not say any more that it is there.
+            self.writer.submit(|session| components::forget(session)).await?;
+            self.writer.submit(|session| components::sweep(session)).await
+        })
+    }
+
     fn prune(&self, prune: Prune) -> BoxFuture<'_, u64> {
         Box::pin(self.writer.submit(move |session| prune::prune(session, &prune)))
     }
@@ -355,6 +363,10 @@ impl Upkeep for SqliteTracker {
 
     fn import(&self, table: &'static Table, rows: Vec<Row>) -> BoxFuture<'_, ()> {
         Box::pin(self.writer.submit(move |session| moving::import(session, table, &rows)))
+    }
+
+    fn import_component(&self, hash: Digest, bytes: ComponentBytes) -> BoxFuture<'_, ()> {
+        Box::pin(self.writer.submit(move |session| components::import(session, hash, &bytes)))
     }
 
     fn set_sequences(&self, sequences: Sequences) -> BoxFuture<'_, ()> {

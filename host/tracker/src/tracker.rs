@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use gristmill_model::{Digest, HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
 
-use crate::Error;
 use crate::records::{
     AttemptRow, AttemptsFilter, Cancel, Cancelled, DeadFilter, DeadRow, EventRow, EventsFilter, Examination, Expired,
     ExpiredPage, HostInfo, ItemDetail, ItemRow, ItemsFilter, JobRegistration, JobRow, JobStats, KnownItem, Lost,
@@ -18,6 +17,7 @@ use crate::records::{
     Round, RoundDone, Swept, Upsert, Upserted,
 };
 use crate::tables::{Row, Sequences, Table};
+use crate::{ComponentBytes, Error};
 
 /// What a tracker's methods return. Boxed, so that a backend can be chosen at run time; the box is per batch.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
@@ -182,6 +182,11 @@ pub trait Upkeep: Reader {
         Box::pin(async { Ok(Swept::default()) })
     }
 
+    /// Drops the bytes of components that nothing needs: those whose versions are neither current in a stage of a job's
+    /// file, nor have results, nor are of a stage of which something is leased, which may still run an earlier one. Their
+    /// rows stay, since history names them; whoever registers such a component again has it kept again.
+    fn sweep_components(&self) -> BoxFuture<'_, Swept>;
+
     /// Deletes what `expired` found. Returns how many of these rows went; what goes along with them is not counted.
     fn prune(&self, prune: Prune) -> BoxFuture<'_, u64>;
 
@@ -192,6 +197,10 @@ pub trait Upkeep: Reader {
 
     /// Writes rows of a table as they are. For a tracker that is empty.
     fn import(&self, table: &'static Table, rows: Vec<Row>) -> BoxFuture<'_, ()>;
+
+    /// Keeps the bytes of a component whose row was imported. `Error::Component` if they are not those that the row
+    /// names.
+    fn import_component(&self, hash: Digest, bytes: ComponentBytes) -> BoxFuture<'_, ()>;
 
     /// Sets the numbers that were given out last. For a tracker that was filled by `import`.
     fn set_sequences(&self, sequences: Sequences) -> BoxFuture<'_, ()>;

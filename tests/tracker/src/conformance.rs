@@ -140,6 +140,8 @@ macro_rules! conformance {
             }
             components {
                 a_components_bytes_are_kept_and_verified,
+                bytes_that_nothing_needs_are_swept,
+                a_copy_takes_components_along,
             }
             moving {
                 a_tracker_moves_into_another_of_its_kind,

@@ -25,11 +25,11 @@ use gristmill_tracker::records::{
     AttemptRow, AttemptsFilter, Cancel, Cancelled, DeadFilter, DeadRow, EventRow, EventsFilter, Examination, Expired,
     ExpiredPage, HostInfo, ItemDetail, ItemRow, ItemsFilter, JobRegistration, JobRow, JobStats, KnownItem, Lost,
     NewEvent, OperationRow, OperationState, Outlook, Outputs, Prune, Reap, Redrive, RegisteredJob, Release, ResultRow,
-    Round, RoundDone, Upsert, Upserted,
+    Round, RoundDone, Swept, Upsert, Upserted,
 };
 use gristmill_tracker::rules::events::Event;
 use gristmill_tracker::tables::{Row, Sequences, Table};
-use gristmill_tracker::{BoxFuture, Error, Operating, Reader, Rounds, Tracker, Upkeep};
+use gristmill_tracker::{BoxFuture, ComponentBytes, Error, Operating, Reader, Rounds, Tracker, Upkeep};
 
 /// Where a model is kept, so that it can be opened again.
 #[derive(Clone, Default)]
@@ -265,6 +265,10 @@ impl Operating for Memory {
 }
 
 impl Upkeep for Memory {
+    fn sweep_components(&self) -> BoxFuture<'_, Swept> {
+        self.write(|world| Ok(world.sweep_components()))
+    }
+
     fn prune(&self, prune: Prune) -> BoxFuture<'_, u64> {
         self.write(|world| Ok(world.prune(&prune)))
     }
@@ -281,6 +285,10 @@ impl Upkeep for Memory {
             world.import(table, rows);
             Ok(())
         })
+    }
+
+    fn import_component(&self, hash: Digest, bytes: ComponentBytes) -> BoxFuture<'_, ()> {
+        self.write(|world| world.import_component(hash, bytes))
     }
 
     fn set_sequences(&self, sequences: Sequences) -> BoxFuture<'_, ()> {

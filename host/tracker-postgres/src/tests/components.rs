@@ -26,6 +26,8 @@ fn a_damaged_component_is_refused_and_mended_by_the_next_registration() {
             std::thread::spawn(move || execute(&url, damage)).join().expect("a damage");
             let read = bench.tracker.component(canonical).await;
             assert!(matches!(read, Err(Error::Component(hash)) if hash == canonical), "{damage}");
+            let found = bench.tracker.examine().await.expect("an examination").differences;
+            assert!(matches!(&found[..], [one] if one.kind == "component"), "{found:?}");
             let again = registration(vec![stage_of("fetch", "1", "canonical", &bytes)]);
             bench.tracker.register_job(again).await.expect("a job");
             assert!(bench.tracker.component(canonical).await.expect("a read").as_ref() == Some(&bytes), "{damage}");

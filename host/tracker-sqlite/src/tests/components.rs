@@ -54,6 +54,8 @@ fn a_damaged_component_is_refused_and_mended_by_the_next_registration() {
             damage();
             let read = bench.tracker.component(canonical()).await;
             assert!(matches!(read, Err(Error::Component(hash)) if hash == canonical()), "{read:?}");
+            let found = bench.tracker.examine().await.expect("an examination").differences;
+            assert!(matches!(&found[..], [one] if one.kind == "component"), "{found:?}");
             mend().await;
         }
         assert_eq!(std::fs::read(&elsewhere).expect("a file"), BYTES, "what a link led to is left alone");
@@ -86,4 +88,30 @@ fn a_backup_takes_components_along_and_is_not_made_without_one() {
     assert!(matches!(restore(&target, Folder::new().path()), Err(Error::Component(_))));
     std::fs::remove_file(file(place.path())).expect("a removal");
     assert!(matches!(backup(place.path(), &copies.path().join("another")), Err(Error::Component(_))));
+}
+
+#[test]
+fn files_that_no_component_has_are_left_to_the_sweep() {
+    let place = Folder::new();
+    block_on(async {
+        let bench = with_component(&place).await;
+        let folder = place.path().join("components");
+        let (lost, notes) = (folder.join(Digest::of(b"lost").to_string()), folder.join("notes.txt"));
+        let unfinished = folder.join(format!("{}.7.tmp", Digest::of(b"lost")));
+        for path in [&lost, &notes, &unfinished] {
+            std::fs::write(path, "12345").expect("a file");
+        }
+        assert_eq!(bench.tracker.examine().await.expect("an examination").differences, []);
+        let swept = bench.tracker.sweep_components().await.expect("a sweep");
+        assert_eq!((swept.removed, swept.bytes), (2, 10));
+        assert!(file(place.path()).exists() && notes.exists(), "what is kept, and what is not ours");
+        assert!(!lost.exists() && !unfinished.exists());
+        std::fs::remove_dir_all(&folder).expect("a removal");
+        assert_eq!(bench.tracker.sweep_components().await.expect("a sweep").looked, 0, "there may be no folder");
+        let outside = tempfile::tempdir().expect("a folder");
+        std::fs::write(outside.path().join("precious.tmp"), "12345").expect("a file");
+        std::os::unix::fs::symlink(outside.path(), &folder).expect("a link");
+        assert!(bench.tracker.sweep_components().await.is_err(), "a folder that is a link is not swept");
+        assert!(outside.path().join("precious.tmp").exists());
+    });
 }

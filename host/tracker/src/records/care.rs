@@ -73,12 +73,12 @@ pub struct Difference {
     pub expected: String,
 }
 
-/// What sweeping blobs did.
+/// What sweeping blobs or components did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Files that were looked at.
+    /// Files that were looked at, or components.
     pub looked: u64,
-    /// Files that no result names any more, and that are gone.
+    /// Files that no result names any more, or components that nothing needs any more, and that are gone.
     pub removed: u64,
     /// What those held.
     pub bytes: u64,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use gristmill_model::{Bits, HostId, ItemId, JobId, OnUpdate, StageBit, StageId, Timestamp, VersionId};
+use gristmill_model::{Bits, Digest, HostId, ItemId, JobId, OnUpdate, StageBit, StageId, Timestamp, VersionId};
 
 use super::facts::{Component, Host, Item, Job, Page, Spec, Stage, Version, World, next};
 use gristmill_tracker::records::{
@@ -10,7 +10,7 @@ use gristmill_tracker::records::{
 };
 use gristmill_tracker::rules::register::{Declared, Edit};
 use gristmill_tracker::rules::{discover, events, reconcile, register};
-use gristmill_tracker::{Error, check_component, distinct_components};
+use gristmill_tracker::{ComponentBytes, Error, check_component, distinct_components};
 
 impl World {
     pub(super) fn register_host(&mut self, info: HostInfo) -> HostId {
@@ -98,6 +98,13 @@ impl World {
                 self.component_bytes.insert(stage.component, bytes.clone());
             }
         }
+        Ok(())
+    }
+
+    pub(super) fn import_component(&mut self, hash: Digest, bytes: ComponentBytes) -> Result<(), Error> {
+        let row = self.components.get(&hash).ok_or(Error::Component(hash))?;
+        check_component(hash, row.raw_hash, &bytes)?;
+        self.component_bytes.insert(hash, bytes);
         Ok(())
     }
 

@@ -17,12 +17,10 @@ const STORE: &str = "INSERT INTO components (hash, raw_hash, size, source, added
 /// Records a component. Its bytes are kept beforehand, outside the lock that registration holds alone: only if they were
 /// swept in between, they are kept here.
 pub(super) async fn store(tx: &Tx<'_>, stage: &StageRegistration) -> Result<(), Fail> {
-    let (hash, raw) = (&stage.component.0[..], &stage.component_raw.0[..]);
-    let size = stage.component_size as i64;
-    tx.execute(STORE, &[&hash, &raw, &size, &stage.source, &tx.now().0]).await?;
+    record(tx, stage).await?;
     let Some(bytes) = &stage.component_bytes else { return Ok(()) };
     let kept = "SELECT FROM components WHERE hash = $1 AND kept";
-    if tx.query_opt(kept, &[&hash]).await?.is_some() {
+    if tx.query_opt(kept, &[&&stage.component.0[..]]).await?.is_some() {
         return Ok(());
     }
     keep(tx, stage.component, stage.component_raw, bytes).await
@@ -31,18 +29,20 @@ pub(super) async fn store(tx: &Tx<'_>, stage: &StageRegistration) -> Result<(), 
 /// Keeps the bytes of a component before a job that has it is registered, whatever was there of them.
 pub(super) async fn prepare(tx: &Tx<'_>, stage: &StageRegistration, now: Timestamp) -> Result<(), Fail> {
     let Some(bytes) = &stage.component_bytes else { return Ok(()) };
-    check_component(stage.component, stage.component_raw, bytes)?;
     tx.begin(Lock::Shared, now).await?;
-    let (hash, raw) = (&stage.component.0[..], &stage.component_raw.0[..]);
-    let size = stage.component_size as i64;
-    tx.execute(STORE, &[&hash, &raw, &size, &stage.source, &tx.now().0]).await?;
+    record(tx, stage).await?;
     keep(tx, stage.component, stage.component_raw, bytes).await
+}
+
+async fn record(tx: &Tx<'_>, stage: &StageRegistration) -> Result<(), Fail> {
+    let (hash, raw) = (&stage.component.0[..], &stage.component_raw.0[..]);
+    tx.execute(STORE, &[&hash, &raw, &(stage.component_size as i64), &stage.source, &tx.now().0]).await?;
+    Ok(())
 }
 
 /// Writes the parts, and says in the row that they are there. Other bytes of the same canonical hash take the place of
 /// what the row named before.
 async fn keep(tx: &Tx<'_>, hash: Digest, raw: Digest, bytes: &[u8]) -> Result<(), Fail> {
-    check_component(hash, raw, bytes)?;
     let (hash, raw, size) = (&hash.0[..], &raw.0[..], bytes.len() as i64);
     // The row is locked, so that two hosts write one after the other.
     let before: Vec<u8> =
@@ -62,7 +62,9 @@ pub(super) async fn import(tx: &Tx<'_>, hash: Digest, bytes: &[u8]) -> Result<()
     tx.begin(Lock::Alone, None).await?;
     let row = tx.query_opt("SELECT raw_hash FROM components WHERE hash = $1", &[&&hash.0[..]]).await?;
     let raw = row.and_then(|row| Digest::from_slice(row.get(0)));
-    keep(tx, hash, raw.ok_or(Error::Component(hash))?, bytes).await
+    let raw = raw.ok_or(Error::Component(hash))?;
+    check_component(hash, raw, bytes)?;
+    keep(tx, hash, raw, bytes).await
 }
 
 /// Reads the bytes of a component, and compares them with their hash; none: it is not known, or not kept.

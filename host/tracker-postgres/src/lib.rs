@@ -59,7 +59,9 @@ use gristmill_tracker::records::{
 };
 use gristmill_tracker::rules::events::Event;
 use gristmill_tracker::tables::{Row, Sequences, Table};
-use gristmill_tracker::{BoxFuture, ComponentBytes, Error, Operating, Reader, Rounds, Upkeep, distinct_components};
+use gristmill_tracker::{
+    BoxFuture, ComponentBytes, Error, Operating, Reader, Rounds, Upkeep, check_component, distinct_components,
+};
 
 /// Over how many rows a counter is spread.
 const SLOTS: u32 = 16;
@@ -245,7 +247,9 @@ impl Rounds for PostgresTracker {
 
     fn register_job(&self, job: JobRegistration) -> BoxFuture<'_, RegisteredJob> {
         Box::pin(async move {
-            for stage in distinct_components(&job.stages).filter(|stage| stage.component_bytes.is_some()) {
+            for stage in distinct_components(&job.stages) {
+                let Some(bytes) = &stage.component_bytes else { continue };
+                check_component(stage.component, stage.component_raw, bytes)?;
                 let (stage, hash, now) = (stage.clone(), stage.component, job.now);
                 if !self.read(Length::Long, async move |tx| components::is_whole(tx, hash).await).await? {
                     self.write(Length::Long, async move |tx| components::prepare(tx, &stage, now).await).await?;

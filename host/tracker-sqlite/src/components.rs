@@ -32,6 +32,7 @@ fn store_one(session: &Session<'_>, stage: &StageRegistration, now: Timestamp) -
         (&stage.component.0[..], &stage.component_raw.0[..], stage.component_size as i64, &stage.source, now.0),
     )?;
     let Some(bytes) = &stage.component_bytes else { return Ok(()) };
+    check_component(stage.component, stage.component_raw, bytes)?;
     // Missing or damaged: it is kept anew.
     match read(connection, &session.blobs, stage.component) {
         Ok(Some(_)) => Ok(()),
@@ -43,7 +44,6 @@ fn store_one(session: &Session<'_>, stage: &StageRegistration, now: Timestamp) -
 /// Makes the file, and says in the row that it is there. Other bytes of the same canonical hash take the place of what
 /// the row named before.
 fn keep(session: &Session<'_>, hash: Digest, raw: Digest, bytes: &[u8]) -> Result<(), Fail> {
-    check_component(hash, raw, bytes)?;
     session.blobs.components().write(&raw, bytes)?;
     session.connection.execute(
         "UPDATE components SET raw_hash = ?2, size = ?3, kept = 1 WHERE hash = ?1",
@@ -59,7 +59,9 @@ pub(super) fn import(session: &Session<'_>, hash: Digest, bytes: &[u8]) -> Resul
         .prepare_cached("SELECT raw_hash FROM components WHERE hash = ?1")?
         .query_row([&hash.0[..]], |row| row.get(0))
         .optional()?;
-    keep(session, hash, Digest(raw.ok_or(Error::Component(hash))?), bytes)
+    let raw = Digest(raw.ok_or(Error::Component(hash))?);
+    check_component(hash, raw, bytes)?;
+    keep(session, hash, raw, bytes)
 }
 
 /// Reads the bytes of a component, and compares them with their hash; none: it is not known, or not kept.

@@ -340,7 +340,7 @@ impl Upkeep for SqliteTracker {
     fn sweep_components(&self) -> BoxFuture<'_, Swept> {
         Box::pin(async {
             // Two transactions: a file goes only once it is certain that its row does not say any more that it is there.
-            self.writer.submit(|session| components::forget(session)).await?;
+            self.writer.submit(components::forget).await?;
             self.writer.submit(|session| components::sweep(session)).await
         })
     }

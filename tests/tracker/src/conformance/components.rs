@@ -53,6 +53,9 @@ pub async fn a_components_bytes_are_kept_and_verified(open: Open<'_>) {
     let refused = bench.tracker.register_job(registration(vec![wrong])).await;
     assert!(matches!(refused, Err(Error::Component(hash)) if hash == Digest::of(b"wrong")), "{refused:?}");
     assert_eq!(bytes(&bench, "wrong").await, None);
+    let wrong = StageRegistration { component_raw: Digest::of(b"x"), ..stage_of("fetch", "1", "large", b"wrong") };
+    let refused = bench.tracker.register_job(registration(vec![wrong])).await;
+    assert!(matches!(refused, Err(Error::Component(_))), "also where others are kept: {refused:?}");
     bench.recount().await;
 }
 

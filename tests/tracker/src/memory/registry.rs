@@ -1,5 +1,6 @@
 //! Hosts, jobs and items become known.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 
 use gristmill_model::{Bits, Digest, HostId, ItemId, JobId, OnUpdate, StageBit, StageId, Timestamp, VersionId};
@@ -93,9 +94,9 @@ impl World {
         });
         if let Some(bytes) = &stage.component_bytes {
             check_component(stage.component, stage.component_raw, bytes)?;
-            if !self.component_bytes.contains_key(&stage.component) {
+            if let Entry::Vacant(place) = self.component_bytes.entry(stage.component) {
                 (row.raw_hash, row.size) = (stage.component_raw, bytes.len() as i64);
-                self.component_bytes.insert(stage.component, bytes.clone());
+                place.insert(bytes.clone());
             }
         }
         Ok(())

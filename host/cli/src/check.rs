@@ -126,13 +126,13 @@ fn print(context: &Context, all: &[Checked]) -> Result<(), Failure> {
     if context.out.json {
         return context.out.records(all);
     }
-    for (place, checked) in all.iter().enumerate() {
+    for (index, checked) in all.iter().enumerate() {
         if !checked.ok {
             context.out.note(&checked.layout);
             context.out.note("");
             continue;
         }
-        if place > 0 {
+        if index > 0 {
             context.out.line("")?;
         }
         context.out.line(format_args!("{}: ok ({})", checked.file, plural(checked.stages.len() as u64, "stage")))?;

@@ -72,7 +72,7 @@ impl Filter {
         })
     }
 
-    /// As a person wrote it, for a command that means the same.
+    /// Whether the person gave no filter at all.
     pub(crate) fn is_empty(&self) -> bool {
         self.stage.is_none() && self.reason.is_none() && self.error.is_none() && self.older_than.is_none()
     }

@@ -50,8 +50,8 @@ fn describe(file: &str, inspection: &Inspection) -> String {
         format!("size      {}", bytes(inspection.size_bytes)),
     ];
     let mut section = |title: &str, entries: Vec<String>| {
-        for (place, entry) in entries.iter().enumerate() {
-            let title = if place == 0 { title } else { "" };
+        for (index, entry) in entries.iter().enumerate() {
+            let title = if index == 0 { title } else { "" };
             lines.push(format!("{title:<10}{}", printable(entry)));
         }
     };

@@ -55,8 +55,8 @@ impl Source {
     pub(crate) fn expect_distinct(&self) -> Result<(), Failure> {
         let real = |file: &PathBuf| if is_stdin(file) { file.clone() } else { data::real(file) };
         let all: Vec<PathBuf> = self.files.iter().map(real).collect();
-        for (place, file) in self.files.iter().enumerate() {
-            let Some(earlier) = all[..place].iter().position(|earlier| *earlier == all[place]) else { continue };
+        for (index, file) in self.files.iter().enumerate() {
+            let Some(earlier) = all[..index].iter().position(|earlier| *earlier == all[index]) else { continue };
             let (earlier, file) = (shown(&self.files[earlier]), shown(file));
             let message = if earlier == file {
                 format!("{file} is named twice")

@@ -32,13 +32,13 @@ pub(crate) fn status(args: &Args, context: &Context) -> Result<Exit, Failure> {
             Some(job) => vec![known.job(job)?],
             None => known.jobs.iter().collect(),
         };
-        for (place, job) in jobs.iter().enumerate() {
+        for (index, job) in jobs.iter().enumerate() {
             let stats = known.reader.stats(job.id).await?;
             if context.out.json {
                 context.out.records([JobDetailView::new(&job.name, &stats)])?;
                 continue;
             }
-            if place > 0 {
+            if index > 0 {
                 context.out.line("")?;
             }
             context.out.line(format_args!("{}: {}", job.name, items_line(&stats)))?;

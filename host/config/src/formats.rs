@@ -164,14 +164,14 @@ mod tests {
     proptest! {
         #[test]
         fn what_a_pattern_allows_is_accepted(
-            (place, text) in (0..ALL.len()).prop_flat_map(|place| {
-                let pattern = ALL[place].pattern.replace("\\u0000", "\\x00");
-                (Just(place), string_regex(&pattern).unwrap())
+            (index, text) in (0..ALL.len()).prop_flat_map(|index| {
+                let pattern = ALL[index].pattern.replace("\\u0000", "\\x00");
+                (Just(index), string_regex(&pattern).unwrap())
             })
         ) {
             // A pattern cannot exclude everything: a part that is `..`, a rate of 0, a handler by hash.
             let beyond = text.split('/').any(|part| part == "." || part == "..") || text.starts_with('0');
-            prop_assert!(beyond || (ALL[place].fault)(&text).is_none(), "{:?} as {}", text, ALL[place].what);
+            prop_assert!(beyond || (ALL[index].fault)(&text).is_none(), "{:?} as {}", text, ALL[index].what);
         }
     }
 }

@@ -36,9 +36,9 @@ pub(crate) fn resolve_stages(
     let Some(list) = root.get("stages") else { return Default::default() };
     let stages: Vec<Stage<'_>> = list.elements().iter().filter_map(stage).collect();
     check_number(list, resolver);
-    let places = check_names(&stages, resolver);
+    let indexes = check_names(&stages, resolver);
     let mut edges: Vec<Vec<Edge>> =
-        stages.iter().enumerate().map(|(place, stage)| needs(place, stage, &stages, &places, resolver)).collect();
+        stages.iter().enumerate().map(|(index, stage)| needs(index, stage, &stages, &indexes, resolver)).collect();
     check_cycles(&stages, &mut edges, resolver);
     let specs = stages.iter().zip(edges).map(|(stage, edges)| spec(stage, edges, discover, resolver)).collect();
     let tunings = stages
@@ -69,34 +69,34 @@ fn check_number(list: &Node, resolver: &mut Resolver<'_>) {
 
 /// The index of the stage with each name: of the first one, if two have the same name.
 fn check_names<'a>(stages: &[Stage<'a>], resolver: &mut Resolver<'_>) -> BTreeMap<&'a str, usize> {
-    let mut places = BTreeMap::new();
-    for (place, stage) in stages.iter().enumerate() {
-        if let Some(&first) = places.get(stage.name) {
+    let mut indexes = BTreeMap::new();
+    for (index, stage) in stages.iter().enumerate() {
+        if let Some(&first) = indexes.get(stage.name) {
             let first: &Stage<'_> = &stages[first];
             let problem = Problem::new(stage.span, format!("two stages are called {}", quoted(stage.name)));
             resolver.problems.push(problem.hint(format!("the first is on line {}", first.span.line)));
         } else {
-            places.insert(stage.name, place);
+            indexes.insert(stage.name, index);
         }
     }
-    places
+    indexes
 }
 
 fn needs(
-    place: usize,
+    index: usize,
     stage: &Stage<'_>,
     stages: &[Stage<'_>],
-    places: &BTreeMap<&str, usize>,
+    indexes: &BTreeMap<&str, usize>,
     resolver: &mut Resolver<'_>,
 ) -> Vec<Edge> {
     let Some(list) = stage.node.get("needs") else {
-        let before = place.checked_sub(1).map(|stage| Need { stage, output: false });
+        let before = index.checked_sub(1).map(|stage| Need { stage, output: false });
         return before.map(|need| Edge { need, span: stage.span }).into_iter().collect();
     };
     let mut edges: Vec<Edge> = Vec::new();
     for node in list.elements() {
         let Some((name, span, output)) = need(node) else { continue };
-        let fault = match places.get(name) {
+        let fault = match indexes.get(name) {
             None => {
                 let others = stages.iter().map(|other| other.name).filter(|other| *other != stage.name);
                 let message =
@@ -139,7 +139,7 @@ fn check_cycles(stages: &[Stage<'_>], edges: &mut [Vec<Edge>], resolver: &mut Re
             let at = edges.iter().position(|edge| edge.need.stage == step[1]);
             place = place.or(at.map(|at| edges.remove(at).span));
         }
-        let names: Vec<&str> = cycle.iter().map(|&place| stages[place].name).collect();
+        let names: Vec<&str> = cycle.iter().map(|&index| stages[index].name).collect();
         let problem = Problem::new(place, format!("stages need each other in a circle: {}", names.join(" → ")));
         resolver.problems.push(problem.hint("`a → b` says that `a` needs `b`".to_owned()));
     }

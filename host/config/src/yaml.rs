@@ -115,8 +115,8 @@ impl Node {
             Value::Number(number) => to.push_str(number),
             Value::Text(value) => to.push_str(&text(value)),
             Value::List(nodes) => {
-                for (place, node) in nodes.iter().enumerate() {
-                    to.push(if place == 0 { '[' } else { ',' });
+                for (index, node) in nodes.iter().enumerate() {
+                    to.push(if index == 0 { '[' } else { ',' });
                     node.write_json(to);
                 }
                 to.push_str(if nodes.is_empty() { "[]" } else { "]" });
@@ -125,8 +125,8 @@ impl Node {
                 // Sorted, so that the order in the file does not change the spec.
                 let sorted: BTreeMap<&str, &Node> =
                     entries.iter().map(|entry| (entry.key.as_str(), &entry.node)).collect();
-                for (place, (key, node)) in sorted.into_iter().enumerate() {
-                    to.push(if place == 0 { '{' } else { ',' });
+                for (index, (key, node)) in sorted.into_iter().enumerate() {
+                    to.push(if index == 0 { '{' } else { ',' });
                     to.push_str(&text(key));
                     to.push(':');
                     node.write_json(to);

@@ -116,10 +116,10 @@ impl Dag {
     /// Adds a stage that needs the stages in `needs`. It cannot do without the *output* of those in `needs_output`. The
     /// caller has checked that there is no cycle (`find_cycle`).
     pub fn add(&mut self, bit: StageBit, needs: u64, needs_output: u64) {
-        let place = usize::from(bit.0);
+        let index = usize::from(bit.0);
         self.all |= bit.mask();
-        self.needs[place] = needs | needs_output;
-        self.needs_output[place] = needs_output;
+        self.needs[index] = needs | needs_output;
+        self.needs_output[index] = needs_output;
         for need in Bits(needs | needs_output) {
             self.dependents[usize::from(need.0)] |= bit.mask();
         }
@@ -152,8 +152,8 @@ impl Dag {
         let usable = (masks.done | masks.skipped) & !(masks.stale | masks.live);
         let mut runnable = 0;
         for bit in Bits(open) {
-            let place = usize::from(bit.0);
-            if self.needs[place] & !usable == 0 && self.needs_output[place] & masks.skipped == 0 {
+            let index = usize::from(bit.0);
+            if self.needs[index] & !usable == 0 && self.needs_output[index] & masks.skipped == 0 {
                 runnable |= bit.mask();
             }
         }
@@ -163,10 +163,10 @@ impl Dag {
     /// Whether a stage lacks something: the outcome of a stage that it needs, or an output that it cannot do without. A
     /// stage that is not in the DAG lacks everything.
     pub fn lacks(&self, masks: Masks, bit: StageBit) -> bool {
-        let place = usize::from(bit.0);
+        let index = usize::from(bit.0);
         self.all & bit.mask() == 0
-            || self.needs[place] & !(masks.done | masks.skipped) != 0
-            || self.needs_output[place] & masks.skipped != 0
+            || self.needs[index] & !(masks.done | masks.skipped) != 0
+            || self.needs_output[index] & masks.skipped != 0
     }
 
     /// The stages that cannot do without the output of one of the `skipped` stages.

@@ -198,8 +198,8 @@ fn write_canonical(value: &str, to: &mut String) {
         && let Some(elements) = elements(value)
     {
         to.push('[');
-        for (place, element) in elements.into_iter().enumerate() {
-            if place > 0 {
+        for (index, element) in elements.into_iter().enumerate() {
+            if index > 0 {
                 to.push(',');
             }
             write_canonical(element, to);
@@ -209,8 +209,8 @@ fn write_canonical(value: &str, to: &mut String) {
         && let Some(fields) = fields(value)
     {
         to.push('{');
-        for (place, (name, value)) in fields.into_iter().enumerate() {
-            if place > 0 {
+        for (index, (name, value)) in fields.into_iter().enumerate() {
+            if index > 0 {
                 to.push(',');
             }
             to.push_str(&quoted(&name));

@@ -85,9 +85,9 @@ mod tests {
             "12345678901234567890124",
             "1e300",
         ];
-        for (place, one) in ascending.iter().enumerate() {
-            for (other_place, other) in ascending.iter().enumerate() {
-                assert_eq!(order(one, other), place.cmp(&other_place), "{one} {other}");
+        for (index, one) in ascending.iter().enumerate() {
+            for (other_index, other) in ascending.iter().enumerate() {
+                assert_eq!(order(one, other), index.cmp(&other_index), "{one} {other}");
             }
         }
     }

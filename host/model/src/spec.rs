@@ -69,7 +69,7 @@ impl JobSpec {
     pub fn cycle(&self) -> Option<Vec<&str>> {
         let needs: Vec<Vec<usize>> =
             self.stages.iter().map(|stage| stage.needs.iter().map(|need| need.stage).collect()).collect();
-        Some(find_cycle(&needs)?.into_iter().map(|place| self.stages[place].name.as_str()).collect())
+        Some(find_cycle(&needs)?.into_iter().map(|index| self.stages[index].name.as_str()).collect())
     }
 }
 

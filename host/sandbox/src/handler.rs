@@ -187,13 +187,13 @@ fn named(stages: Vec<abi::StageInfo>, component: &str) -> Result<Vec<StageInfo>,
     if stages.len() > STAGES_MAX {
         return impossible(format!("it lists {} stages, and may list {STAGES_MAX}", stages.len()));
     }
-    for (place, stage) in stages.iter().enumerate() {
+    for (index, stage) in stages.iter().enumerate() {
         let name = outcome::quoted(&stage.name);
         let letters = stage.name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'));
         if stage.name.is_empty() || stage.name.len() > STAGE_NAME_BYTES_MAX || !letters {
             return impossible(format!("{name} is no name: lower-case letters, digits, `-` and `_` make one"));
         }
-        if stages[..place].iter().any(|other| other.name == stage.name) {
+        if stages[..index].iter().any(|other| other.name == stage.name) {
             return impossible(format!("it lists {name} twice"));
         }
     }

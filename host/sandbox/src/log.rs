@@ -150,8 +150,8 @@ fn push_clean(to: &mut String, text: &str) {
 pub(crate) fn bounded(text: &str, bytes_max: usize) -> String {
     let kept = head(text, bytes_max);
     let mut clean = String::with_capacity(kept.len());
-    for (place, line) in kept.split('\n').enumerate() {
-        if place > 0 {
+    for (index, line) in kept.split('\n').enumerate() {
+        if index > 0 {
             clean.push('\n');
         }
         push_clean(&mut clean, line);

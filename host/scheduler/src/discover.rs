@@ -182,12 +182,12 @@ fn fold(
     if items.iter().all(|item| keys.insert(item.key.as_str())) {
         return Ok((items, BTreeSet::new()));
     }
-    let mut places: HashMap<String, usize> = HashMap::with_capacity(items.len());
+    let mut indexes: HashMap<String, usize> = HashMap::with_capacity(items.len());
     let mut folded: Vec<NewItem> = Vec::with_capacity(items.len());
     let mut several = BTreeSet::new();
     for item in items {
-        let Some(before) = places.get(&item.key).map(|place| &mut folded[*place]) else {
-            places.insert(item.key.clone(), folded.len());
+        let Some(before) = indexes.get(&item.key).map(|index| &mut folded[*index]) else {
+            indexes.insert(item.key.clone(), folded.len());
             folded.push(item);
             continue;
         };

@@ -503,9 +503,9 @@ impl Dispatcher {
         let asking: Vec<StageId> =
             from.iter().chain(before).filter(|id| self.stages[id].may_have_ready).copied().collect();
         let mut claims = Vec::with_capacity(asking.len());
-        for (place, id) in asking.iter().enumerate() {
+        for (index, id) in asking.iter().enumerate() {
             let stage = &self.stages[id];
-            let share = room.div_ceil(asking.len() - place);
+            let share = room.div_ceil(asking.len() - index);
             let limit = stage.pace.window(self.threads).saturating_sub(stage.in_flight).min(share);
             let chunk = stage.pace.chunk();
             // Claims of a few would cost a transaction each. So wait until a chunk fits, or the stage is nearly idle.

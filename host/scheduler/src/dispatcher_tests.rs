@@ -189,7 +189,7 @@ fn a_page_that_leads_back_keeps_its_items_and_ends_discovery() {
         dispatcher.add_source(JOB, "job", DiscoverTuning::default(), None, NOW);
         let mut cursor = None;
         let mut asked = dispatcher.handle(Event::Woken, NOW);
-        for (place, next) in cursors.iter().enumerate() {
+        for (index, next) in cursors.iter().enumerate() {
             assert!(asked.iter().any(|command| matches!(command, Command::Ask(_, at, _) if *at == cursor)));
             let page = Ok(Page { items: Vec::new(), next: Some((*next).to_owned()) });
             let page = Event::Page(PageResult { job: JOB, cursor: cursor.clone(), page, log: String::new() });
@@ -199,7 +199,7 @@ fn a_page_that_leads_back_keeps_its_items_and_ends_discovery() {
                 _ => None,
             });
             let FoundBy::Page { next: recorded, .. } = &upsert.unwrap().source else { panic!("by hand") };
-            cursor = Some((*next).to_owned()).filter(|_| place + 1 < cursors.len());
+            cursor = Some((*next).to_owned()).filter(|_| index + 1 < cursors.len());
             assert_eq!(*recorded, cursor);
             asked = dispatcher.handle(Event::Upserted(JOB, Upserted::default()), NOW);
         }

@@ -140,8 +140,8 @@ impl Host {
                 position = self.tracker.reconcile(registered.id, after, RECONCILE_MAX, clock.now()).await?;
             }
             let loaded = Arc::new(loaded);
-            for (place, stage) in registered.stages.iter().enumerate() {
-                let context = StageContext::new(&loaded, &registered, place);
+            for (index, stage) in registered.stages.iter().enumerate() {
+                let context = StageContext::new(&loaded, &registered, index);
                 dispatcher.add_stage(stage.id, &context.spec().name);
                 parts.stages.insert(stage.id, Arc::new(context));
             }

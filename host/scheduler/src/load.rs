@@ -219,7 +219,7 @@ pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
 pub(crate) struct StageContext {
     pub(crate) id: StageId,
     pub(crate) job: Arc<LoadedJob>,
-    place: usize,
+    index: usize,
     pub(crate) version: VersionId,
     /// The stages it needs, in the order of the job's file: bit and name.
     pub(crate) needs: Vec<(StageBit, String)>,
@@ -227,28 +227,28 @@ pub(crate) struct StageContext {
 }
 
 impl StageContext {
-    pub(crate) fn new(job: &Arc<LoadedJob>, registered: &RegisteredJob, place: usize) -> Self {
+    pub(crate) fn new(job: &Arc<LoadedJob>, registered: &RegisteredJob, index: usize) -> Self {
         let stages = &job.job.spec.stages;
         let need = |need: &Need| (registered.stages[need.stage].id.bit(), stages[need.stage].name.clone());
         Self {
-            id: registered.stages[place].id,
+            id: registered.stages[index].id,
             job: Arc::clone(job),
-            place,
-            version: registered.stages[place].version,
-            needs: stages[place].needs.iter().map(need).collect(),
-            is_pure: stages[place].grants.is_pure(),
+            index,
+            version: registered.stages[index].version,
+            needs: stages[index].needs.iter().map(need).collect(),
+            is_pure: stages[index].grants.is_pure(),
         }
     }
 
     pub(crate) fn spec(&self) -> &StageSpec {
-        &self.job.job.spec.stages[self.place]
+        &self.job.job.spec.stages[self.index]
     }
 
     pub(crate) fn tuning(&self) -> &StageTuning {
-        &self.job.job.tuning.stages[self.place]
+        &self.job.job.tuning.stages[self.index]
     }
 
     pub(crate) fn loaded(&self) -> &LoadedStage {
-        &self.job.stages[self.place]
+        &self.job.stages[self.index]
     }
 }

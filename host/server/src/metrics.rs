@@ -76,8 +76,8 @@ impl<'t> Family<'t> {
 
     fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
         self.text.push_str(self.name);
-        for (place, (label, content)) in labels.iter().enumerate() {
-            let before = if place == 0 { '{' } else { ',' };
+        for (index, (label, content)) in labels.iter().enumerate() {
+            let before = if index == 0 { '{' } else { ',' };
             push(self.text, format_args!("{before}{label}=\""));
             push_escaped(self.text, content);
             self.text.push('"');

@@ -1,6 +1,6 @@
-//! Items that a person wants left alone.
+//! Cancelled items.
 //!
-//! Owns cancelling and taking up again. Never stops what runs: its attempt is paid for, and its result is recorded.
+//! Owns cancelling and restoring. Never stops a running attempt: it is paid for, and its result is recorded.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,7 +18,7 @@ const FIND: &str = concat!(
     ", key FROM item_data JOIN items ON items.id = item_data.id
     WHERE item_data.job_id = $1 AND key = ANY ($2) ORDER BY items.id FOR UPDATE OF items"
 );
-/// What is leased is let finish.
+/// Leased rows stay: they may finish.
 const LEAVE: &str = "DELETE FROM queue WHERE key = ANY ($1) AND state <> 2 RETURNING key, state";
 const MARK: &str = "UPDATE items SET cancelled_at = $2 WHERE id = ANY ($1)";
 
@@ -58,7 +58,7 @@ pub(super) async fn cancel(tx: &Tx<'_>, cancel: &Cancel) -> Result<Cancelled, Fa
     Ok(done)
 }
 
-/// Takes these stages of items out of the queue, what is leased left out. Returns the rows that were there, by item.
+/// Takes these stages of items out of the queue, except leased ones. Returns the rows that it took, by item.
 pub(super) async fn leave_queue(
     tx: &Tx<'_>,
     stages: impl Iterator<Item = (Item, u64)>,

@@ -1,6 +1,6 @@
 //! The ceiling that a host on Postgres is compared with.
 //!
-//! Owns the writes of settle and claim as bare statements, on the real schema, in batches, on one connection: no fence
+//! Owns the writes of settle and claim as bare statements, on the real schema, in batches, on one connection. No fence
 //! is checked, no row is read, nothing is run. Never used by a host.
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::tx::Parameters;
 use gristmill_tracker::{Ceiling, Error};
 
 const JOB: JobId = JobId(1);
-/// How many stage executions a lease.
+/// How many stage executions each lease has.
 const CHUNK: usize = 64;
 
 const DISCOVER: &str = "INSERT INTO items (id, job_id, live) SELECT n, 1, 1 FROM generate_series(1, $1::bigint) AS n";
@@ -40,7 +40,7 @@ const COUNT: &str = "INSERT INTO stage_counts AS c (stage_id, state, slot, n)
     SELECT $1, state, 0, 1 FROM unnest(ARRAY[1, 2, 4]) AS state
     ON CONFLICT (stage_id, state, slot) DO UPDATE SET n = c.n + excluded.n";
 
-/// Writes it all into an empty database. Returns the time that the stage executions took, discovery apart.
+/// Writes everything into an empty database. Returns the time of the stage executions, without discovery.
 ///
 /// # Errors
 /// If the database cannot be reached or written.
@@ -98,7 +98,8 @@ impl Writes {
         })
     }
 
-    /// What a batch of stage executions writes: claimed, settled, and their dependents released. Sent in one breath.
+    /// The writes of a batch of stage executions: claimed, settled, and their dependents released. All are sent at
+    /// once.
     async fn execute(
         &self,
         client: &Client,

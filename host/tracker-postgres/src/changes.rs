@@ -1,7 +1,7 @@
-//! What acts make of items, folded until it is written.
+//! Changes of items, folded until they are written.
 //!
-//! Owns items that are locked, and the writing of a batch of changes: one statement a table. Never decides what a change
-//! is: that is a rule.
+//! Owns locking items, and writing a batch of changes: one statement for each table. Never decides what changes: a rule
+//! does.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -14,7 +14,7 @@ use super::tx::{Parameters, Tx};
 use gristmill_tracker::rules::change::{Ready, SKIPPED_ALONG};
 use gristmill_tracker::rules::{Change, Item};
 
-/// In the order of their ids, so that two hosts that settle stages of the same items never wait in a circle.
+/// Locks in the order of ids, so that two hosts that settle stages of the same items never deadlock.
 pub(super) const LOCK_ITEMS: &str =
     concat!("SELECT ", gristmill_tracker::item_columns!(), " FROM items WHERE id = ANY ($1) ORDER BY id FOR UPDATE");
 const SET_MASKS: &str =
@@ -28,14 +28,14 @@ const SKIP_ALONG: &str = "INSERT INTO item_stages (key, state, attempts, lost, d
         error = excluded.error";
 const REPLACED: &str =
     "SELECT version_id FROM item_stages WHERE key = ANY ($1) AND output IS NOT NULL AND version_id IS NOT NULL";
-/// A stage that is done once more goes on with the chain of its attempts.
+/// A stage that runs again continues the chain of its attempts.
 const ENQUEUE: &str = "INSERT INTO queue (key, stage_id, state, claim_key, due_at, last_attempt, operation_id)
     SELECT k, stage, 1, claim, $6,
         CASE WHEN again THEN (SELECT last_attempt FROM item_stages AS old WHERE old.key = k) END, operation
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bool[], $5::bigint[])
         AS u (k, stage, claim, again, operation)";
 
-/// Puts an older result in the place of a death.
+/// Replaces a dead outcome by the older result.
 const PUT_BACK: &str = "UPDATE item_stages SET state = 4, reason = NULL, error = NULL
     WHERE key = ANY ($1) AND output IS NOT NULL";
 const FORGET: &str = "DELETE FROM item_stages WHERE key = ANY ($1) AND output IS NULL";
@@ -68,7 +68,7 @@ pub(super) async fn lock_items(tx: &Tx<'_>, ids: &[i64]) -> Result<BTreeMap<Item
     Ok(rows.iter().map(read_item).map(|item| (item.id, item)).collect())
 }
 
-/// Those of these stages that have a result, be it an older one.
+/// Those of these stages that have a result, even an older one.
 pub(super) async fn with_result(tx: &Tx<'_>, keys: &[i64]) -> Result<HashSet<i64>, Fail> {
     if keys.is_empty() {
         return Ok(HashSet::new());
@@ -76,10 +76,10 @@ pub(super) async fn with_result(tx: &Tx<'_>, keys: &[i64]) -> Result<HashSet<i64
     Ok(tx.query(RESULTS, &[&keys]).await?.iter().map(|row| row.get(0)).collect())
 }
 
-/// Changes of items, some of them several of one item.
+/// Changes of items. One item may have several.
 #[derive(Default)]
 pub(super) struct Changes {
-    /// The items whose row is written, as they are now.
+    /// The items whose rows must be written, with their current masks.
     items: BTreeMap<ItemId, Masks>,
     keys: Vec<i64>,
     stages: Vec<i64>,
@@ -87,21 +87,21 @@ pub(super) struct Changes {
     chained: Vec<bool>,
     operations: Vec<Option<i64>>,
     skipped: Vec<i64>,
-    /// Stages whose output in the database is given up.
+    /// Stages whose output in the database is replaced: its version's count goes down.
     replaced: Vec<i64>,
     renewed: Vec<i64>,
     superseded: BTreeSet<i64>,
-    /// The versions of outputs that are not in the database yet.
+    /// The versions of outputs in this batch that are not in the database yet.
     versions: HashMap<i64, i64>,
 }
 
 impl Changes {
-    /// Notes a new output of a stage, so that a later change of the same batch may replace it.
+    /// Remembers a new output of a stage, since a later change of the same batch may replace it.
     pub(super) fn output(&mut self, key: StageKey, version: i64) {
         self.versions.insert(key.0, version);
     }
 
-    /// Folds a change in, and counts it. `operation`: the one that wants what enters the queue.
+    /// Adds a change, and counts it. `operation` is the one for which stages enter the queue.
     pub(super) fn push(&mut self, tx: &Tx<'_>, dag: &Dag, change: &Change, operation: Option<OperationId>) {
         for Ready { key, stage, claim_key, chained } in change.ready(tx.now()) {
             self.keys.push(key.0);
@@ -127,12 +127,12 @@ impl Changes {
         tx.count(dag, change);
     }
 
-    /// Whether what this stage was given is no longer what it would be given.
+    /// Whether the input of this leased stage changed in this batch.
     pub(super) fn is_superseded(&self, key: StageKey) -> bool {
         self.superseded.contains(&key.0)
     }
 
-    /// Leaves a stage out that was to enter the queue. Says whether it was.
+    /// Removes a stage that would enter the queue. Returns whether it was there.
     pub(super) fn remove(&mut self, key: StageKey) -> bool {
         let Some(place) = self.keys.iter().position(|other| *other == key.0) else { return false };
         for column in [&mut self.keys, &mut self.stages, &mut self.claim_keys] {
@@ -143,7 +143,7 @@ impl Changes {
         true
     }
 
-    /// Takes outputs that are given up out of the counters, and prepares what is to be written.
+    /// Subtracts replaced outputs from the counters, and prepares the writes.
     pub(super) async fn prepare(self, tx: &Tx<'_>) -> Result<Prepared, Fail> {
         if !self.replaced.is_empty() {
             for row in tx.query(REPLACED, &[&self.replaced]).await? {
@@ -154,7 +154,7 @@ impl Changes {
         Ok(Prepared { changes: self, statements })
     }
 
-    /// Writes it by itself.
+    /// Writes the changes, without other writes.
     pub(super) async fn write(self, tx: &Tx<'_>) -> Result<(), Fail> {
         self.prepare(tx).await?.write(tx).await
     }
@@ -174,7 +174,7 @@ impl Changes {
         Ok(())
     }
 
-    /// What is rare, after all that is in the same breath.
+    /// Makes the rare writes, after those that are sent at once.
     async fn write_rare(&self, tx: &Tx<'_>) -> Result<(), Fail> {
         if !self.renewed.is_empty() {
             tx.execute(PUT_BACK, &[&self.renewed]).await?;
@@ -201,14 +201,14 @@ impl Changes {
     }
 }
 
-/// Changes that are ready to be written.
+/// Changes that are ready to write.
 pub(super) struct Prepared {
     changes: Changes,
     statements: [Statement; 3],
 }
 
 impl Prepared {
-    /// Writes them, sent in one breath: outcomes before the queue, which goes on with their chain of attempts.
+    /// Writes them, all sent at once: outcomes before the queue, which continues their chain of attempts.
     pub(super) async fn write(&self, tx: &Tx<'_>) -> Result<(), Fail> {
         let Self { changes, statements: [skip, enqueue, masks] } = self;
         try_join!(changes.skip_along(tx, skip), changes.enqueue(tx, enqueue), changes.set_masks(tx, masks))?;

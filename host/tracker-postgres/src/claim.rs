@@ -1,13 +1,13 @@
-//! Claiming.
+//! Claims ready work.
 //!
-//! Owns the one statement that finds ready work, leases it and reads all that its attempts are given. Never counts.
+//! Owns the one statement that finds ready work, leases it, and reads the inputs of its attempts. Never counts.
 //!
-//! A claim begins where the last one of this tracker ended, and not at the front of the index: there lie the entries
-//! of what was claimed before, and while any transaction on the server is old they cannot be removed. But something
-//! may have become ready before that mark: of a higher priority, given back, or promoted. What this tracker does of
-//! that lowers the mark. What other hosts do does not: so a claim that finds too little begins again at the front, in
-//! the same round, before it says that a stage is drained; and every `FRONT_EVERY`-th one begins there anyway, so that
-//! a high priority waits for a few rounds at most.
+//! A claim begins where the last one of this tracker ended (the mark), not at the front of the index. At the front are
+//! the entries of work that was claimed before, which Postgres cannot remove while an old transaction is open. But work
+//! may become ready before the mark: with a higher priority, given back, or promoted. If this tracker does that, it
+//! lowers the mark. It does not see what other hosts do. So a claim that finds too little begins again at the front, in
+//! the same round, before it reports that a stage is drained. Also every `FRONT_EVERY`-th claim begins there, so that
+//! work with a high priority waits for at most a few rounds.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -20,14 +20,13 @@ use super::tx::Tx;
 use gristmill_tracker::Error;
 use gristmill_tracker::records::{Claim, ClaimRequest, Lease, Output, Upstream};
 
-/// Every so many claims of a stage one begins at the front of its line.
+/// One in this many claims of a stage begins at the front of the index.
 const FRONT_EVERY: u32 = 8;
 
-/// `$1` stage, `$2` the mark, `$3` limit, `$4` chunk, `$5` host, `$6` now, `$7` the bits of what it needs, `$8` how many
-/// bytes: what comes once there are so many is left, but for the first.
-/// `state = 1` is a literal, since a partial index is not used for a parameter. What was lost before gets a lease of its
-/// own: it may have taken its host with it, and must not take others along a second time. The fences come from the
-/// sequence in the order of the line.
+/// `$1` stage, `$2` the mark, `$3` limit, `$4` chunk, `$5` host, `$6` now, `$7` the bits of the stages that it needs,
+/// `$8` how many bytes: once there are so many, no more is claimed, but at least one row. `state = 1` is a literal,
+/// since a partial index is not used for a parameter. Work that was lost before gets its own lease: it may have crashed
+/// its host, and must not take others with it a second time. The sequence gives out fences in the order of claims.
 pub(super) const CLAIM: &str = "
     WITH picked AS MATERIALIZED (
         SELECT key, claim_key, lost FROM queue
@@ -83,12 +82,12 @@ struct Mark {
     claims: u32,
 }
 
-/// How far each stage was claimed.
+/// The mark of each stage: where its last claim ended.
 #[derive(Default)]
 pub(super) struct Marks(RefCell<HashMap<StageId, Mark>>);
 
 impl Marks {
-    /// Where the next claim of a stage begins.
+    /// The claim key where the next claim of a stage begins.
     fn next(&self, stage: StageId) -> i64 {
         let mut marks = self.0.borrow_mut();
         let mark = marks.entry(stage).or_insert(Mark { claim_key: i64::MIN, claims: 0 });
@@ -96,7 +95,8 @@ impl Marks {
         if mark.claims.is_multiple_of(FRONT_EVERY) { i64::MIN } else { mark.claim_key }
     }
 
-    /// Something is ready here. What this tracker makes ready by itself is never passed over.
+    /// Lowers the mark, since work with this claim key is ready. So a claim never misses what this tracker itself made
+    /// ready.
     pub(super) fn lower(&self, stage: StageId, claim_key: i64) {
         if let Some(mark) = self.0.borrow_mut().get_mut(&stage) {
             mark.claim_key = mark.claim_key.min(claim_key);
@@ -117,7 +117,7 @@ pub(super) struct Claimed {
     claim: Claim,
 }
 
-/// Claims up to `limit` stages. Returns whether less was there than wanted.
+/// Claims up to `limit` stages. Returns whether fewer were ready than requested.
 pub(super) async fn claim(
     tx: &Tx<'_>,
     statement: &Statement,
@@ -144,7 +144,7 @@ pub(super) async fn claim(
         }
         from = i64::MIN;
     }
-    // Short: what becomes ready next may stand anywhere.
+    // If it found too little, work that becomes ready next may have any claim key.
     let is_short = claimed.len() < request.limit as usize && room > 0;
     let last = claimed.iter().map(|row| row.claim_key).max().filter(|_| !is_short);
     tx.core.marks.learn(request.stage, last.unwrap_or(i64::MIN));
@@ -186,7 +186,7 @@ fn read(row: &Row) -> Claimed {
     Claimed { claim_key: row.get(1), fence: Fence(row.get(7)), claim }
 }
 
-/// The leases of what was claimed, each in the order of the line.
+/// The leases of the claimed rows, each in the order of claims.
 pub(super) fn given(mut claimed: Vec<Claimed>, request: &ClaimRequest) -> Vec<Lease> {
     claimed.sort_unstable_by_key(|row| (row.claim_key, row.claim.key));
     let mut leases: BTreeMap<Fence, Vec<Claim>> = BTreeMap::new();

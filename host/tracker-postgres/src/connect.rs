@@ -1,7 +1,7 @@
-//! Getting a connection.
+//! Opens connections.
 //!
-//! Owns the URL, TLS, and what every connection is told before it is used. Never shows the password: what names the
-//! server in messages is put together from the parts that are not secret.
+//! Owns the URL, TLS, and the settings of every connection. Never shows the password: the server's name in messages is
+//! made from the parts that are not secret.
 
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -18,19 +18,19 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::fail::{Fail, with_source};
 use gristmill_tracker::Error;
 
-/// How long a connection may take to come about.
+/// How long opening a connection may take.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
-/// After how long a silence the system asks whether the other side is still there, how often, and how many times.
+/// TCP keepalive: after how much silence the system checks the other side, at which interval, and how many times.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
-/// How long what was sent may stay unacknowledged.
+/// How long sent data may stay unacknowledged.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
 
-/// What every connection is told first. Plans must not depend on what was counted when a table was still empty: each
-/// statement of the loop is a few look-ups by index, and is planned as that, once a connection. What reads whole
-/// tables turns the rest on again (`WHOLE_TABLES`). The last statement gives the server's process a name that never
-/// comes back.
+/// The first statements on every connection. Plans must not depend on statistics from a time when a table was still
+/// empty. Each statement of the loop is a few look-ups by index, and is planned like that once for each connection.
+/// Transactions that read whole tables turn the rest on again (`WHOLE_TABLES`). The last statement gives the server's
+/// process a name that is never used again.
 pub(super) const SETUP: &str = "
     SET search_path = gristmill;
     SET client_min_messages = warning;
@@ -44,33 +44,33 @@ pub(super) const SETUP: &str = "
     SELECT set_config('gristmill.started', (extract(epoch FROM backend_start) * 1000000)::bigint::text, false)
     FROM pg_stat_activity WHERE pid = pg_backend_pid()";
 
-/// What a user or a database may set to end statements and sessions: every operation has a bound of its own. As
-/// `pg_dump` does; `transaction_timeout` is there from PostgreSQL 17 on.
+/// Turns off timeouts that a user or a database may have set for statements and sessions, as `pg_dump` does: every
+/// operation has its own bound. `transaction_timeout` exists from PostgreSQL 17 on.
 pub(super) const UNTIMED: &str = "
     SET statement_timeout = 0;
     SET idle_session_timeout = 0;
     SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'";
 
-/// For transactions that read whole tables.
+/// The settings of transactions that read whole tables.
 pub(super) const WHOLE_TABLES: &str = "
     SET LOCAL enable_seqscan = on;
     SET LOCAL enable_bitmapscan = on;
     SET LOCAL enable_hashjoin = on;
     SET LOCAL enable_mergejoin = on";
 
-/// Where a database is, and how it is reached.
+/// The location of a database, and how to connect to it.
 #[derive(Clone)]
 pub(super) struct Address {
     config: Config,
     connector: Connector,
-    /// What messages call it.
+    /// Its name in messages.
     pub(super) place: String,
 }
 
 impl Address {
-    /// Reads a URL. `sslmode` is `disable`, `prefer` (TLS if it can be had), `require` or `verify-full`; the last two
-    /// are the same: the certificate is verified against the roots of the system. Without it, a server of this machine
-    /// is as with `prefer`, and any other one as with `require`. No password goes over a network without TLS.
+    /// Parses a URL. `sslmode` is `disable`, `prefer` (TLS if possible), `require` or `verify-full`. The last two are
+    /// the same: the certificate is verified against the roots of the system. The default is `prefer` for a server on
+    /// this machine, and `require` for any other. No password goes over a network without TLS.
     pub(super) fn parse(url: &str) -> Result<Self, Error> {
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             return Err(Error::BadUrl);
@@ -96,13 +96,13 @@ impl Address {
             _ => {}
         }
         if config.get_ssl_mode() == SslMode::Prefer && !is_local {
-            // The library would go on in clear by itself, without a word.
+            // With `prefer`, the library would silently go on without TLS.
             config.ssl_mode(SslMode::Require);
         }
         Ok(Self { config, connector: Connector { tls, fallback }, place })
     }
 
-    /// Opens a connection and tells it what every connection is told.
+    /// Opens a connection and sends it the settings.
     pub(super) async fn open(&self) -> Result<(Client, Connection<Socket, Stream>), Fail> {
         let opened = self.connector.open(&self.config).await;
         opened.map_err(|error| {
@@ -113,7 +113,7 @@ impl Address {
         })
     }
 
-    /// Names the server in a failure to reach it.
+    /// Adds the server's name to a failure to connect.
     pub(super) fn name(&self, fail: Fail) -> Fail {
         match fail {
             Fail::Refused(Error::Login(why)) => Fail::Refused(Error::Login(format!("{}: {why}", self.place))),
@@ -136,14 +136,14 @@ struct Connector {
     fallback: Fallback,
 }
 
-/// What happens if TLS cannot be had.
+/// What happens if TLS is not possible.
 #[derive(Clone)]
 enum Fallback {
-    /// There is no connection.
+    /// The connection fails.
     None,
-    /// It goes on without: on this machine nobody listens.
+    /// It goes on without TLS: nobody listens on this machine.
     Quiet,
-    /// It goes on without, and a person is told. What messages call the server.
+    /// It goes on without TLS, and warns. Has the server's name in messages.
     Told(String),
 }
 
@@ -154,7 +154,7 @@ impl Connect for Connector {
         let config = config.clone();
         Box::pin(async move {
             let (client, connection) = self.open(&config).await?;
-            // Its error is seen by whoever waits for an answer.
+            // The one who waits for an answer gets its error.
             let driven = tokio::spawn(async move {
                 let _ = connection.await;
             });
@@ -173,7 +173,7 @@ impl Connector {
     async fn open(&self, config: &Config) -> Result<(Client, Connection<Socket, Stream>), tokio_postgres::Error> {
         let connected = config.connect(self.tls.clone()).await;
         match connected {
-            // A certificate that does not verify is no worse than none.
+            // A certificate that cannot be verified is no worse than none.
             Err(error) if is_tls(&error) && !matches!(self.fallback, Fallback::None) => {
                 if let Fallback::Told(place) = &self.fallback {
                     warn_of_plain(place);
@@ -187,7 +187,7 @@ impl Connector {
     }
 }
 
-/// Whether it is TLS that could not be had: refused by the server, or not to be trusted.
+/// Whether TLS failed: the server refused it, or its certificate is not trusted.
 fn is_tls(error: &tokio_postgres::Error) -> bool {
     error.to_string().contains("TLS handshake")
 }
@@ -197,11 +197,11 @@ fn warn_of_plain(place: &str) {
     TOLD.call_once(|| tracing::warn!("the connection to {place} is not encrypted: others on the network can read it"));
 }
 
-/// Reads a URL, and decides on TLS where it says nothing of that.
+/// Parses a URL, and chooses the TLS mode if the URL has none.
 pub(super) fn read(url: &str) -> Result<Config, Error> {
-    // The library knows no name for the one way in which it verifies.
+    // The library has no mode of this name, but `require` verifies in the same way here.
     let url = url.replace("sslmode=verify-full", "sslmode=require");
-    // What it says about a URL that it cannot read may quote from it.
+    // The library's error may quote the URL, so it is dropped.
     let mut config: Config = url.parse().map_err(|_| Error::BadUrl)?;
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
         return Err(Error::BadUrl);
@@ -213,7 +213,7 @@ pub(super) fn read(url: &str) -> Result<Config, Error> {
     Ok(config)
 }
 
-/// Whether every server that is named is on this machine. Where there are addresses, they are what is connected to.
+/// Whether every server in the URL is on this machine. If the URL has addresses, those count.
 fn is_local(config: &Config) -> bool {
     let is_loopback = |address: &str| address.parse().is_ok_and(|address: IpAddr| address.is_loopback());
     match config.get_hostaddrs() {
@@ -239,7 +239,7 @@ fn tls(mode: SslMode) -> Result<MakeRustlsConnect, Error> {
     Ok(MakeRustlsConnect::new(config))
 }
 
-/// The first server that is named.
+/// The first server in the URL.
 pub(super) fn host(config: &Config) -> String {
     match config.get_hosts().first() {
         Some(Host::Tcp(host)) => host.clone(),
@@ -248,12 +248,12 @@ pub(super) fn host(config: &Config) -> String {
     }
 }
 
-/// The port of that.
+/// The port of that server.
 pub(super) fn port(config: &Config) -> u16 {
     config.get_ports().first().copied().unwrap_or(5432)
 }
 
-/// The server, the user and the database, and no password.
+/// The server, the user and the database, without the password.
 fn place(config: &Config) -> String {
     let (host, port) = (host(config), port(config));
     let user = config.get_user().map(|user| format!("{user}@")).unwrap_or_default();

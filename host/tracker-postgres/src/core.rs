@@ -1,14 +1,14 @@
-//! Trying until it is known what became of an operation.
+//! Runs operations, and tries until their result is known.
 //!
-//! Owns the pool, the retries, and the answer to the one hard question: the connection broke while a transaction was
-//! being committed; was it? Never decides what an operation writes.
+//! Owns the pool, the retries, and the answer to one hard question: was a transaction committed if the connection broke
+//! during the commit? Never decides what an operation writes.
 //!
-//! Each writing transaction leaves its number in `commits`, in the row of the server process that runs it. When the
-//! connection breaks, another one ends that process, waits until it is gone, and reads the row. If the number is there,
-//! everything was committed, and the answer that was computed before is the answer: a completion that was applied is
-//! not reported as late, and a claim is not lost. If it is not there, nothing was, and it is done again from the start.
-//! Rejected: `pg_xact_status`, since a transaction's number may be given out again after a crash; and giving back
-//! leases that nobody received, which would need two more statements, and would still report what was applied as late.
+//! Each writing transaction writes its number into `commits`, in the row of the server process that runs it. When the
+//! connection breaks, another connection ends that process, waits until it is gone, and reads the row. If the number is
+//! there, everything was committed, and the answer computed before is valid: an applied completion is not reported as
+//! late, and a claim is not lost. If the number is not there, nothing was committed, and the operation starts again.
+//! Rejected: `pg_xact_status`, since a transaction's number may be used again after a crash; and giving back leases
+//! that nobody received, which would need two more statements, and would still report applied completions as late.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -32,15 +32,15 @@ const POOL_MAX: usize = 8;
 /// The pauses between tries: the first, and the longest.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// How long operations may take that read or write whole tables.
+/// How long an operation on whole tables may take.
 const LONG_MAX: Duration = Duration::from_secs(4 * 3600);
-/// After how long without an answer a person is told what is waited for, and how much later again.
+/// After how long without an answer a warning says what the tracker waits for, and how much later again.
 const SILENCE_TOLD: Duration = Duration::from_secs(2);
 const SILENCE_TOLD_AGAIN: Duration = Duration::from_secs(30);
-/// How long the end of a lost server process is waited for at a time.
+/// How long to wait for the end of a lost server process, each time.
 const END_MILLIS: i64 = 5000;
 
-/// What is known to one tracker, and to its thread alone.
+/// The state of one tracker, used only by its thread.
 pub(super) struct Core {
     pub(super) address: Address,
     pub(super) time: Time,
@@ -48,21 +48,21 @@ pub(super) struct Core {
     pub(super) shapes: Shapes,
     pub(super) marks: Marks,
     pub(super) wake: Wake,
-    /// In which row of the counters this process counts.
+    /// The slot of the counters in which this process counts, so that hosts do not wait for one row.
     pub(super) slot: Cell<i64>,
-    /// How far the database's clock is ahead of this machine's.
+    /// How far the database's clock is ahead of this machine's, in microseconds.
     pub(super) skew: Cell<i64>,
     pool: Pool,
     patience: Duration,
     answer_within: Duration,
-    /// When a person was last told of a silence.
+    /// When a silence was last reported.
     told: Cell<Option<Instant>>,
-    /// The number of the last transaction.
+    /// The number of the last transaction, to recognise its commit.
     number: Cell<i64>,
     closing: watch::Receiver<()>,
 }
 
-/// How long an attempt may take.
+/// How long a transaction may take.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Length {
     /// A bounded number of rows.
@@ -71,7 +71,7 @@ pub(super) enum Length {
     Long,
 }
 
-/// A connection of the pool. It goes back only if nothing is under way on it.
+/// A connection of the pool. It goes back only if nothing is running on it.
 pub(super) struct Lent {
     object: Option<Object>,
     clean: Cell<bool>,
@@ -91,15 +91,15 @@ impl Drop for Lent {
     }
 }
 
-/// What is known of an attempt from outside, when its future is gone.
+/// What is known about a try after its future is dropped.
 struct Trace<T> {
     /// The server process.
     session: Cell<Option<Session>>,
-    /// What there is to answer if it is committed.
+    /// The answer, if the transaction is committed.
     answer: RefCell<Option<T>>,
 }
 
-/// A server process, by a name that never comes back.
+/// A server process, by a name that is never used again.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Session {
     pub(super) pid: i32,
@@ -134,7 +134,7 @@ impl Core {
             number: Cell::new(0),
             closing,
         };
-        // Not tried again: whoever starts a host wants to know now.
+        // Not tried again: a person who starts a host wants to know now.
         let first = async {
             let (client, connection) = core.address.open().await?;
             let driven = tokio::spawn(connection);
@@ -163,8 +163,8 @@ impl Core {
         if length == Length::Long { LONG_MAX } else { self.answer_within }
     }
 
-    /// Waits for a while; none if that was not enough. After some seconds a person is told what is waited for, unless it
-    /// is known to take long.
+    /// Waits for `work` up to `bound`; none if that was not enough. After some seconds a warning says what it waits
+    /// for, unless the work is expected to take long.
     async fn within<T>(&self, bound: Duration, length: Length, work: impl Future<Output = T>) -> Option<T> {
         let mut work = std::pin::pin!(work);
         let silence = if length == Length::Long { bound } else { bound.min(SILENCE_TOLD) };
@@ -180,7 +180,7 @@ impl Core {
         tokio::time::timeout(rest, work).await.ok()
     }
 
-    /// Runs a transaction, until it is known to be committed, or refused, or patience ends.
+    /// Runs a transaction until it is known to be committed or refused, or until patience ends.
     pub(super) async fn write<T>(
         &self,
         length: Length,
@@ -279,7 +279,7 @@ impl Core {
         outcome
     }
 
-    /// Ends a server process that may still be at work for us, and says whether its transaction was committed.
+    /// Ends a server process that may still work for us, and returns whether its transaction was committed.
     async fn was_committed(&self, session: Session, why: &RefCell<Fail>, pauses: &mut Duration) -> Result<bool, Error> {
         loop {
             let asked = tokio::time::timeout(self.answer_within, self.ask(session)).await;
@@ -311,7 +311,7 @@ impl Core {
         PAUSE_MIN.min(self.patience)
     }
 
-    /// Waits before another try, longer each time. A tracker that is being closed tries no more.
+    /// Waits before another try, longer each time. A tracker that is being closed does not try again.
     async fn pause(&self, pause: &mut Duration, why: &RefCell<Fail>) -> Result<(), Error> {
         let mut closing = self.closing.clone();
         tokio::select! {

@@ -1,7 +1,7 @@
-//! Dead stages.
+//! Finds dead stages.
 //!
-//! Owns finding them: through the small index of items that have one, or through the items that are named. Never
-//! changes one.
+//! Owns the two ways to find them: by the small index of items with a dead stage, or by the named items. Never changes
+//! one.
 
 use gristmill_model::{Counters, DeadReason, StageKey, Timestamp};
 use tokio_postgres::Row;
@@ -48,7 +48,7 @@ fn read(row: &Row) -> DeadRow {
     }
 }
 
-/// What a filter binds.
+/// The parameters of a filter.
 struct Bound<'a> {
     filter: &'a DeadFilter,
     after: StageKey,
@@ -59,7 +59,7 @@ struct Bound<'a> {
 }
 
 impl<'a> Bound<'a> {
-    /// `cancelled`: also stages of cancelled items.
+    /// `cancelled` includes stages of cancelled items.
     fn of(filter: &'a DeadFilter, after: StageKey, cancelled: bool) -> Self {
         let (stage, reason) = (filter.stage.map(|stage| stage.0), filter.reason.map(DeadReason::code));
         Self { filter, after, stage, reason, before: filter.before.map(|before| before.0), cancelled }
@@ -71,7 +71,7 @@ impl<'a> Bound<'a> {
     }
 }
 
-/// Dead stages of a job, by key. `cancelled`: also those of cancelled items.
+/// Dead stages of a job, by key. `cancelled` includes those of cancelled items.
 pub(super) async fn dead(
     tx: &Tx<'_>,
     filter: &DeadFilter,
@@ -92,7 +92,7 @@ pub(super) async fn count(tx: &Tx<'_>, filter: &DeadFilter) -> Result<u64, Fail>
     Ok(n as u64)
 }
 
-/// The key of the last dead stage behind `after`, also of a cancelled item; `after` itself if there is none.
+/// The key of the last dead stage after `after`, even of a cancelled item; `after` itself if there is none.
 pub(super) async fn last(tx: &Tx<'_>, filter: &DeadFilter, after: StageKey) -> Result<StageKey, Fail> {
     Ok(StageKey(tx.query_one(LAST, &Bound::of(filter, after, true).columns()).await?.get(0)))
 }

@@ -1,7 +1,7 @@
 //! The thread that talks to the server.
 //!
-//! Owns an event loop of its own: what was handed to it goes on when the one who asked has gone, and encoding rows
-//! takes no time from the dispatcher. Knows nothing of what an operation does.
+//! Owns its own event loop: an operation goes on even if its caller has gone, and encoding rows takes no time from the
+//! dispatcher. Never knows what an operation does.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,13 +16,13 @@ use super::wake::{Wake, listen};
 use super::{Access, PostgresOptions};
 use gristmill_tracker::Error;
 
-/// How many operations may wait to be taken up.
+/// How many operations may wait to be started.
 const QUEUE_MAX: usize = 1024;
 
 type Work = Pin<Box<dyn Future<Output = ()>>>;
 type Job = Box<dyn FnOnce(Rc<Core>) -> Work + Send>;
 
-/// The handle of the thread. Dropping it lets what is under way come to its end, without further tries, and joins it.
+/// The handle of the thread. Dropping it lets running operations finish, without further tries, and joins the thread.
 pub(super) struct Engine {
     sender: Option<mpsc::Sender<Job>>,
     open: Option<watch::Sender<()>>,
@@ -30,7 +30,7 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// Starts the thread, and waits until it has a connection and the schema is as it should be.
+    /// Starts the thread, and waits until it has a connection and the right schema.
     pub(super) fn start(url: &str, options: PostgresOptions, wake: Wake, now: Timestamp) -> Result<Self, Error> {
         let address = super::connect::Address::parse(url)?;
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
@@ -63,7 +63,7 @@ impl Engine {
         Ok(Self { sender: Some(sender), open: Some(open), thread: Some(thread) })
     }
 
-    /// Hands over an operation.
+    /// Submits an operation.
     pub(super) async fn submit<T, F>(&self, work: impl FnOnce(Rc<Core>) -> F + Send + 'static) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -73,7 +73,7 @@ impl Engine {
         let job: Job = Box::new(move |core| {
             let work = work(core);
             Box::pin(async move {
-                // Whoever asked may have gone: what is committed stays committed.
+                // The caller may have gone. The commit stays.
                 let _ = reply.send(work.await);
             })
         });

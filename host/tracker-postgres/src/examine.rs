@@ -1,6 +1,7 @@
-//! Comparing what is stored with what the facts say.
+//! Examines a tracker: compares stored values with the facts.
 //!
-//! Owns the recounts, each a query over whole tables that returns what differs. All see one state. Never repairs.
+//! Owns the recounts. Each is a query over whole tables that returns differences, and all see one snapshot. Never
+//! repairs.
 
 use gristmill_model::{Digest, State};
 use tokio_postgres::Row;
@@ -11,7 +12,7 @@ use super::tx::Tx;
 use gristmill_tracker::records::{DIFFERENCES_MAX, Difference, Examination};
 use gristmill_tracker::sql::STATUS_CASE;
 
-/// Each returns place, found, expected, and how many there are.
+/// Each query returns place, found, expected, and the number of differences.
 macro_rules! differences {
     ($query:literal) => {
         concat!("SELECT place, found, expected, count(*) OVER () FROM (", $query, ") AS d ORDER BY place LIMIT $1")
@@ -93,7 +94,7 @@ const LEASES: &str = differences!(
         ON held.fence = leases.fence
      WHERE open <> coalesce(held.n, 0)"
 );
-/// Attempts are deleted from the oldest of a job on: one that is missing behind its oldest was lost.
+/// A job's oldest attempts are deleted first. So an attempt that is missing after its oldest one was lost.
 const RESULT_WITHOUT_ATTEMPT: &str = differences!(
     "SELECT 'item ' || (item_stages.key >> 6) || ', stage ' || (item_stages.key & 63) AS place,
         'attempt ' || last_attempt AS found, 'its row' AS expected
@@ -103,7 +104,7 @@ const RESULT_WITHOUT_ATTEMPT: &str = differences!(
         AND NOT EXISTS (SELECT FROM attempts WHERE attempts.id = last_attempt AND attempts.key = item_stages.key)"
 );
 
-/// How many texts are held at once: each may be as large as an output may be.
+/// How many texts are held at once. Each may be as large as the largest output.
 const TEXTS_MAX: i64 = 64;
 const DATA: &str =
     "SELECT id, 'item `' || key || '`', data, data_hash FROM item_data WHERE id > $1 ORDER BY id LIMIT $2";
@@ -111,7 +112,7 @@ const OUTPUTS: &str =
     "SELECT key, 'item ' || (key >> 6) || ', stage ' || (key & 63), output, output_hash FROM item_stages
     WHERE key > $1 AND output IS NOT NULL AND output_hash IS NOT NULL ORDER BY key LIMIT $2";
 
-/// The statuses, by the shared text. An item that its job's reconciling has not reached is not counted.
+/// The counts of statuses, by the shared SQL text. Items that are not reconciled yet are not counted.
 fn item_counts() -> String {
     let case = STATUS_CASE.replace("?2", "shape.mask");
     differences!(
@@ -170,7 +171,7 @@ pub(super) async fn examine(tx: &Tx<'_>) -> Result<Examination, Fail> {
     Ok(found)
 }
 
-/// Compares texts with their hashes. Whoever changes one behind our back leaves the other as it was.
+/// Compares texts with their hashes. If somebody changed a text in the database, its hash no longer fits.
 async fn texts(tx: &Tx<'_>, kind: &'static str, sql: &str, found: &mut Examination) -> Result<(), Fail> {
     let mut after = i64::MIN;
     loop {

@@ -1,7 +1,7 @@
-//! What rows hold that are old enough to go.
+//! Reads rows that are old enough to delete.
 //!
-//! Owns the mapping of rows to what is archived of them, and reading what goes along with them, for a page at once.
-//! Never deletes anything.
+//! Owns the mapping of rows to archived records, with the rows that belong to them, a page at once. Never deletes
+//! anything.
 
 use std::collections::HashMap;
 
@@ -33,7 +33,7 @@ const RESULTS: &str = "SELECT settled.*, item_data.job_id, item_data.key AS item
     JOIN stages ON stages.id = item_data.job_id << 6 | (settled.key & 63)
     WHERE settled.key = ANY ($1) ORDER BY settled.key";
 
-/// What rows hold, and what goes along with them.
+/// The contents of rows, with the rows that belong to them.
 pub(super) async fn contents(tx: &Tx<'_>, what: Expiring, numbers: &[i64]) -> Result<Vec<ExpiredRow>, Fail> {
     if numbers.is_empty() {
         return Ok(Vec::new());

@@ -1,28 +1,28 @@
-//! Why an attempt at an operation did not succeed.
+//! Translates errors of Postgres.
 //!
-//! Owns the reading of Postgres's codes: what is worth another try, what has to be looked into first, and what is an
-//! answer. Never shows a password: none is in what the server says, and a URL is never part of a message.
+//! Owns the meaning of Postgres's error codes: which failures are worth another try, which need a check first, and
+//! which are final. Never shows a password: the server's messages have none, and a URL is never part of a message.
 
 use deadpool_postgres::PoolError;
 use tokio_postgres::error::SqlState;
 
 use gristmill_tracker::Error;
 
-/// Why an attempt at an operation did not succeed.
+/// Why one try of an operation failed.
 #[derive(Debug)]
 pub(super) enum Fail {
-    /// The connection is gone, or as good as gone. What it was about to commit may be committed.
+    /// The connection is gone, or does not answer. Its last commit may have succeeded.
     Broken(String),
-    /// The transaction was undone, for no fault of its own: a deadlock, or a race that another one won.
+    /// The transaction was rolled back without a fault of its own: a deadlock, or a race that another one won.
     Again(String),
-    /// The server has no place for one more connection, for now.
+    /// The server accepts no more connections for now.
     Full(String),
-    /// Trying again would end the same way.
+    /// Another try would fail in the same way.
     Refused(Error),
 }
 
 impl Fail {
-    /// What is told when nobody tries again.
+    /// The error if nobody tries again.
     pub(super) fn told(self, place: &str) -> Error {
         let place = place.to_owned();
         match self {
@@ -51,7 +51,8 @@ impl From<PoolError> for Fail {
 impl From<tokio_postgres::Error> for Fail {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(said) = error.as_db_error() else {
-            // What the library refuses by itself, it would refuse again: a value of another type than a parameter's.
+            // The library itself refused, and would refuse again: for example a value with another type than its
+            // parameter.
             let text = with_source(&error);
             if text.ends_with("password missing") {
                 return Self::Refused(Error::Login("it wants a password, and no password was given".to_owned()));
@@ -87,7 +88,7 @@ impl From<tokio_postgres::Error> for Fail {
     }
 }
 
-/// What the library says, with its cause: that alone says "connection refused".
+/// The library's error with its cause: only the cause says "connection refused".
 pub(super) fn with_source(error: &tokio_postgres::Error) -> String {
     let source = std::error::Error::source(error).map(ToString::to_string);
     let text = error.to_string();

@@ -1,7 +1,6 @@
-//! Reading one item with all that is known about it, attempts, and events.
+//! Reads one item with everything that is known about it, attempts, and events.
 //!
-//! Owns where a stage of an item stands: its settled outcome, and what the queue says on top of that. Never changes
-//! anything.
+//! Owns the state of a stage of an item: its settled outcome, combined with its queue row. Never changes anything.
 
 use std::collections::HashMap;
 
@@ -37,7 +36,7 @@ pub(super) const SIGHTINGS: &str =
     "SELECT source, cursor, at, data_hash FROM sightings JOIN pages ON pages.id = page_id
     WHERE item_id = $1 ORDER BY page_id DESC, data_hash DESC";
 
-/// An attempt outlives its item: then only the item's number is known.
+/// An attempt may outlive its item: then only the item's number is known.
 macro_rules! attempts {
     ($before:literal, $from:literal, $rest:literal) => {
         concat!(
@@ -53,8 +52,8 @@ macro_rules! attempts {
     };
 }
 
-/// The attempts of stages of one item, from their heads back. An id may come back after the newest attempts were
-/// deleted, but not for this key.
+/// The attempts of stages of one item, from the newest back. An attempt's id may be used again after the newest
+/// attempts were deleted, but not for this key.
 const CHAINS: &str = attempts!(
     "WITH RECURSIVE chain (id, prev, key) AS (
         SELECT id, prev, key FROM attempts JOIN unnest($1::bigint[], $2::bigint[]) AS u (head, k) ON id = head AND key = k
@@ -71,7 +70,7 @@ pub(super) const NEWEST: &str = attempts!(
         AND ($3::bigint IS NULL OR outcome = $3)
      ORDER BY attempts.id DESC LIMIT $4"
 );
-/// Stage by stage.
+/// Read stage by stage.
 pub(super) const NEWEST_NOT_DONE: &str = attempts!(
     "WITH found AS MATERIALIZED (
         SELECT newest.id FROM stages CROSS JOIN LATERAL (
@@ -87,7 +86,7 @@ pub(super) const NEWEST_NOT_DONE: &str = attempts!(
 const CHARGES: &str = "SELECT attempt_id, meter, amount FROM costs WHERE attempt_id = ANY ($1) ORDER BY attempt_id, id";
 pub(super) const EVENTS: &str =
     "SELECT id, at, kind, job_id, item_id, operation_id, data FROM events ORDER BY id DESC LIMIT $1";
-/// Kind by kind, each found by one step into the index: there are few.
+/// Read kind by kind, each found by one step in the index: there are few kinds.
 macro_rules! events_by_kind {
     ($of:literal) => {
         concat!(
@@ -112,7 +111,7 @@ macro_rules! events_by_kind {
 pub(super) const EVENTS_OF_KIND: &str = events_by_kind!("true");
 pub(super) const EVENTS_OF_JOB: &str = events_by_kind!("job_id = $4");
 
-/// With outputs of so many bytes at most, and that of the stage of this name.
+/// An item with its stages. It has the outputs of at most `bytes_max` bytes, and the output of the stage named `stage`.
 pub(super) async fn item(
     tx: &Tx<'_>,
     job: JobId,
@@ -150,7 +149,7 @@ fn sighting(row: &Row) -> Result<Sighting, Fail> {
     Ok(Sighting { source: row.get(0), cursor: row.get(1), at: Timestamp(row.get(2)), data_hash: digest(row.get(3))? })
 }
 
-/// Where a stage stands, and the newest of its attempts.
+/// The state of a stage, and its newest attempt.
 fn stage_detail(
     stage: &Stage,
     item: &ItemRow,
@@ -235,8 +234,8 @@ async fn chains(tx: &Tx<'_>, heads: Vec<(i64, i64)>) -> Result<HashMap<i64, Vec<
     Ok(chains)
 }
 
-/// The newest attempts of a job. Those that did not end well are found by an index. An index of the others would cost
-/// the loop too much: they are looked through from the newest on.
+/// The newest attempts of a job. An index finds those with another outcome than done. An index of all would cost the
+/// loop too much, so the others are searched from the newest on.
 pub(super) async fn attempts(tx: &Tx<'_>, filter: &AttemptsFilter) -> Result<Vec<AttemptRow>, Fail> {
     let is_done = filter.outcome.is_none_or(|outcome| outcome == Outcome::Done);
     let newest = if is_done { NEWEST } else { NEWEST_NOT_DONE };
@@ -245,7 +244,7 @@ pub(super) async fn attempts(tx: &Tx<'_>, filter: &AttemptsFilter) -> Result<Vec
     Ok(with_charges(tx, &rows).await?.into_iter().map(|(_, attempt)| attempt).collect())
 }
 
-/// The newest events. A kind that ends in a dot stands for all that begin so.
+/// The newest events. A kind that ends in a dot means all kinds that begin with it.
 pub(super) async fn events(tx: &Tx<'_>, filter: &EventsFilter) -> Result<Vec<EventRow>, Fail> {
     let EventsFilter { job, kind, limit } = filter;
     let limit = i64::from(*limit);

@@ -1,7 +1,7 @@
-//! Items: discovered, and found again.
+//! Records items that are discovered or found again.
 //!
-//! Owns the upsert: what is known and unchanged costs one index look-up and no write, not even a lock. A batch is
-//! folded in memory, item by item in its order, and each table is then written by one statement.
+//! Owns the upsert: an unchanged item costs one index look-up and no write, not even a lock. A batch is folded in
+//! memory, item by item in its order, and then one statement writes each table. Never merges data itself.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,7 +17,7 @@ use gristmill_tracker::rules::{Change, Item, discover, events};
 
 const SEEN: &str = "SELECT key, coalesce(seen_hash, data_hash), priority
     FROM item_data JOIN items ON items.id = item_data.id WHERE item_data.job_id = $1 AND key = ANY ($2)";
-/// Both rows: what another host made of one of them meanwhile is then read as well.
+/// Locks both rows, so that a change of either by another host is read too.
 const LOCK: &str = concat!(
     "SELECT ",
     gristmill_tracker::item_columns!(),
@@ -30,7 +30,7 @@ const INSERT: &str = "INSERT INTO item_data (job_id, discovered_at, changed_at, 
     SELECT $1, $2, $2, k, hash, seen, data FROM unnest($3::text[], $4::bytea[], $5::bytea[], $6::text[])
         WITH ORDINALITY AS u (k, hash, seen, data, place) ORDER BY place
     ON CONFLICT (job_id, key) DO NOTHING RETURNING id, key";
-/// A statement of its own: a join of what was inserted with what was to be takes the square of their number.
+/// A separate statement: joining the inserted rows with the batch would take quadratic time.
 const INSERT_ITEMS: &str = "INSERT INTO items (id, job_id, live, priority)
     SELECT item, $1, $2, priority FROM unnest($3::bigint[], $4::bigint[]) AS u (item, priority)";
 const UPDATE: &str = "UPDATE item_data SET data_hash = hash, seen_hash = seen, data = u.data,
@@ -39,7 +39,7 @@ const UPDATE: &str = "UPDATE item_data SET data_hash = hash, seen_hash = seen, d
         AS u (item, hash, seen, data, is_new) WHERE id = item";
 const PRIORITIZE: &str = "UPDATE items SET priority = u.priority
     FROM unnest($1::bigint[], $2::bigint[]) AS u (item, priority) WHERE id = item";
-/// So much is added to the places in line of what is in the queue.
+/// Adds a number to the claim keys of an item's queue rows.
 const MOVE_IN_LINE: &str =
     "UPDATE queue SET claim_key = claim_key + by FROM unnest($1::bigint[], $2::bigint[]) AS u (item, by)
     WHERE key BETWEEN item << 6 AND item << 6 | 63 RETURNING state, stage_id, claim_key";
@@ -51,7 +51,7 @@ const SEE: &str = "WITH page AS (
     ON CONFLICT (item_id, data_hash) DO UPDATE SET page_id = excluded.page_id";
 const FORGET: &str = "DELETE FROM sightings USING unnest($1::bigint[], $2::bytea[]) AS u (item, hash)
     WHERE item_id = item AND data_hash = hash";
-/// In the order of their ids, as whoever locks items does.
+/// Locks in the order of ids, like all locks of items.
 const LOCK_PAGES: &str = "SELECT FROM pages WHERE id = ANY ($1) ORDER BY id FOR UPDATE";
 const LEAVE_PAGES: &str = "UPDATE pages SET n = pages.n - u.n FROM unnest($1::bigint[], $2::bigint[]) AS u (page, n)
     WHERE id = page";
@@ -60,34 +60,35 @@ const CURSOR: &str = "INSERT INTO cursors (job_id, cursor, updated_at) VALUES ($
     ON CONFLICT (job_id) DO UPDATE SET cursor = excluded.cursor, updated_at = excluded.updated_at";
 const CURSOR_IS: &str = "SELECT cursor FROM cursors WHERE job_id = $1";
 
-/// The page that is recorded, before it has a number: no page is behind it.
+/// The page that is being recorded, before it has a number: it comes after all others.
 const THIS_PAGE: i64 = i64::MAX;
 
-/// An item of the batch that is written.
+/// An item of the current batch.
 struct Known {
-    /// As it is now. A new one has no number yet.
+    /// The item as it is now. A new one has no number yet.
     item: Item,
     is_new: bool,
     key: String,
     data: String,
     data_hash: Digest,
     seen: Digest,
-    /// As it was found last, and as it is in the database.
+    /// The priority that it was last found with.
     priority: i64,
+    /// Its priority in the database.
     priority_before: i64,
-    /// The dead stages that have an older result, where a rule asks for them.
+    /// The dead stages with an older result, if a rule needs them.
     results: u64,
-    /// What new data makes of its stages.
+    /// The changes of its stages by new data.
     changes: Vec<Change>,
-    /// The hash of what was seen, and on which page last.
+    /// The hash of the data of each sighting, and its last page.
     sightings: Vec<(Digest, i64)>,
     seen_now: Vec<Digest>,
     dropped: Vec<Digest>,
-    /// The pages of sightings that name them no more.
+    /// The pages that sightings do not name any more.
     left: Vec<i64>,
-    /// It is written.
+    /// Whether its row must be written.
     is_changed: bool,
-    /// Its data is another one, or was in between.
+    /// Whether its data changed, even if it changed back.
     has_new_data: bool,
 }
 
@@ -103,7 +104,7 @@ pub(super) async fn upsert(tx: &Tx<'_>, batch: &Upsert) -> Result<Upserted, Fail
     for item in &batch.items {
         let Some(place) = places.get(&item.key).copied() else {
             if seen.contains_key(&item.key) {
-                // All of its sightings in this batch are as the last one was.
+                // All its sightings in this batch are like its last one.
                 done.unchanged += 1;
                 continue;
             }
@@ -121,10 +122,10 @@ pub(super) async fn upsert(tx: &Tx<'_>, batch: &Upsert) -> Result<Upserted, Fail
     Ok(done)
 }
 
-/// What an item was last seen with: the hash of its data, and its priority.
+/// The data hash and priority that an item was last found with.
 type Seen = (Digest, i64);
 
-/// The keys that are known, with what they were last seen with.
+/// The known keys, with what they were last found with.
 async fn known_as_they_are(tx: &Tx<'_>, batch: &Upsert) -> Result<HashMap<String, Seen>, Fail> {
     let mut keys: Vec<&str> = batch.items.iter().map(|item| item.key.as_str()).collect();
     keys.sort_unstable();
@@ -133,7 +134,7 @@ async fn known_as_they_are(tx: &Tx<'_>, batch: &Upsert) -> Result<HashMap<String
     rows.iter().map(|row| Ok((row.get(0), (digest(row.get(1))?, row.get(2))))).collect()
 }
 
-/// Locks and reads the items that are known and found with other data or another priority.
+/// Locks and reads the known items that are found with other data or another priority.
 async fn load(tx: &Tx<'_>, batch: &Upsert, dag: &Dag, seen: &HashMap<String, Seen>) -> Result<Vec<Known>, Fail> {
     let differs =
         |item: &&NewItem| seen.get(&item.key).is_some_and(|seen| *seen != (item.data_hash, i64::from(item.priority)));
@@ -183,7 +184,7 @@ impl Known {
             priority: i64::from(item.priority),
             priority_before: i64::from(item.priority),
             results: 0,
-            // Once it has a number.
+            // Applied once the item has a number.
             changes: vec![new.numbered(ItemId(0), i64::from(item.priority))],
             sightings: Vec::new(),
             seen_now: Vec::new(),
@@ -222,13 +223,13 @@ impl Known {
         })
     }
 
-    /// A sighting of what is known. Returns whether its data or its priority is another one now.
+    /// Processes a sighting of a known item. Returns whether its data or its priority changed.
     fn see(&mut self, found: &NewItem, rediscovery: &Rediscovery, dag: &Dag) -> Result<bool, Fail> {
         let is_other = self.see_data(found, rediscovery, dag)?;
         let priority = i64::from(found.priority);
         let is_moved = self.priority != priority;
         self.priority = priority;
-        // What enters the queue by this batch does so with the last priority.
+        // Stages that enter the queue in this batch get the last priority.
         self.changes.iter_mut().for_each(|change| change.after.priority = priority);
         Ok(is_other || is_moved)
     }
@@ -255,7 +256,7 @@ impl Known {
         Ok(true)
     }
 
-    /// Remembers a sighting, and forgets the oldest where there are too many.
+    /// Adds a sighting, and removes the oldest ones beyond `most`.
     fn remember(&mut self, hash: Digest, most: u32) {
         if most == 0 && self.sightings.is_empty() {
             return;
@@ -306,7 +307,7 @@ async fn write(tx: &Tx<'_>, batch: &Upsert, dag: &Dag, items: Vec<Known>) -> Res
     leave_pages(tx, all().flat_map(|item| item.left.iter().copied())).await
 }
 
-/// Counts sightings that name these pages no more, and deletes the pages that nothing names any more.
+/// Subtracts sightings from these pages' counts, and deletes the pages without sightings.
 pub(super) async fn leave_pages(tx: &Tx<'_>, left: impl Iterator<Item = i64>) -> Result<(), Fail> {
     let mut counts: BTreeMap<i64, i64> = BTreeMap::new();
     left.for_each(|page| *counts.entry(page).or_default() += 1);
@@ -347,7 +348,8 @@ async fn insert(tx: &Tx<'_>, batch: &Upsert, new: &mut [Known]) -> Result<(), Fa
     Ok(())
 }
 
-/// New data of known items. Their results stay: they name the data they were made from, and are stale by that.
+/// Writes new data of known items. Their results stay, with the hash of the data that they were made from, which shows
+/// that they are stale.
 async fn update(tx: &Tx<'_>, known: &[Known]) -> Result<(), Fail> {
     if known.is_empty() {
         return Ok(());
@@ -360,7 +362,7 @@ async fn update(tx: &Tx<'_>, known: &[Known]) -> Result<(), Fail> {
     Ok(())
 }
 
-/// Gives items the priority that they were found with last, and moves what is in the queue in line.
+/// Gives items the priority that they were last found with, and moves their queue rows.
 async fn prioritize(tx: &Tx<'_>, known: &[Known]) -> Result<(), Fail> {
     let moved = known.iter().filter(|item| item.priority != item.priority_before);
     let row =
@@ -401,7 +403,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Where the next page of discovery starts, written only where it differs.
+/// Writes the cursor of the next page of discovery, if it differs.
 async fn write_cursor(tx: &Tx<'_>, batch: &Upsert) -> Result<(), Fail> {
     let Source::Page { next, .. } = &batch.source else { return Ok(()) };
     let is: Option<Option<String>> = tx.query_opt(CURSOR_IS, &[&batch.job.0]).await?.map(|row| row.get(0));
@@ -411,7 +413,7 @@ async fn write_cursor(tx: &Tx<'_>, batch: &Upsert) -> Result<(), Fail> {
     Ok(())
 }
 
-/// Has the next pass of discovery begin at the first page.
+/// Makes the next pass of discovery begin at the first page.
 pub(super) async fn restart_discovery(tx: &Tx<'_>, restart: &Restart) -> Result<Option<String>, Fail> {
     tx.begin(Lock::Shared, restart.now).await?;
     tx.dag(restart.job)?;

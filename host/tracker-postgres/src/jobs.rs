@@ -1,7 +1,7 @@
 //! Jobs, their stages and versions.
 //!
-//! Owns their rows. Registration runs alone: whoever goes by a DAG waits for it, and it for them. Never assigns a bit, and
-//! never touches an item.
+//! Owns their rows. Registration runs alone: transactions that use a DAG wait for it, and it waits for them. Never
+//! assigns a bit, and never touches an item.
 
 use std::collections::HashMap;
 
@@ -39,7 +39,7 @@ pub(super) async fn register(tx: &Tx<'_>, job: &JobRegistration) -> Result<Regis
         Edit::None => {}
         Edit::First => drop(tx.execute("UPDATE jobs SET generation = generation + 1 WHERE id = $1", &[&id.0]).await?),
         Edit::Another => {
-            // Every item's status may change with the DAG: `reconcile` counts them anew, page by page.
+            // Every item's status may change with the DAG, so `reconcile` counts them again, page by page.
             tx.execute("DELETE FROM item_counts WHERE job_id = $1", &[&id.0]).await?;
             let edited = "UPDATE jobs SET generation = generation + 1, reconciled = 0 WHERE id = $1";
             tx.execute(edited, &[&id.0]).await?;
@@ -67,7 +67,7 @@ const STORE_STAGE: &str = "INSERT INTO stages (id, job_id, name, place, needs, o
 const RETIRE: &str = "UPDATE stages SET retired_at = $3
     WHERE job_id = $1 AND retired_at IS NULL AND $2::bigint >> (id & 63)::int & 1 = 0";
 
-/// Returns the job, and whether its spec is a new one; none: it is the one that it had last.
+/// Returns the job, and whether its spec is new or an earlier one; none if it is the job's last one.
 async fn store_spec(tx: &Tx<'_>, job: &JobRegistration) -> Result<(JobId, Option<bool>), Fail> {
     let spec = &job.spec_id.0[..];
     let known = tx.query_opt("SELECT id FROM jobs WHERE name = $1 AND spec_id = $2", &[&job.name, &spec]).await?;
@@ -94,7 +94,7 @@ async fn store_version(tx: &Tx<'_>, stage_id: StageId, stage: &StageRegistration
     let (component, digest) = (&stage.component.0[..], &stage.version.0[..]);
     let now = tx.now().0;
     let find = "SELECT id FROM versions WHERE stage_id = $1 AND digest = $2";
-    // Looked for first: a conflict would use up a number.
+    // Searched first, since a conflict would use up a number.
     let known = tx.query_opt(find, &[&stage_id.0, &digest]).await?;
     let is_new = known.is_none();
     let row = if let Some(row) = known {

@@ -1,7 +1,8 @@
-//! Hosts and what they hold.
+//! Hosts and their leases.
 //!
-//! Owns heartbeats, giving work back, taking it from vanished hosts, and promoting what waited. A lease that is taken
-//! away is charged; one that is given back is not.
+//! Owns heartbeats, giving work back, reaping vanished hosts, and promoting waiting work. Work that is reaped is
+//! charged; work that is given back is not. Never decides which host has vanished: the caller says how old a heartbeat
+//! may be.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -71,7 +72,8 @@ pub(super) async fn retire_host(tx: &Tx<'_>, host: HostId, now: Timestamp) -> Re
     tx.note(&events::host_ended(host)).await
 }
 
-/// Gives leased work back: ready again where it stood in line, and uncharged. Of a cancelled item it leaves the queue.
+/// Gives leased work back: ready again with its old claim key, and uncharged. Work of a cancelled item leaves the
+/// queue.
 pub(super) async fn release(tx: &Tx<'_>, releases: &[Release]) -> Result<u64, Fail> {
     tx.begin(Lock::Shared, None).await?;
     let pairs = releases.iter().flat_map(|Release { fence, keys }| keys.iter().map(|key| (*key, fence.0)));
@@ -115,7 +117,7 @@ struct Held {
     members: Vec<StageKey>,
 }
 
-/// Takes leases from hosts that have vanished.
+/// Takes the leases of vanished hosts.
 pub(super) async fn reap(tx: &Tx<'_>, reap: &Reap) -> Result<Lost, Fail> {
     tx.begin(Lock::Shared, reap.now).await?;
     let (now, before) = (tx.now(), tx.shifted(reap.heartbeat_before));
@@ -146,7 +148,7 @@ async fn take_away(tx: &Tx<'_>, reap: &Reap, held: &[Held], lost: &mut Lost) -> 
     let (keys, fences): (Vec<i64>, Vec<i64>) = members.unzip();
     let items = lock_items(tx, &items_of(keys.iter().copied().map(StageKey))).await?;
     let mut taken: Vec<Taken> = tx.query_writing(TAKE, &[&keys, &fences]).await?.iter().map(read_taken).collect();
-    // As the leases name them.
+    // In the order of the leases.
     let place: HashMap<(i64, i64), usize> =
         keys.iter().copied().zip(fences.iter().copied()).enumerate().map(|(place, pair)| (pair, place)).collect();
     taken.sort_by_key(|taken| place.get(&(taken.key.0, taken.fence.0)).copied());
@@ -173,7 +175,7 @@ async fn take_away(tx: &Tx<'_>, reap: &Reap, held: &[Held], lost: &mut Lost) -> 
     Ok(())
 }
 
-/// Makes waiting work ready whose time has come. Its place in line is by the time it was due.
+/// Makes waiting work ready whose time has come. Its claim key is computed from the time when it was due.
 pub(super) async fn promote(tx: &Tx<'_>, now: Timestamp, limit: u32) -> Result<u64, Fail> {
     tx.begin(Lock::Shared, now).await?;
     let rows = tx.query_writing(PROMOTE, &[&tx.now().0, &i64::from(limit)]).await?;
@@ -186,7 +188,7 @@ pub(super) async fn promote(tx: &Tx<'_>, now: Timestamp, limit: u32) -> Result<u
     Ok(rows.len() as u64)
 }
 
-/// Brings waits forward that no policy can have set.
+/// Shortens waits that no policy can have set.
 pub(super) async fn shorten_waits(
     tx: &Tx<'_>,
     longest: &HashMap<StageId, Duration>,

@@ -1,7 +1,7 @@
 //! The tracker in a Postgres database.
 //!
-//! Owns the schema `gristmill` of one database: any number of hosts write it at once, each through a few connections
-//! that one thread of its own drives. Never decides anything: the traits say what each operation means.
+//! Owns the schema `gristmill` of one database. Any number of hosts write it at once, each through a few connections
+//! that one thread drives. Never decides what an operation means: the traits do.
 
 mod cancel;
 mod ceiling;
@@ -64,40 +64,39 @@ use gristmill_tracker::{
     BoxFuture, ComponentBytes, Error, Operating, Reader, Rounds, Upkeep, check_component, distinct_components,
 };
 
-/// Over how many rows a counter is spread.
+/// The number of rows over which a counter is spread.
 const SLOTS: u32 = 16;
 
-/// Whose clock decides on leases, and on what is due.
+/// Whose clock decides about leases and waiting work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Time {
-    /// The database's: hosts whose clocks differ agree.
+    /// The database's, so that hosts with different clocks agree.
     #[default]
     Database,
-    /// That of whoever asks, for tests that set it.
+    /// The caller's, for tests that set it.
     Caller,
 }
 
 /// What a tracker is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Access {
-    /// To run jobs: the schema is made, or brought up to date.
+    /// To run jobs: the schema is created or migrated.
     #[default]
     Host,
-    /// To look, and to ask for something to be done: a schema that is older is refused (`Error::Older`), since a host
-    /// may be running on it.
+    /// To read and operate: an older schema is refused (`Error::Older`), since a host may be running on it.
     Operator,
 }
 
 /// How to open a tracker.
 #[derive(Clone, Copy, Debug)]
 pub struct PostgresOptions {
-    /// Whose clock decides.
+    /// Whose clock decides about leases and waiting work.
     pub time: Time,
-    /// What for.
+    /// What the tracker is opened for.
     pub access: Access,
-    /// How long an operation goes on trying when the server is gone.
+    /// How long an operation tries again if the server is gone.
     pub patience: Duration,
-    /// After how long without an answer a connection is given up. What reads or writes whole tables has hours.
+    /// After how long without an answer a connection is given up. Operations on whole tables have hours.
     pub answer_within: Duration,
 }
 
@@ -119,11 +118,10 @@ pub struct PostgresTracker {
 }
 
 impl PostgresTracker {
-    /// Opens the tracker in a database (`postgres://user:password@host:port/database?sslmode=require`): makes its
-    /// schema if it is not there, and migrates it. `sslmode` is `disable`, `prefer` (TLS where it can be had; the
-    /// default on this machine), `require` (the default elsewhere) or `verify-full`; both of these verify the certificate
-    /// against the roots of the system.
-    /// Blocks until that is done.
+    /// Opens the tracker in a database (`postgres://user:password@host:port/database?sslmode=require`): creates its
+    /// schema if needed, and migrates it. `sslmode` is `disable`, `prefer` (TLS if possible; the default for this
+    /// machine), `require` (the default elsewhere) or `verify-full`. The last two verify the certificate against the
+    /// roots of the system. Blocks until that is done.
     ///
     /// # Errors
     /// If the server cannot be reached or refuses, or the schema is not ours, newer, or cannot be written.

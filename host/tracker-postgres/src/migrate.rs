@@ -1,6 +1,6 @@
 //! The schema's versions.
 //!
-//! Owns the migrations and who may run them. Never touches a schema that is not ours.
+//! Owns the migrations, and the lock of the process that runs them. Never touches a schema that is not ours.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use super::connect::UNTIMED;
 use super::fail::Fail;
 use gristmill_tracker::Error;
 
-/// Forward only, numbered from 1, each in one transaction. What has landed is never edited.
+/// The migrations: only forward, numbered from 1, each in one transaction. A released one is never edited.
 const MIGRATIONS: [(&str, &str); 4] = [
     ("first", include_str!("../migrations/0001_first.sql")),
     ("apart", include_str!("../migrations/0002_apart.sql")),
@@ -20,17 +20,17 @@ const MIGRATIONS: [(&str, &str); 4] = [
     ("components", include_str!("../migrations/0004_components.sql")),
 ];
 
-/// "gristmil" as a number: the lock of whoever migrates.
+/// "gristmil" as a number: the lock of the process that migrates.
 const LOCK: i64 = 0x6772_6973_746d_696c;
 
-/// The oldest server that has all that is used here: `pg_terminate_backend` that waits.
+/// The oldest server that has everything we use: a `pg_terminate_backend` that waits.
 const SERVER_MIN: i32 = 140_000;
 
-/// The one in which every text of a job can be kept.
+/// The encoding that can store every text of a job.
 const ENCODING: &str = "UTF8";
 
-/// Makes sure that the schema is the one that this program knows. An operator's process changes nothing: it says that
-/// the schema is older, since a host may be running on it.
+/// Makes sure that the schema is the one that this program knows. An operator's process changes nothing: it reports an
+/// older schema, since a host may be running on it.
 pub(super) async fn migrate(client: &Client, access: Access, place: &str, now: Timestamp) -> Result<(), Fail> {
     client.batch_execute(UNTIMED).await?;
     let settings = "SELECT current_setting('server_version_num')::int, current_setting('transaction_read_only'),
@@ -92,8 +92,8 @@ async fn migrate_locked(client: &Client, place: &str, now: Timestamp) -> Result<
     Ok(())
 }
 
-/// The schema's number; none: there is no schema. A schema of that name with
-/// tables, but without ours, is somebody else's.
+/// The schema's number; none if there is no schema. A schema of that name with other tables than ours belongs to
+/// somebody else.
 async fn schema(client: &Client, place: &str) -> Result<Option<i64>, Fail> {
     let row = client
         .query_one(

@@ -1,7 +1,7 @@
-//! Moving a tracker from one backend to another.
+//! Reads and writes whole tables, to move a tracker to another backend.
 //!
-//! Owns reading and writing tables as they are, by `tables::TABLES`, and the numbers that were given out last. Counters
-//! are summed over their slots when they leave, and come into the first one.
+//! Owns reading and writing tables as they are, by `tables::TABLES`, and the last numbers given out. Counters are
+//! summed over their slots when they are read, and written into the first slot. Never interprets a row.
 
 use tokio_postgres::types::ToSql;
 
@@ -10,19 +10,19 @@ use super::tx::{Lock, Tx};
 use gristmill_tracker::Error;
 use gristmill_tracker::tables::{Cell, Column, Row, Sequences, Table};
 
-/// The tables whose numbers are given out one after the other, beside hosts and leases.
+/// The tables with sequential numbers, in addition to hosts and leases.
 const NUMBERED: [&str; 8] = ["jobs", "versions", "item_data", "pages", "attempts", "costs", "operations", "events"];
 
 fn names(table: &Table) -> String {
     table.columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
 }
 
-/// What a table's rows are read from.
+/// The SQL source of a table's rows.
 fn source(table: &Table) -> String {
     let keys = table.columns[..table.key].iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     match table.name {
         "stage_counts" | "item_counts" | "version_counts" => {
-            // Nothing is counted where nothing is: whether a row of zeros is there is a backend's own business.
+            // Rows of zeros are left out: each backend may or may not have them.
             let name = table.name;
             format!("(SELECT {keys}, sum(n)::bigint AS n FROM {name} GROUP BY {keys} HAVING sum(n) <> 0) AS summed")
         }
@@ -122,7 +122,7 @@ pub(super) async fn import(tx: &Tx<'_>, table: &Table, rows: &[Row]) -> Result<(
     let parameters: Vec<&(dyn ToSql + Sync)> = columns.iter().map(AsRef::as_ref).collect();
     tx.execute(&sql, &parameters).await?;
     if table.name == "stages" {
-        // The DAGs are others now.
+        // The DAGs have changed now.
         tx.execute("UPDATE jobs SET generation = generation + 1", &[]).await?;
     }
     Ok(())

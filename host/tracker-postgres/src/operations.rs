@@ -1,7 +1,7 @@
-//! Operations: what a person asks to be done with many stages, in steps.
+//! Operations: redrives of many stages, done in steps.
 //!
-//! Owns their rows, and the redrive of dead stages. A step and how far it came are one transaction, so that a crash
-//! repeats nothing. Never decides when to go on: whoever runs the operation steps it.
+//! Owns their rows, and the redrive of dead stages. A step and the new position are one transaction, so that a crash
+//! repeats nothing. Never decides when to do the next step: the process that runs the operation does.
 
 use std::collections::HashMap;
 
@@ -31,7 +31,7 @@ const UPDATE: &str =
     "UPDATE operations SET state = $2, done = $3, next_at = $4, updated_at = $5, position = $6 WHERE id = $1";
 const STILL_DEAD: &str = "SELECT key, output IS NOT NULL FROM item_stages WHERE key = ANY ($1) AND state = 6";
 
-/// An operation with what only the tracker needs of it.
+/// An operation, with fields that only the tracker needs.
 struct Operation {
     row: OperationRow,
     filter: String,
@@ -114,7 +114,8 @@ pub(super) async fn set_operation(
     Ok(operation.row)
 }
 
-/// Goes on with an operation, as far as its rate allows. It is locked: two hosts do not step it at once.
+/// Does the next step of an operation, as far as its rate allows. The operation is locked, so that two hosts do not do
+/// a step at once.
 pub(super) async fn step(tx: &Tx<'_>, id: OperationId, limit: u32, now: Timestamp) -> Result<OperationRow, Fail> {
     tx.begin(Lock::Shared, now).await?;
     let now = tx.now();
@@ -126,7 +127,7 @@ pub(super) async fn step(tx: &Tx<'_>, id: OperationId, limit: u32, now: Timestam
     let redriven = redrive(tx, id, job, &found).await?;
     let is_last = found.len() < share as usize;
     operation.position = if is_last {
-        // All was looked at, what belongs to cancelled items too.
+        // Everything was checked, including stages of cancelled items.
         last(tx, &which, operation.position).await?.max(found.last().map_or(operation.position, |row| row.key))
     } else {
         found.last().map_or(operation.position, |row| row.key)
@@ -139,7 +140,7 @@ pub(super) async fn step(tx: &Tx<'_>, id: OperationId, limit: u32, now: Timestam
     Ok(operation.row)
 }
 
-/// Redrives dead stages. Returns how many: another transaction may have been faster with some of them.
+/// Redrives dead stages. Returns how many, since another transaction may already have redriven some.
 async fn redrive(tx: &Tx<'_>, id: OperationId, job: JobId, found: &[DeadRow]) -> Result<u64, Fail> {
     if found.is_empty() {
         return Ok(0);

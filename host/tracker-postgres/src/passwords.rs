@@ -1,11 +1,11 @@
-//! Where a password comes from that is not in the URL.
+//! Finds a password that is not in the URL.
 //!
-//! Owns the grammar of passfiles, which is libpq's. Never reads the environment or a file: the caller hands both over.
+//! Owns the grammar of passfiles, which is libpq's. Never reads the environment or a file: the caller passes both.
 
 use super::connect::{host, port, read};
 
-/// A URL with the password for it: its own, else the one that is given for every server (`PGPASSWORD`), else that of
-/// the first line of a passfile that fits. Without any, and where it cannot be read, the URL is as it was.
+/// A URL with its password: its own, else the one for every server (`PGPASSWORD`), else that of the first matching line
+/// of a passfile. Without any, or if the URL cannot be parsed, the URL does not change.
 pub fn with_password(url: &str, given: Option<&str>, passfile: &str) -> String {
     let Ok(config) = read(url) else { return url.to_owned() };
     if config.get_password().is_some() {
@@ -13,7 +13,7 @@ pub fn with_password(url: &str, given: Option<&str>, passfile: &str) -> String {
     }
     let (host, port) = (host(&config), port(&config).to_string());
     let user = config.get_user().unwrap_or_default();
-    // As libpq: a database that is not named has its user's name, and a socket is `localhost` too.
+    // As in libpq: a database without a name has its user's name, and a socket counts as `localhost`.
     let database = config.get_dbname().unwrap_or(user);
     let wanted = [&host, &port, database, user];
     let local = ["localhost", &port, database, user];
@@ -40,7 +40,7 @@ fn fields(line: &str) -> Option<[String; 5]> {
         let is_last = fields.len() == 5;
         match (character, fields.last_mut()) {
             ('\\', Some(field)) => field.extend(characters.next()),
-            // What follows the fourth colon is the password.
+            // Everything after the fourth colon is the password.
             (':', _) if !is_last => fields.push(String::new()),
             (other, Some(field)) => field.push(other),
             (_, None) => {}

@@ -1,7 +1,7 @@
-//! Data that is old enough to go.
+//! Finds and deletes old rows.
 //!
-//! Owns finding it page by page, and deleting what was found and still is so. The newest attempt, event and item stay,
-//! so that no number is given out again. Never deletes a fact of work that is not finished.
+//! Owns finding old rows page by page, and deleting those that are still old enough. The newest attempt, event and item
+//! stay, so that no number is used again. Never deletes a fact of unfinished work.
 
 use gristmill_model::{Expiring, ItemId, JobId, StageKey};
 use tokio_postgres::Row;
@@ -14,7 +14,8 @@ use super::tx::{Lock, Tx};
 use gristmill_tracker::records::{Expired, ExpiredPage, Prune};
 use gristmill_tracker::rules::prune as rules;
 
-/// `$1` job, `$2` older than, `$3` behind, `$4` limit, `$5` now, where age is in the order of numbers. Each returns: number, whether it goes, whether this is the end.
+/// `$1` job, `$2` older than, `$3` after, `$4` limit, `$5` now, if age follows the order of numbers. Each returns:
+/// number, whether it may be deleted, whether this is the end.
 const ATTEMPTS: &str = "SELECT id, stage_id >> 6 = $1 AND ended_at < $2,
         ended_at BETWEEN $2 AND $5 OR id = (SELECT max(id) FROM attempts)
     FROM attempts WHERE id > $3 ORDER BY id LIMIT $4";
@@ -102,7 +103,7 @@ pub(super) async fn prune(tx: &Tx<'_>, prune: &Prune) -> Result<u64, Fail> {
     Ok(gone.len() as u64)
 }
 
-/// Counts versions of outputs that are gone.
+/// Subtracts deleted outputs from the counts of their versions.
 fn forget_versions(tx: &Tx<'_>, gone: &[Row]) {
     gone.iter().filter_map(|row| row.get::<_, Option<i64>>(1)).for_each(|version| tx.count_version(version, -1));
 }
@@ -117,7 +118,7 @@ async fn prune_items(tx: &Tx<'_>, job: JobId, prune: &Prune) -> Result<u64, Fail
     const FORGET: &str = "DELETE FROM item_stages USING unnest($1::bigint[]) AS u (n)
         WHERE item_stages.key BETWEEN n << 6 AND n << 6 | 63
         RETURNING item_stages.key, CASE WHEN output IS NOT NULL THEN version_id END";
-    // Nothing is known of the job: so nothing of it is old.
+    // The job is unknown, so nothing of it is old.
     let Ok(dag) = tx.dag(job) else { return Ok(0) };
     let items = lock_items(tx, &prune.numbers).await?;
     let parameters: super::tx::Parameters<'_> = &[&prune.numbers, &job.0, &prune.before.0, &(dag.all() as i64)];

@@ -1,7 +1,7 @@
-//! Reading jobs, their counters, and lists of items and results.
+//! Reads jobs, their counters, and lists of items and results.
 //!
-//! Owns what is read by the page, in the order of a key, behind the last one that was seen. Never counts rows: the
-//! counters of all slots are summed.
+//! Owns lists that are read page by page, in the order of a key, after the last one of the previous page. Never counts
+//! rows: it sums the counters of all slots.
 
 use std::collections::HashMap;
 
@@ -43,7 +43,7 @@ pub(super) async fn stages(tx: &Tx<'_>, job: JobId) -> Result<Vec<Stage>, Fail> 
         .collect()
 }
 
-/// The rows of one job: those of others may be many years of theirs.
+/// Reads only the rows of one job, since other jobs may have many years of rows.
 pub(super) const CHARGES: &str = "SELECT meter, sum(amount) FROM cost_rollups
     WHERE stage_id BETWEEN $1::bigint << 6 AND $1 << 6 | 63 GROUP BY meter ORDER BY meter";
 
@@ -104,16 +104,17 @@ pub(super) fn status_case() -> String {
     STATUS_CASE.replace("?2", "$2::bigint")
 }
 
-/// `$1` job, `$2` mask of all stages, `$3` behind, `$4` status, `$5` and `$6` from and to which key, `$7` limit.
+/// `$1` job, `$2` mask of all stages, `$3` after, `$4` status, `$5` and `$6` first and last key, `$7` limit.
 pub(super) fn items_sql(by: ItemsBy) -> String {
-    // Found first, and sorted then: else all items might be passed over in their order.
+    // Found first and sorted then. Otherwise Postgres might read all items in their order.
     const KEYS: &str = "WITH found AS MATERIALIZED (SELECT id AS found_id FROM item_data
             WHERE job_id = $1 AND key >= $5 AND ($6::text IS NULL OR key < $6))";
     let (with, from, condition, order) = match by {
         ItemsBy::Key => (KEYS, "found JOIN items ON items.id = found_id", "", "items.id"),
         ItemsBy::Dead => ("", "items", "AND dead <> 0", "items.id"),
         ItemsBy::Cancelled => ("", "items", "AND cancelled_at IS NOT NULL", "items.id"),
-        // By the first of an item's rows. `OFFSET` has the item looked up by each row, and never all of them.
+        // By the first queue row of each item. `OFFSET` makes Postgres look up the item for each row, and never read
+        // all items.
         ItemsBy::Queue => (
             "",
             "queue CROSS JOIN LATERAL (SELECT * FROM items WHERE id = queue.key >> 6 OFFSET 0) AS items",
@@ -148,7 +149,7 @@ pub(super) async fn items(tx: &Tx<'_>, filter: &ItemsFilter) -> Result<Vec<ItemR
     Ok(rows.iter().map(|row| read_item(row, all as u64)).collect())
 }
 
-/// Whether a job may have items of a status. While its items are brought in line, not all are counted.
+/// Whether a job may have items with a status. While its items are being reconciled, not all are counted.
 const HAS_STATUS: &str = "SELECT EXISTS (SELECT FROM jobs WHERE id = $1 AND reconciled IS NOT NULL)
     OR (SELECT coalesce(sum(n), 0) > 0 FROM item_counts WHERE job_id = $1 AND status = $2)";
 pub(super) const COUNT_PREFIX: &str = "SELECT count(*) FROM (SELECT FROM item_data
@@ -174,7 +175,7 @@ pub(super) async fn results(tx: &Tx<'_>, stage: StageId, after: ItemId, limit: u
         .collect())
 }
 
-/// What is known of some keys, in their order.
+/// The known items among some keys, in their order.
 pub(super) async fn known(tx: &Tx<'_>, job: JobId, keys: &[String]) -> Result<Vec<KnownItem>, Fail> {
     const KNOWN: &str = "SELECT key, data, data_hash, coalesce(seen_hash, data_hash)
         FROM unnest($2::text[]) WITH ORDINALITY AS u (k, place) JOIN item_data ON job_id = $1 AND key = k ORDER BY place";
@@ -198,7 +199,8 @@ pub(super) const OUTDATED: &str = "SELECT items.id FROM items
         AND item_stages.version_id IS DISTINCT FROM (SELECT version_id FROM stages WHERE stages.id = $1)
     ORDER BY items.id LIMIT $3";
 
-/// The items whose result of a stage is of another version than the current one. The counters say whether there is any.
+/// The items whose result of a stage was made by another version than the current one. The counters say whether there
+/// are any.
 pub(super) async fn outdated(tx: &Tx<'_>, stage: StageId, after: ItemId, limit: u32) -> Result<Vec<ItemId>, Fail> {
     const ANY: &str = "SELECT coalesce(sum(n), 0) > 0 FROM versions JOIN version_counts ON version_id = versions.id
         WHERE stage_id = $1 AND versions.id IS DISTINCT FROM (SELECT version_id FROM stages WHERE id = $1)";
@@ -209,7 +211,7 @@ pub(super) async fn outdated(tx: &Tx<'_>, stage: StageId, after: ItemId, limit: 
     Ok(rows.iter().map(|row| ItemId(row.get(0))).collect())
 }
 
-/// When the next waiting stage is due is told on the caller's clock.
+/// The time of the next waiting stage is converted to the caller's clock.
 pub(super) async fn outlook(tx: &Tx<'_>) -> Result<Outlook, Fail> {
     const OUTLOOK: &str = "SELECT (SELECT due_at FROM queue WHERE state = 3 ORDER BY due_at LIMIT 1),
         (SELECT count(*) FROM leases)";

@@ -1,7 +1,7 @@
-//! Everything that can be computed from the facts, made anew.
+//! Recomputes everything that follows from the facts.
 //!
-//! Owns one statement a thing: masks and counters. Rows of the queue that agree with the facts are kept, and what else may
-//! run is enqueued afterwards, page by page, as after an edit of the DAG. Never touches a result.
+//! Owns one statement for each mask and counter. Queue rows that agree with the facts are kept; afterwards `reconcile`
+//! enqueues other stages that may run, page by page, as after an edit of the DAG. Never touches a result.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::tx::{Lock, Tx};
 use gristmill_tracker::Error;
 use gristmill_tracker::rules::{events, rebuild as rules};
 
-/// How many rows of the queue are looked at once.
+/// How many queue rows are checked at once.
 const PAGE_ROWS: i64 = 5000;
 const PAGE: &str = concat!(
     "SELECT ",
@@ -23,7 +23,7 @@ const PAGE: &str = concat!(
      WHERE queue.key > $1 ORDER BY queue.key LIMIT $2"
 );
 
-/// Who is at work, by its heartbeat, after this long a silence is not.
+/// A host without a heartbeat for this long is not at work, in microseconds.
 const ALIVE_MICROS: i64 = 60 * 1_000_000;
 const MASKS: &str = "UPDATE items SET done = fact.done, skipped = fact.skipped, dead = fact.dead, live = 0,
         stale = stale & (fact.done | fact.skipped)
@@ -49,7 +49,7 @@ const PAGES: &str = "UPDATE pages SET n = fact.n
     ) AS fact
     WHERE pages.id = fact.id AND pages.n <> fact.n";
 
-/// Makes everything anew that can be computed from the facts.
+/// Recomputes everything that follows from the facts.
 pub(super) async fn rebuild(tx: &Tx<'_>, now: Timestamp) -> Result<(), Fail> {
     tx.begin(Lock::Alone, now).await?;
     let alive = "SELECT name, pid FROM hosts WHERE ended_at IS NULL AND heartbeat_at > $1 ORDER BY id LIMIT 1";
@@ -78,7 +78,7 @@ pub(super) async fn rebuild(tx: &Tx<'_>, now: Timestamp) -> Result<(), Fail> {
     tx.note(&events::rebuilt()).await
 }
 
-/// Takes out of the queue what contradicts the facts. What was leased is ready again.
+/// Takes rows out of the queue that contradict the facts. Leased ones become ready.
 async fn sift(tx: &Tx<'_>) -> Result<(), Fail> {
     const GIVE_BACK: &str = "UPDATE queue SET state = 1, fence = NULL, superseded = false WHERE key = ANY ($1)";
     const LIVE: &str = "UPDATE items SET live = live | u.bits FROM unnest($1::bigint[], $2::bigint[]) AS u (item, bits)
@@ -107,11 +107,11 @@ async fn sift(tx: &Tx<'_>) -> Result<(), Fail> {
 }
 
 fn kept(tx: &Tx<'_>, row: &Row, key: StageKey, stage: StageId, state: Option<State>) -> Option<State> {
-    // None: there is no such item.
+    // None if there is no such item.
     row.get::<_, Option<i64>>(0)?;
     let mut item = read_item(row);
     let dag = tx.dag(item.job).ok()?;
-    // Its other rows were kept.
+    // The item's other rows were kept.
     item.masks.live = 0;
     rules::kept(&dag, &item, key.bit(), stage, state?)
 }

@@ -1,6 +1,6 @@
-//! Items are brought in line with an edited DAG, or with one whose queue is empty.
+//! Brings items in line with an edited DAG, or after the queue was rebuilt.
 //!
-//! Owns the pages, and how far they came. It runs alone, as registration does. Never says what an item needs: see
+//! Owns the pages, and how far they are. It runs alone, as registration does. Never decides what an item needs: see
 //! `rules::reconcile`.
 
 use gristmill_model::{ItemId, JobId, Timestamp};
@@ -17,8 +17,8 @@ const PAGE: &str = concat!(
     " FROM items WHERE id > $1 AND job_id = $2 ORDER BY id LIMIT $3 FOR UPDATE"
 );
 
-/// Brings the queue rows of a page of items in line with the job's DAG: work of retired stages is dropped, what may
-/// run is enqueued. It goes on from where the database says that the job is, since another host may be doing the same.
+/// Brings the queue rows of a page of items in line with the job's DAG: work of retired stages is dropped, what may run
+/// is enqueued. It goes on at the position in the database, since another host may be doing the same.
 pub(super) async fn reconcile(
     tx: &Tx<'_>,
     job: JobId,

@@ -1,8 +1,8 @@
-//! What settled attempts lead to, and its writing.
+//! Settles a batch of attempts, and writes the results.
 //!
-//! Owns the fold of a batch: items are locked and read once, several stages of one item are settled one after the
-//! other in memory, and each table is written by one statement. Never checks a fence: what comes here was taken out
-//! of the queue.
+//! Owns the fold of a batch: items are locked and read once, several stages of one item are settled one after the other
+//! in memory, and one statement writes each table. Never checks a fence: the caller has already taken the rows out of
+//! the queue.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -22,7 +22,7 @@ use gristmill_tracker::records::Completion;
 use gristmill_tracker::rules::settle::{Next, Standing};
 use gristmill_tracker::rules::{Item, Rows, Taken, events, item, settle};
 
-/// What is leased under its fence goes out of the queue: the licence to record its attempt.
+/// Takes rows out of the queue that are leased under their fence. Only this transaction may record their attempts.
 pub(super) const TAKE: &str = "DELETE FROM queue USING unnest($1::bigint[], $2::bigint[]) AS u (k, f)
     WHERE key = k AND state = 2 AND fence = f
     RETURNING key, fence, stage_id, due_at, coalesce(first_due_at, due_at), attempts, lost, deferrals, last_attempt,
@@ -51,16 +51,16 @@ pub(super) fn read_taken(row: &Row) -> Taken {
     }
 }
 
-/// An attempt to be recorded.
+/// An attempt to record.
 pub(super) struct Attempt<'a> {
     pub(super) host: HostId,
-    /// None: its host vanished, and only that one knew.
+    /// None for a lost attempt: only its host knew.
     pub(super) started_at: Option<Timestamp>,
     pub(super) completion: &'a Completion,
     pub(super) taken: Taken,
 }
 
-/// A batch that is being folded.
+/// A batch of attempts that are being settled.
 pub(super) struct Batch<'a> {
     items: BTreeMap<ItemId, Item>,
     ids: Vec<i64>,
@@ -69,19 +69,19 @@ pub(super) struct Batch<'a> {
     outcomes: Outcomes<'a>,
     waits: Waits,
     changes: Changes,
-    /// Rows that were taken out of the queue, for the attempts that name them.
+    /// Rows that were taken out of the queue because of these attempts.
     left: BTreeMap<ItemId, Rows>,
     settled: BTreeMap<i64, i64>,
-    /// How many stages became ready.
+    /// How many stages became ready, for the answer.
     pub(super) released: u64,
 }
 
 impl<'a> Batch<'a> {
-    /// A batch of these items, which are locked, and with as many ids as there are attempts.
+    /// A batch for these locked items, with one id for each attempt.
     pub(super) fn new(items: BTreeMap<ItemId, Item>, ids: &[Row]) -> Self {
         Self {
             items,
-            // The last one first: they are popped.
+            // Reversed, since ids are popped from the end.
             ids: ids.iter().rev().map(|row| row.get(0)).collect(),
             attempts: Attempts::default(),
             costs: Costs::default(),
@@ -94,7 +94,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Folds attempts in.
+    /// Adds attempts.
     pub(super) async fn record(&mut self, tx: &Tx<'_>, attempts: &[Attempt<'a>]) -> Result<(), Fail> {
         let standing = self.standing(tx, attempts).await?;
         self.left = self.leave_queue(tx, attempts).await?;
@@ -109,7 +109,7 @@ impl<'a> Batch<'a> {
         if damaged.is_empty() { Ok(()) } else { tx.note_all(&damaged).await }
     }
 
-    /// Takes out of the queue what the rule names.
+    /// Takes the rows out of the queue that the rule names.
     async fn leave_queue(&self, tx: &Tx<'_>, attempts: &[Attempt<'a>]) -> Result<BTreeMap<ItemId, Rows>, Fail> {
         let mut leaves: Vec<(Item, u64)> = Vec::new();
         for Attempt { taken, completion, .. } in attempts {
@@ -120,7 +120,7 @@ impl<'a> Batch<'a> {
         leave_queue(tx, leaves.into_iter()).await
     }
 
-    /// The outputs that the rule asks for.
+    /// The older outputs that the rule needs.
     async fn standing(&self, tx: &Tx<'_>, attempts: &[Attempt<'a>]) -> Result<HashMap<StageKey, Standing>, Fail> {
         let is_asked = |attempt: &&Attempt<'_>| {
             let Attempt { taken, completion, .. } = attempt;
@@ -151,12 +151,12 @@ impl<'a> Batch<'a> {
         }
         *self.settled.entry(taken.fence.0).or_default() += 1;
         let dag = tx.dag(item.job)?;
-        // An earlier attempt of this batch may have changed what it was given.
+        // An earlier attempt of this batch may have changed its input.
         let taken = &Taken { superseded: taken.superseded || self.changes.is_superseded(taken.key), ..*taken };
         let leaves = settle::leaves(&dag, item, taken, completion);
         let mut left = self.left.get_mut(&item.id).map(|rows| rows.take(leaves)).unwrap_or_default();
         for bit in Bits(leaves & !left.all()) {
-            // It may have come into the queue by an earlier attempt of this batch.
+            // An earlier attempt of this batch may have enqueued it.
             if self.waits.remove(item.key(bit)) {
                 left.waiting |= bit.mask();
             } else if self.changes.remove(item.key(bit)) {
@@ -184,7 +184,7 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Prepares what is to be written.
+    /// Prepares the writes.
     pub(super) async fn prepare(mut self, tx: &Tx<'_>) -> Result<Ready<'a>, Fail> {
         let changes = std::mem::take(&mut self.changes).prepare(tx).await?;
         let leases = tx.prepare_all([END_LEASES, SHRINK_LEASES]).await?;
@@ -193,7 +193,7 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// A batch that is ready to be written.
+/// A batch that is ready to write.
 pub(super) struct Ready<'a> {
     batch: Batch<'a>,
     changes: Prepared,
@@ -202,7 +202,7 @@ pub(super) struct Ready<'a> {
 }
 
 impl Ready<'_> {
-    /// Writes it: one statement a table, sent in one breath.
+    /// Writes it: one statement for each table, all sent at once.
     pub(super) async fn write(&self, tx: &Tx<'_>) -> Result<(), Fail> {
         let Self { batch, changes, leases: [end, shrink], rows } = self;
         try_join!(
@@ -218,7 +218,7 @@ impl Ready<'_> {
 }
 
 impl Batch<'_> {
-    /// Counts members of leases as settled, and ends a lease with its last one.
+    /// Counts members of leases as settled, and deletes a lease with its last one.
     async fn write_leases(&self, tx: &Tx<'_>, end: &Statement, shrink: &Statement) -> Result<(), Fail> {
         let (fences, n): (Vec<i64>, Vec<i64>) = self.settled.iter().unzip();
         if fences.is_empty() {

@@ -1,7 +1,8 @@
 //! Settle and claim: the loop's one transaction, in three round trips.
 //!
-//! Owns their order. First: begin, lock the items, take what is settled out of the queue. Second: write what that leads
-//! to, and claim. Third: count and commit. Never decides what an outcome leads to: a completion carries its disposition.
+//! Owns their order. First: begin, lock the items, take the settled rows out of the queue. Second: write the results,
+//! and claim. Third: write the counters and commit. Never decides what an outcome leads to: a completion carries its
+//! disposition.
 
 use std::collections::HashMap;
 
@@ -46,7 +47,7 @@ pub(super) async fn round(tx: &Tx<'_>, round: &Round) -> Result<RoundDone, Fail>
     Ok(done)
 }
 
-/// Begins, and folds what is settled. None: nothing is.
+/// Begins, and settles the attempts in memory; none if there are none.
 async fn settle<'a>(tx: &Tx<'_>, round: &'a Round, done: &mut RoundDone) -> Result<Option<Batch<'a>>, Fail> {
     let completions: Vec<(i64, &Completion)> = round
         .settlements
@@ -63,7 +64,7 @@ async fn settle<'a>(tx: &Tx<'_>, round: &'a Round, done: &mut RoundDone) -> Resu
         completions.iter().map(|(fence, completion)| (*fence, completion.key.0)).unzip();
     let [lock, take, ids] = tx.prepare_all([LOCK_ITEMS, TAKE, ATTEMPT_IDS]).await?;
     let n = completions.len() as i64;
-    // In this order, in one breath: the queue is looked at when the items are locked.
+    // Sent at once, in this order: the queue is read after the items are locked.
     let (locked, leased, counted): (Parameters<'_>, Parameters<'_>, Parameters<'_>) =
         (&[&items], &[&keys, &fences], &[&n]);
     let ((), items, taken, ids) = try_join!(

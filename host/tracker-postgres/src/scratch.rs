@@ -1,7 +1,7 @@
 //! A database to measure in.
 //!
-//! Owns the promise that what is deleted was made by the measurement: it begins on a database without our schema, and
-//! on no other.
+//! Owns the check that the database has no schema of ours at the start. Never deletes anything that the measurement did
+//! not make.
 
 use gristmill_model::{Clock, Timestamp};
 use tokio_postgres::Client;
@@ -11,7 +11,7 @@ use super::connect::{Address, SETUP, UNTIMED};
 use super::fail::Fail;
 use gristmill_tracker::Error;
 
-/// A database that held nothing of gristmill's when it was taken, and holds nothing once this is dropped.
+/// A database without gristmill's schema when it is taken. The schema is deleted when this is dropped.
 #[derive(Debug)]
 pub struct Scratch {
     url: String,
@@ -21,7 +21,7 @@ impl Scratch {
     /// Takes a database for measuring.
     ///
     /// # Errors
-    /// `NotEmpty` if it has a tracker, whatever that holds; otherwise if it cannot be reached.
+    /// `NotEmpty` if it has a tracker, even an empty one; otherwise if it cannot be reached.
     pub fn take(url: &str) -> Result<Self, Error> {
         let has_tracker = at(url, async |client, address| {
             let row = client.query_one("SELECT to_regnamespace('gristmill') IS NOT NULL", &[]).await?;
@@ -30,12 +30,12 @@ impl Scratch {
         has_tracker.map(|()| Self { url: url.to_owned() })
     }
 
-    /// Where it is.
+    /// The database's URL.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Deletes all that was written since it was taken.
+    /// Deletes everything that was written since it was taken.
     ///
     /// # Errors
     /// If the database cannot be reached.
@@ -43,7 +43,7 @@ impl Scratch {
         at(&self.url, async |client, _| Ok(client.batch_execute("DROP SCHEMA IF EXISTS gristmill CASCADE").await?))
     }
 
-    /// Makes the schema, and has work done on one connection that is set up as those of a host are.
+    /// Creates the schema, and runs `work` on one connection with the settings of a host's connections.
     pub(super) fn work<T>(
         &self,
         clock: &dyn Clock,
@@ -60,7 +60,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Whoever wants to know calls `clear` first.
+        // A caller that wants the error calls `clear` first.
         let _ = self.clear();
     }
 }

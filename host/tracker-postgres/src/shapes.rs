@@ -1,7 +1,7 @@
-//! The DAGs of the jobs, as they are in the database.
+//! The DAGs of the jobs, as the database has them.
 //!
-//! Owns what was read of them, and reads them again when their generation has changed: several hosts may declare the
-//! same job, and an operator's process declares none. Never goes by what a job file says.
+//! Owns a cache of them, and reads a DAG again when its generation has changed: several hosts may declare the same job,
+//! and an operator's process declares none. Never uses a job file.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -17,7 +17,7 @@ use super::tx::Tx;
 pub(super) const JOBS: &str = "SELECT id, generation, reconciled FROM jobs";
 const STAGES: &str = "SELECT id, needs, outputs FROM stages WHERE retired_at IS NULL AND job_id = ANY ($1)";
 
-/// A job, as a transaction found it.
+/// A job's state at the beginning of a transaction.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct JobState {
     pub(super) id: JobId,
@@ -34,7 +34,7 @@ impl JobState {
 #[derive(Default)]
 pub(super) struct Shapes {
     dags: RefCell<HashMap<JobId, (i64, Rc<Dag>)>>,
-    /// `job_specs.number` of the specs that were declared through this tracker.
+    /// `job_specs.number` of the specs that were registered through this tracker.
     specs: RefCell<HashMap<JobId, i64>>,
 }
 

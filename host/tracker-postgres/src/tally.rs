@@ -1,6 +1,6 @@
 //! Counter changes of a transaction.
 //!
-//! Owns the one write of each kind at the transaction's end, in the order of their keys. Never counts rows.
+//! Owns the one write of each kind of counter at the transaction's end, in the order of keys. Never counts rows.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ const CHARGES: &str = "INSERT INTO cost_rollups AS c (stage_id, meter, day, slot
     FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::float8[], $5::bigint[]) AS u (stage, meter, day, amount, n)
     ON CONFLICT (stage_id, meter, day, slot) DO UPDATE SET amount = c.amount + excluded.amount, n = c.n + excluded.n";
 
-/// Amounts that were charged, and how many of them: by stage, meter and day.
+/// The charged amounts and their number, by stage, meter and day.
 pub(super) type Charges = BTreeMap<(i64, String, i64), (f64, i64)>;
 
 /// Whether nothing changes.
@@ -39,7 +39,7 @@ pub(super) async fn prepare(tx: &Tx<'_>, tally: Tally, charges: Charges) -> Resu
     Ok(Counters { tally, charges, statements })
 }
 
-/// Counter changes that are ready to be written.
+/// Counter changes that are ready to write.
 pub(super) struct Counters {
     tally: Tally,
     charges: Charges,

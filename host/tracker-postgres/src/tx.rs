@@ -1,7 +1,7 @@
 //! One transaction on one connection.
 //!
-//! Owns its beginning, in which it learns the database's time and the DAGs, and its end, in which the counters are
-//! written. Knows nothing of what is written in between.
+//! Owns its beginning, which reads the database's time and the DAGs, and its end, which writes the counters. Never
+//! knows what is written in between.
 
 use std::cell::{Cell, RefCell};
 
@@ -20,8 +20,8 @@ use gristmill_tracker::Error;
 use gristmill_tracker::rules::events::Event;
 use gristmill_tracker::rules::{Change, Tally};
 
-/// The lock that whoever changes a DAG holds alone, and whoever goes by one holds with others: so no transaction goes
-/// by a DAG, or counts by it, that another one is changing.
+/// The lock of the DAGs. A transaction that changes a DAG holds it alone; transactions that use DAGs share it. So none
+/// uses a DAG that another one is changing.
 const SHAPE_LOCK: i64 = 0x6772_6973_7368_6170;
 
 const BEGIN_SHARED: &str = "SELECT pg_advisory_xact_lock_shared($1), pg_backend_pid(),
@@ -32,7 +32,7 @@ const COMMITTED: &str = "INSERT INTO commits (pid, started, number, at)
     VALUES ($1, $2, $3, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
     ON CONFLICT (pid, started) DO UPDATE SET number = excluded.number, at = excluded.at";
 
-/// Whether a transaction goes by the DAGs, or changes one.
+/// Whether a transaction uses the DAGs, or changes one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lock {
     Shared,
@@ -74,12 +74,12 @@ impl<'c> Tx<'c> {
         }
     }
 
-    /// A statement, prepared once a connection.
+    /// A statement, prepared once for each connection.
     pub(super) async fn prepare(&self, sql: &str) -> Result<Statement, Fail> {
         Ok(self.client.prepare_cached(sql).await?)
     }
 
-    /// Statements that are to be sent together: prepared before the first of them is, since their order matters.
+    /// Statements that will be sent together. All are prepared before the first one is sent, since their order matters.
     pub(super) async fn prepare_all<const N: usize>(&self, sql: [&str; N]) -> Result<[Statement; N], Fail> {
         let mut statements = Vec::with_capacity(N);
         for sql in sql {
@@ -88,16 +88,16 @@ impl<'c> Tx<'c> {
         statements.try_into().map_err(|_| Fail::Broken("internal error: statements".to_owned()))
     }
 
-    /// Begins. `now` is the time of whoever asks, which counts if the tracker goes by its callers' clocks; an operation
-    /// that writes no time has none.
+    /// Begins. `now` is the caller's time, which counts if the tracker uses its callers' clocks; none for an operation
+    /// that writes no time.
     pub(super) async fn begin(&self, lock: Lock, now: impl Into<Option<Timestamp>>) -> Result<(), Fail> {
         let begin = if lock == Lock::Shared { BEGIN_SHARED } else { BEGIN_ALONE };
         let [begin, jobs] = self.prepare_all([begin, JOBS]).await?;
         self.begin_with(&begin, &jobs, now.into()).await
     }
 
-    /// As `begin`, for a shared lock, with statements that are prepared: what is sent after it in the same breath runs
-    /// inside.
+    /// As `begin`, for a shared lock, with prepared statements: statements that are sent with it run inside the
+    /// transaction.
     pub(super) async fn begin_with(
         &self,
         begin: &Statement,
@@ -130,14 +130,14 @@ impl<'c> Tx<'c> {
         [BEGIN_SHARED, JOBS]
     }
 
-    /// Begins a transaction that only reads, and sees one state of everything.
+    /// Begins a transaction that only reads, and sees one snapshot.
     pub(super) async fn begin_snapshot(&self) -> Result<(), Fail> {
         self.open.set(true);
         self.client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         Ok(self.client.batch_execute(super::connect::WHOLE_TABLES).await?)
     }
 
-    /// Turns on what reading whole tables needs.
+    /// Changes the settings for reading whole tables.
     pub(super) async fn whole_tables(&self) -> Result<(), Fail> {
         Ok(self.client.batch_execute(super::connect::WHOLE_TABLES).await?)
     }
@@ -147,7 +147,7 @@ impl<'c> Tx<'c> {
         self.now.get()
     }
 
-    /// A time of whoever asks, on the clock of the transaction.
+    /// A caller's time, converted to the clock of the transaction.
     pub(super) fn shifted(&self, at: Timestamp) -> Timestamp {
         Timestamp(at.0.saturating_add(self.shift.get()))
     }
@@ -156,7 +156,7 @@ impl<'c> Tx<'c> {
         self.open.get()
     }
 
-    /// The DAG of a job, as it is in the database.
+    /// The DAG of a job, as the database has it.
     pub(super) fn dag(&self, job: JobId) -> Result<std::rc::Rc<Dag>, Fail> {
         self.core.shapes.dag(job).ok_or(Fail::Refused(Error::UnknownJob(job.0)))
     }
@@ -214,8 +214,7 @@ impl<'c> Tx<'c> {
         }
     }
 
-    /// Counts what an act makes of an item. An item that its job's reconciling has not reached is counted by whoever
-    /// does that.
+    /// Counts the change of an item. An item that is not reconciled yet is not counted: reconciling will do that.
     pub(super) fn count(&self, dag: &Dag, change: &Change) {
         let jobs = self.jobs.borrow();
         let reconciled = jobs.iter().find(|state| state.id == change.after.job).and_then(|state| state.reconciled);
@@ -237,7 +236,7 @@ impl<'c> Tx<'c> {
         *n += 1;
     }
 
-    /// Other hosts are to be told.
+    /// Notifies other hosts after the commit.
     pub(super) fn wake_others(&self) {
         self.woke.set(true);
     }
@@ -246,12 +245,12 @@ impl<'c> Tx<'c> {
         self.woke.get()
     }
 
-    /// Notes an event.
+    /// Records an event.
     pub(super) async fn note(&self, event: &Event<'_>) -> Result<(), Fail> {
         self.note_all(std::slice::from_ref(event)).await
     }
 
-    /// Notes events, in their order.
+    /// Records events, in their order.
     pub(super) async fn note_all(&self, events: &[Event<'_>]) -> Result<(), Fail> {
         const NOTE: &str = "INSERT INTO events (at, kind, job_id, item_id, operation_id, data)
             SELECT $1, kind, job, item, operation, data
@@ -270,8 +269,7 @@ impl<'c> Tx<'c> {
         Ok(())
     }
 
-    /// Writes the counters and commits. What only read leaves no trace, and what a broken connection made of it does
-    /// not matter.
+    /// Writes the counters and commits. For a transaction that only read, a broken connection does not matter.
     pub(super) async fn commit(&self) -> Result<(), Fail> {
         if !self.is_open() {
             return Ok(());

@@ -1,7 +1,7 @@
-//! Telling other hosts that there is work, and hearing of it.
+//! Notifies other hosts that there is work, and listens for their notifications.
 //!
-//! Owns one connection that listens and notifies. Never carries data: whoever is woken looks for itself. When nothing
-//! is heard for a while it is pretended that something was, so that a lost notification costs seconds and no more.
+//! Owns one connection that listens and notifies. After some silence it acts as if it had heard something, so that a
+//! lost notification costs only seconds. Never carries data: a host that is woken reads the tracker itself.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use tokio_postgres::AsyncMessage;
 use super::core::Core;
 use super::fail::Fail;
 
-/// A host tells others once in this time at most.
+/// A host notifies others at most once in this time.
 const TELL_EVERY: Duration = Duration::from_millis(50);
-/// How long a silence is believed.
+/// After this much silence, hosts look anyway.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// The pause before the listener tries to connect again.
 const RECONNECT: Duration = Duration::from_secs(1);
 
-/// What the listener and those who wait for it share.
+/// The state that the listener shares with its waiters.
 #[derive(Clone, Default)]
 pub(super) struct Wake {
     tell: Arc<Notify>,
@@ -28,22 +28,22 @@ pub(super) struct Wake {
 }
 
 impl Wake {
-    /// Other hosts are to be told, soon.
+    /// Notifies other hosts soon.
     pub(super) fn tell(&self) {
         self.tell.notify_one();
     }
 
-    /// Resolves when something was heard since the last time, or it has been silent for too long.
+    /// Resolves when a notification came since the last call, or after too much silence.
     pub(super) async fn heard(&self) {
         self.heard.notified().await;
     }
 }
 
-/// Listens and tells, for as long as the tracker lives.
+/// Listens and notifies, as long as the tracker lives.
 pub(super) async fn listen(core: Rc<Core>) {
     loop {
         let _ = listen_once(&core).await;
-        // Something may have been missed.
+        // A notification may have been missed.
         core.wake.heard.notify_one();
         tokio::time::sleep(RECONNECT).await;
     }

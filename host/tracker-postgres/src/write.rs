@@ -1,6 +1,6 @@
-//! Rows that a batch writes, column by column.
+//! Buffers of rows that a batch writes, column by column.
 //!
-//! Owns the statements that insert them by `unnest`, and the buffers beside them. Never decides what is in a row.
+//! Owns the buffers, and the statements that insert them by `unnest`. Never decides what is in a row.
 
 use std::borrow::Cow;
 
@@ -31,7 +31,7 @@ const RESULTS: &str = "INSERT INTO item_stages (key, state, attempts, lost, defe
         lost = excluded.lost, deferrals = excluded.deferrals, settled_at = excluded.settled_at,
         last_attempt = excluded.last_attempt, version_id = excluded.version_id, input_hash = excluded.input_hash,
         output_hash = excluded.output_hash, output = excluded.output, error = excluded.error";
-/// A dead stage keeps what it had: an older result stays readable.
+/// A dead stage keeps its older result, which stays readable.
 const DEATHS: &str =
     "INSERT INTO item_stages (key, state, reason, attempts, lost, deferrals, settled_at, last_attempt, error)
     SELECT k, 6, reason, attempts, lost, deferrals, $8, attempt, error
@@ -64,7 +64,7 @@ impl Statements {
     }
 }
 
-/// Postgres's text holds no NUL.
+/// A text without NUL, which Postgres cannot store.
 pub(super) fn text(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
 }
@@ -285,7 +285,7 @@ impl Waits {
         self.operations.push(taken.operation);
     }
 
-    /// Leaves a stage out. Says whether it was there.
+    /// Removes a stage. Returns whether it was there.
     pub(super) fn remove(&mut self, key: StageKey) -> bool {
         let Settled { keys, attempts, lost, deferrals, last } = &mut self.settled;
         let Some(place) = keys.iter().position(|other| *other == key.0) else { return false };

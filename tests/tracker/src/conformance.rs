@@ -1,7 +1,7 @@
-//! What every backend must do.
+//! The suite that every backend passes.
 //!
-//! Owns one suite, written against the trait alone: `conformance!` runs it on a backend. After each test the counters
-//! are compared with a recount. Never looks into a database.
+//! Owns one suite, written only against the traits: `conformance!` runs it on a backend. After each test the counters
+//! are compared with a recount. Never reads a database directly.
 
 pub mod attempts;
 pub mod cancel;

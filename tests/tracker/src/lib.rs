@@ -1,7 +1,8 @@
-//! What every tracker must do.
+//! The tests of every tracker.
 //!
-//! Owns the suite that each backend passes, the model that it is compared with, and the random sequences that compare
-//! them. The model is a whole tracker on plain maps, so tests of other crates use it too. Never used outside tests.
+//! Owns the conformance suite that each backend passes, the model that backends are compared with, and the random
+//! sequences that compare them. The model is a whole tracker on plain maps, so tests of other crates use it too. Never
+//! used outside tests.
 
 #![expect(missing_docs, clippy::missing_panics_doc, reason = "these are tests: their names say what they show")]
 
@@ -11,7 +12,7 @@ pub mod sequences;
 
 pub use memory::{Gate, Model};
 
-/// Where a tracker is kept, so that it can be opened again.
+/// A place for a tracker, so that a test can open it again.
 pub trait Location {
     /// Opens it.
     fn open(&self) -> Box<dyn gristmill_tracker::Tracker>;

@@ -1,8 +1,9 @@
 //! The tracker as a plain model, to compare the backends with.
 //!
-//! Owns everything in maps, behind one mutex. A write is done on a copy that takes the place of what was there if it
-//! succeeded: all of it or nothing. It goes by the same rules, and keeps nothing twice: it counts rows where the backends
-//! keep counters, and computes masks from rows where they write them. Never fast, and never used outside tests.
+//! Owns everything in maps, behind one mutex. A write works on a copy, which replaces the maps if it succeeded: it is
+//! applied completely or not at all. The model uses the same rules, and stores nothing twice: it counts rows where the
+//! backends have counters, and computes masks from rows where they store them. Never fast, and never used outside
+//! tests.
 
 mod facts;
 mod life;
@@ -32,7 +33,7 @@ use gristmill_tracker::rules::events::Event;
 use gristmill_tracker::tables::{Row, Sequences, Table};
 use gristmill_tracker::{BoxFuture, ComponentBytes, Error, Operating, Reader, Rounds, Tracker, Upkeep};
 
-/// Where a model is kept, so that it can be opened again.
+/// A place for a model, so that a test can open it again.
 #[derive(Clone, Default)]
 pub struct Model {
     world: Arc<Mutex<World>>,
@@ -53,16 +54,16 @@ impl Location for Model {
     }
 }
 
-/// What reads wait for. Closed, they fail.
+/// A gate that reads wait for. If it is closed, they fail.
 pub struct Gate {
-    /// Each read takes one permit, and keeps it.
+    /// Each read takes one permit and does not return it.
     pub passes: Semaphore,
-    /// One permit for each read that came.
+    /// One permit for each read that arrived.
     pub came: Semaphore,
 }
 
 impl Gate {
-    /// One that nobody may pass yet.
+    /// A gate that no read may pass yet.
     pub fn new() -> Arc<Self> {
         Arc::new(Self { passes: Semaphore::new(0), came: Semaphore::new(0) })
     }
@@ -77,7 +78,7 @@ impl Gate {
 struct Memory {
     world: Arc<Mutex<World>>,
     gate: Option<Arc<Gate>>,
-    /// The specs that were registered here: attempts name theirs.
+    /// The specs that were registered here, which attempts refer to.
     specs: Mutex<HashMap<i64, i64>>,
 }
 

@@ -1,8 +1,8 @@
 //! Random operations, on the model and on a backend, compared after each.
 //!
-//! Owns the loop over seeds, and what a failure prints. What is seen is also checked by itself: see `check`. A seed
-//! makes the same sequence each time:
-//! `GRISTMILL_SEED=<seed> GRISTMILL_SEQUENCES=1` replays one, and `GRISTMILL_SEQUENCES=10000` is the long form.
+//! Owns the loop over seeds, and what a failure prints. The visible state is also checked without the model: see
+//! `check`. A seed always makes the same sequence: `GRISTMILL_SEED=<seed> GRISTMILL_SEQUENCES=1` replays one, and
+//! `GRISTMILL_SEQUENCES=10000` is the long form.
 
 mod check;
 mod drive;
@@ -20,9 +20,9 @@ use self::operations::{Op, sequence};
 use crate::conformance::block_on;
 use crate::{Location, Model};
 
-/// How many sequences are run where nobody says how many.
+/// How many sequences run by default.
 const SEQUENCES: u64 = 1000;
-/// How often a failing sequence is made smaller.
+/// How often a failing sequence is made smaller, at most.
 const SHRINK_MAX: u32 = 5000;
 
 /// Makes an empty tracker.
@@ -40,7 +40,7 @@ pub fn compare_with_model(backend: &'static str, fresh: Fresh<'_>) {
     let work = || {
         while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < end) {
             if let Err(difference) = compare_one(backend, fresh, seed) {
-                // The others need not go on.
+                // The other threads need not go on.
                 next.store(end, Ordering::Relaxed);
                 return Err(difference);
             }

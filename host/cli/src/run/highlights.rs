@@ -228,8 +228,8 @@ mod tests {
             top: Vec::new(),
             columns: wanted.columns.clone(),
         };
-        for (place, output) in outputs.iter().enumerate() {
-            found.add(wanted, format!("item{place}"), output.as_object().cloned().unwrap_or_default());
+        for (index, output) in outputs.iter().enumerate() {
+            found.add(wanted, format!("item{index}"), output.as_object().cloned().unwrap_or_default());
         }
         found.keep_worst(wanted.top);
         found

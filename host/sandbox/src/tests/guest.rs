@@ -67,8 +67,8 @@ const WASI: [&str; 4] = [
 /// Parses the contract (as given) with WASI and a world, and turns a core module for that world into a component.
 pub(super) fn encode(contract: &str, world: &str, module: impl FnOnce(&Resolve, WorldId) -> Vec<u8>) -> Vec<u8> {
     let mut resolve = Resolve::default();
-    for (place, package) in WASI.iter().chain([&contract]).enumerate() {
-        resolve.push_str(format!("{place}.wit"), package).unwrap();
+    for (index, package) in WASI.iter().chain([&contract]).enumerate() {
+        resolve.push_str(format!("{index}.wit"), package).unwrap();
     }
     let package = resolve.push_str("guest.wit", &format!("package test:guest; world guest {{ {world} }}")).unwrap();
     let world = resolve.select_world(&[package], Some("guest")).unwrap();

@@ -1,4 +1,4 @@
-//! What becomes of claimed work.
+//! Tests of claimed work: settled, given back, lost.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Items that a person wants left alone.
+//! Tests of cancelled and restored items.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Dead letters, and trying them again.
+//! Tests of dead stages and redrives.
 
 use gristmill_model::{
     DeadReason, Disposition, ItemStatus, Need, OnUpdate, OperationId, Outcome, Rediscovery, StageKey, State, Timestamp,

@@ -1,4 +1,4 @@
-//! A job's file is edited, a component is exchanged.
+//! Tests of edited job files and exchanged components.
 
 use std::collections::HashMap;
 

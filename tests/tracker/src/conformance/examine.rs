@@ -1,4 +1,4 @@
-//! A tracker examines itself, and makes anew what can be computed.
+//! Tests of examining and rebuilding a tracker.
 
 use std::time::Duration;
 

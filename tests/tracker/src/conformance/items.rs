@@ -1,4 +1,4 @@
-//! Items that are found again.
+//! Tests of items that are found again.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Data grows old; what happened is recorded.
+//! Tests of retention, archives and events.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A tracker moves into another one.
+//! Tests of copying a tracker to another one.
 
 use std::time::Duration;
 

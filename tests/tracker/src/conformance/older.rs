@@ -1,7 +1,7 @@
-//! A tracker that an older gristmill made.
+//! Tests of a tracker that an older gristmill made.
 //!
-//! Owns what such a one must still say once it is migrated, on every backend: the fixtures hold two jobs of three
-//! stages, in each an item of every state, as a host left them when it was killed.
+//! Owns what such a tracker must contain after its migration, on every backend. The fixtures have two jobs of three
+//! stages, each with an item in every state, as a killed host left them.
 
 use gristmill_model::{
     Digest, Disposition, ItemId, ItemStatus, Merge, MergePolicy, MergeRule, Outcome, Rediscovery, State, Timestamp,
@@ -16,7 +16,7 @@ use gristmill_tracker::records::{
 };
 use gristmill_tracker::tables::TABLES;
 
-/// Each item, its status, its data, and how often it was seen with other data.
+/// Each item with its status, its data, and the number of its sightings with other data.
 const ITEMS: [(&str, ItemStatus, &str, usize); 10] = [
     ("stale", ItemStatus::Active, "new", 2),
     ("changed", ItemStatus::Done, "new", 2),

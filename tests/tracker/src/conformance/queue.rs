@@ -1,4 +1,4 @@
-//! Discovery, claims and their order.
+//! Tests of discovery, claims and their order.
 
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ pub async fn higher_priority_goes_first_until_the_other_is_old(open: Open<'_>) {
     for _ in 0..3 {
         order.push(bench.claim_one(0).await.1.item_key);
     }
-    // A step of priority is worth a minute: the last one came two minutes after the first.
+    // A step of priority counts as much as a minute: the last one came two minutes after the first.
     assert_eq!(order, ["young and high", "old and low", "younger and high"]);
 }
 
@@ -248,7 +248,7 @@ pub async fn what_is_claimed_at_once_is_bounded_by_bytes(open: Open<'_>) {
         assert_eq!(!done.drained.is_empty(), is_drained, "{bytes}");
         fences.extend(done.leases);
     }
-    // What it needs counts as well.
+    // The outputs that it needs count as well.
     let settlements = fences.iter().map(|lease| {
         let completion = |claim: &Claim| {
             let text = text(50);
@@ -272,7 +272,7 @@ pub async fn an_attempt_that_is_refused_is_reported_and_the_others_are_settled(o
         let completion = |claim: &Claim| {
             let mut done = bench.completion(claim, Outcome::Done, Disposition::Done);
             if claim.item_key == "item-2" {
-                // No text on Postgres, and no number on SQLite.
+                // Postgres cannot store this text, and SQLite cannot store this number.
                 done.charges = vec![("to\0kens".to_owned(), f64::NAN)];
             }
             done

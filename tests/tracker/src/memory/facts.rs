@@ -1,7 +1,7 @@
-//! What the model knows of, and what a change makes of it.
+//! The facts of the model, and how a change is applied to them.
 //!
-//! Owns the maps, what a rule is told of them, and the writing of a change. Masks are never kept: they are computed from
-//! the rows each time.
+//! Owns the maps, the facts that rules get from them, and the writing of a change. Never stores masks: they are
+//! computed from the rows each time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -80,11 +80,11 @@ pub(super) struct Item {
     pub(super) cancelled_at: Option<Timestamp>,
     pub(super) discovered_at: Timestamp,
     pub(super) changed_at: Timestamp,
-    /// By page, and by what was seen: the newest last.
+    /// By page, and by the hash of the data: the newest last.
     pub(super) sightings: BTreeSet<(i64, Digest)>,
 }
 
-/// Whatever was found at once.
+/// A page of discovery: items that were found together.
 #[derive(Clone)]
 pub(super) struct Page {
     pub(super) job: i64,
@@ -97,7 +97,7 @@ pub(super) struct Page {
 #[derive(Clone)]
 pub(super) struct Settled {
     pub(super) state: State,
-    /// An operation, or new data, wants it again.
+    /// It shall run again: an operation asked for it, or its data changed.
     pub(super) stale: bool,
     pub(super) reason: Option<DeadReason>,
     pub(super) counters: Counters,
@@ -121,7 +121,7 @@ pub(super) struct Queued {
     pub(super) last_attempt: Option<i64>,
     pub(super) operation: Option<i64>,
     pub(super) fence: Option<i64>,
-    /// What it was given is no longer what it would be given.
+    /// Its input changed while it was leased.
     pub(super) superseded: bool,
 }
 
@@ -165,7 +165,7 @@ pub(super) struct Operation {
     pub(super) position: i64,
 }
 
-/// Everything. Maps are by id; results, the queue and attempts by the packed key of a stage of an item.
+/// All facts. Maps are by id; results, the queue and attempts by the packed key of a stage of an item.
 #[derive(Clone, Default)]
 pub(super) struct World {
     pub(super) jobs: BTreeMap<i64, Job>,
@@ -187,7 +187,7 @@ pub(super) struct World {
     pub(super) rollups: BTreeMap<(i64, String, i64), (f64, i64)>,
     pub(super) operations: BTreeMap<i64, Operation>,
     pub(super) events: Vec<EventRow>,
-    /// While tables come in: items say what is stale before the results are there.
+    /// Used while tables are imported: items say what is stale before their results are there.
     pub(super) stale: BTreeSet<i64>,
     pub(super) last_fence: i64,
     pub(super) last_host: i64,
@@ -215,7 +215,7 @@ impl World {
         self.items.iter().find(|(_, item)| item.job == job && item.key == key).map(|(id, _)| *id)
     }
 
-    /// With which data an item was seen, the newest first.
+    /// The sightings of an item, the newest first.
     pub(super) fn sightings(&self, item: &Item) -> Vec<Sighting> {
         let newest = item.sightings.iter().rev();
         let sighting = |(page, data_hash): &(i64, Digest)| {
@@ -225,20 +225,20 @@ impl World {
         newest.map(sighting).collect()
     }
 
-    /// How many sightings name a page.
+    /// How many sightings a page has.
     pub(super) fn named(&self, page: i64) -> i64 {
         let seen = self.items.values().flat_map(|item| &item.sightings);
         seen.filter(|(other, _)| *other == page).count() as i64
     }
 
-    /// Pages go with the last sighting that names them.
+    /// Deletes pages without sightings.
     pub(super) fn forget_pages(&mut self) {
         let named: BTreeSet<i64> =
             self.items.values().flat_map(|item| &item.sightings).map(|(page, _)| *page).collect();
         self.pages.retain(|page, _| named.contains(page));
     }
 
-    /// The keys of an item's stages, of whatever is known of them.
+    /// All possible keys of an item's stages.
     pub(super) fn keys(item: i64) -> impl Iterator<Item = i64> {
         (0..64).map(move |bit| StageKey::new(ItemId(item), StageBit(bit)).0)
     }
@@ -263,14 +263,14 @@ impl World {
         masks
     }
 
-    /// The DAG of a job that is known.
+    /// The DAG of a known job.
     pub(super) fn dag(&self, job: i64) -> Dag {
         let mut dag = Dag::default();
         self.stages_of(job).into_iter().for_each(|(id, stage)| dag.add(id.bit(), stage.needs, stage.outputs));
         dag
     }
 
-    /// An item as rules are given it.
+    /// An item in the form that rules get.
     pub(super) fn item(&self, id: i64) -> rules::Item {
         let Item { job, priority, cancelled_at, .. } = &self.items[&id];
         let (priority, cancelled) = (i64::from(*priority), cancelled_at.is_some());
@@ -281,7 +281,7 @@ impl World {
         self.item(id).status(&self.dag(self.items[&id].job))
     }
 
-    /// Writes what an act makes of an item.
+    /// Writes the change of an item.
     pub(super) fn apply(&mut self, change: &Change, now: Timestamp, operation: Option<i64>) {
         for bit in Bits(change.skipped) {
             let key = change.after.key(bit).0;

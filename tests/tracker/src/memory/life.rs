@@ -1,4 +1,4 @@
-//! Data grows old, and what can be computed is made anew.
+//! Retention, examining and rebuilding of the model.
 
 use std::collections::BTreeSet;
 
@@ -11,9 +11,9 @@ use gristmill_tracker::records::{
 };
 use gristmill_tracker::rules::{self, events};
 
-/// What is known of a row that may be old enough.
+/// Whether a row is old enough to delete.
 enum Age {
-    /// Of another job, or still in use.
+    /// It belongs to another job, or is still in use.
     PassedOver,
     TooYoung,
     Old,
@@ -55,7 +55,7 @@ impl World {
         page
     }
 
-    /// What a row holds, and what goes along with it.
+    /// The content of a row, with the rows that belong to it.
     fn expired_row(&self, what: Expiring, number: i64) -> ExpiredRow {
         let time = |at: Option<Timestamp>| at.map(|at| at.0);
         match what {
@@ -205,7 +205,7 @@ impl World {
             }
         };
         match (at < before, mine) {
-            // Recorded by a clock that was ahead.
+            // A clock that was ahead recorded it.
             (false, _) if at > now => Age::PassedOver,
             (false, _) => Age::TooYoung,
             (true, false) => Age::PassedOver,
@@ -274,7 +274,7 @@ impl World {
         self.leases.clear();
         for (key, mut queued) in std::mem::take(&mut self.queue) {
             let (key, stage) = (StageKey(key), StageId(queued.stage));
-            // Without its rows in the queue, nothing of it is live.
+            // Without its queue rows, none of its stages is live.
             let mut item = self.item(key.item().0);
             item.masks.live = 0;
             let dag = self.dag(item.job.0);
@@ -289,7 +289,7 @@ impl World {
         self.note(now, &events::rebuilt());
     }
 
-    /// The model keeps next to nothing twice, so that little can differ. What is left is what no backend may do.
+    /// The model stores almost nothing twice, so little can differ. The rest is what no backend may do.
     pub(super) fn examine(&self) -> Examination {
         let mut differences = Vec::new();
         let mut differs = |kind, key: i64, found: &str| {
@@ -313,7 +313,7 @@ impl World {
                 differs("result without item", *key, "");
                 continue;
             }
-            // Each job's attempts go by themselves, the oldest first.
+            // Each job's attempts are deleted separately, the oldest first.
             let job = self.stage_of(*key) >> 6;
             let kept = self.attempts.iter().find(|(_, attempt)| attempt.stage >> 6 == job).map(|(id, _)| *id);
             let missing = |id: i64| kept.is_some_and(|kept| id >= kept) && !self.attempts.contains_key(&id);

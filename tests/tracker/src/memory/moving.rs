@@ -1,7 +1,7 @@
 //! The model as tables, and back.
 //!
-//! Owns the columns of each. Masks and counters are computed on the way out, and dropped on the way in, but for what is
-//! stale: only an item's row says that.
+//! Owns the columns of each table. Masks and counters are computed when tables are exported, and dropped when they are
+//! imported, except the mask of stale stages, which only an item's row has.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,13 +20,13 @@ use gristmill_tracker::tables::{Cell, Row, Table};
 /// The cells of a row, one after the other.
 type Cells = std::vec::IntoIter<Cell>;
 
-/// What is one cell, and not null.
+/// A value of one cell that is not null.
 trait Single: Sized {
     fn cell(&self) -> Cell;
     fn of(cell: Cell) -> Option<Self>;
 }
 
-/// What is one or more cells.
+/// A value of one or more cells.
 trait Value: Sized {
     fn put(&self, row: &mut Row);
     fn take(cells: &mut Cells) -> Self;
@@ -53,7 +53,7 @@ impl<T: Single> Value for Option<T> {
     }
 }
 
-/// What is stored as a number: how it becomes one, and back.
+/// Types that are stored as numbers: how they become numbers, and back.
 macro_rules! numbers {
     ($($type:ty: $to:expr, $from:expr;)+) => {
         $(impl Single for $type {
@@ -115,7 +115,7 @@ impl Single for Digest {
     }
 }
 
-/// Records by their fields, in the order of the columns; and what no column holds.
+/// Records by their fields, in the order of the columns, and fields without a column.
 macro_rules! records {
     ($($type:ident { $($field:ident),+ $(; $($other:ident: $default:expr),+)? })+) => {
         $(impl Value for $type {
@@ -309,7 +309,7 @@ impl World {
             "item_data" => rows.for_each(|mut cells| self.import_data(&mut cells)),
             "pages" => {
                 for mut cells in rows {
-                    // How many sightings name it is counted where it is asked for.
+                    // The number of its sightings is counted when it is needed.
                     let ((id, job, at), _, (source, cursor)): (_, i64, _) = Value::take(&mut cells);
                     self.pages.insert(id, Page { job, at, source, cursor });
                 }
@@ -342,7 +342,7 @@ impl World {
 
     fn import_item(&mut self, cells: &mut Cells) {
         let ((id, job, masks), (priority, cancelled_at)): ((i64, _, Masks), _) = Value::take(cells);
-        // What discovery found comes with the next table.
+        // The next table has the discovered data.
         let (key, data, sightings) = (String::new(), String::new(), BTreeSet::new());
         let (data_hash, seen_hash) = (Digest([0; 32]), Digest([0; 32]));
         let (discovered_at, changed_at) = (Timestamp(0), Timestamp(0));

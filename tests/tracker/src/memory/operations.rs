@@ -1,4 +1,4 @@
-//! Dead stages, and the operations that redrive them.
+//! Dead stages of the model, and the operations that redrive them.
 
 use gristmill_model::{JobId, OperationId, StageId, StageKey, State, Timestamp};
 
@@ -8,7 +8,7 @@ use gristmill_tracker::rules::{events, operation as rules, redrive};
 use gristmill_tracker::{Error, filter};
 
 impl World {
-    /// All dead stages that a filter means, by key.
+    /// All dead stages that match a filter, by key.
     pub(super) fn dead(&self, filter: &DeadFilter) -> Vec<DeadRow> {
         let mut rows = Vec::new();
         for (key, result) in self.results.iter().filter(|(_, result)| result.state == State::Dead) {

@@ -1,4 +1,4 @@
-//! What is asked of the model.
+//! Reads of the model.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -27,7 +27,7 @@ impl World {
 
     pub(super) fn stats(&self, job: i64) -> JobStats {
         let mut stats = JobStats { items: ItemStatus::ALL.map(|status| (status, 0)).into(), ..JobStats::default() };
-        // Items behind the point up to which a job is reconciled are not counted yet.
+        // Items of a job that are not reconciled yet are not counted.
         let counted = self.jobs.get(&job).and_then(|job| job.reconciled).unwrap_or(i64::MAX);
         for (id, _) in self.items.iter().filter(|(id, item)| item.job == job && **id <= counted) {
             *stats.items.entry(self.status(*id)).or_default() += 1;
@@ -58,7 +58,7 @@ impl World {
         StageId::new(JobId(self.items[&key.item().0].job), key.bit()).0
     }
 
-    /// How many rows of a stage are in which state.
+    /// How many rows of a stage are in each state.
     pub(super) fn states(&self, stage: i64) -> HashMap<State, u64> {
         let mut states = HashMap::new();
         for queued in self.queue.values().filter(|queued| queued.stage == stage) {

@@ -1,4 +1,4 @@
-//! Hosts, jobs and items become known.
+//! Registration of hosts and jobs, and discovery of items, in the model.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -42,7 +42,7 @@ impl World {
         self.note(now, &events::host_ended(HostId(host)));
     }
 
-    /// Returns the number of its spec as well.
+    /// Also returns the number of its spec.
     pub(super) fn register_job(&mut self, job: &JobRegistration) -> Result<(RegisteredJob, i64), Error> {
         let known = self.jobs.iter().find(|(_, known)| known.name == job.name).map(|(id, _)| *id);
         let id = known.unwrap_or_else(|| next(&self.jobs));
@@ -220,7 +220,7 @@ impl World {
         self.expect(&change);
     }
 
-    /// An item with data other than it was last seen with. Returns whether that changed anything.
+    /// Records an item that is found with other data than the last time. Returns whether that changed its data.
     fn see_again(&mut self, batch: &Upsert, page: i64, item: &NewItem, id: i64) -> Result<bool, Error> {
         let known = &self.items[&id];
         let again = known.sightings.iter().any(|(_, hash)| *hash == item.data_hash);
@@ -244,7 +244,7 @@ impl World {
         Ok(changed)
     }
 
-    /// Gives an item another priority, and moves what is in the queue in line. Returns whether it is another one.
+    /// Gives an item a priority, and moves its queue rows. Returns whether the priority changed.
     fn prioritize(&mut self, id: i64, priority: i32) -> bool {
         let before = std::mem::replace(&mut self.items.get_mut(&id).expect("the item").priority, priority);
         for key in Self::keys(id) {

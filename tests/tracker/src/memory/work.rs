@@ -1,4 +1,4 @@
-//! Work is claimed, settled, given back, taken away and cancelled.
+//! Work of the model: claimed, settled, given back, reaped and cancelled.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -44,7 +44,7 @@ impl World {
         Ok(done)
     }
 
-    /// Takes a leased stage out of the queue; none if its fence is another one by now.
+    /// Takes a leased stage out of the queue; none if it has another fence by now.
     fn take(&mut self, key: i64, fence: Fence) -> Option<Taken> {
         self.queue.get(&key).filter(|queued| queued.fence == Some(fence.0))?;
         let Queued { stage, due_at, first_due_at, counters, last_attempt, operation, superseded, .. } =
@@ -93,10 +93,10 @@ impl World {
         id
     }
 
-    /// Does what an attempt leads to. Its queue row was taken out.
+    /// Settles an attempt whose queue row was taken out.
     fn settle(&mut self, now: Timestamp, completion: &Completion, attempt: i64, taken: &Taken) -> u64 {
         let key = completion.key.0;
-        // A row that was taken out is of a stage that is live.
+        // The row that was taken out made its stage live.
         let mut item = self.item(completion.key.item().0);
         item.masks.live |= completion.key.bit().mask();
         let old = self.results.get(&key).cloned();
@@ -157,7 +157,7 @@ impl World {
         settled.change.entered.ready.count_ones().into()
     }
 
-    /// Returns whether less was there than wanted.
+    /// Returns whether fewer stages were ready than requested.
     fn claim(&mut self, round: &Round, request: &ClaimRequest, leases: &mut Vec<Lease>) -> bool {
         let (mut claimed, mut bytes) = (0, 0);
         while claimed < request.limit {
@@ -181,7 +181,7 @@ impl World {
             });
             let (suspects, others): (Vec<i64>, Vec<i64>) =
                 ready.iter().map(|(_, key)| *key).partition(|key| self.queue[key].counters.lost > 0);
-            // Who was lost before may have taken its host along: it goes alone.
+            // A stage that was lost before may have crashed its host, so it gets its own lease.
             let alone = suspects.into_iter().map(|key| vec![key]);
             for members in std::iter::once(others).filter(|others| !others.is_empty()).chain(alone) {
                 leases.push(self.lease(round, request, members));
@@ -353,7 +353,7 @@ impl World {
         Ok(done)
     }
 
-    /// Takes these stages of an item out of the queue, what is leased left out. Returns the rows that were there.
+    /// Takes these stages of an item out of the queue, except leased ones. Returns the rows that it took.
     pub(super) fn leave_queue(&mut self, item: i64, stages: u64) -> Rows {
         let mut left = Rows::default();
         for bit in Bits(stages) {

@@ -1,8 +1,8 @@
-//! What must be true whatever the rules say.
+//! Checks what must be true whatever the rules say.
 //!
-//! Owns the checks that use no rule: all trackers go by the same ones, so that agreement among them proves little. Each
-//! step of each stage is one of the state machine's, by events that the operation may cause; a stage enters the queue
-//! behind its needs; masks, states, statuses and counters say the same.
+//! Owns checks that use no rule: all trackers use the same rules, so their agreement proves little. Each step of each
+//! stage must be one of the state machine's, by events that the operation may cause. A stage must enter the queue after
+//! the stages that it needs. Masks, states, statuses and counters must agree.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub(super) type Seen = BTreeMap<(usize, String, String), State>;
 
 const LIVE: [State; 3] = [State::Ready, State::Leased, State::Waiting];
 
-/// What may happen to a stage while an operation is done, in any order and any number of times.
+/// The events that an operation may cause for a stage, in any order and any number of times.
 fn events_of(op: &Op) -> Vec<Event> {
     use Event::{
         Cancel, Claim, Die, GiveBack, KeepDone, KeepSkipped, Postpone, Promote, Redrive, Release, Reprocess, Restore,
@@ -25,10 +25,10 @@ fn events_of(op: &Op) -> Vec<Event> {
     };
     let settle = |disposition| match disposition {
         Disposition::Done => vec![Succeed, Release, Reprocess, Skip],
-        // What waited for an older outcome of the stage leaves the queue.
+        // Stages that an older outcome of this stage released leave the queue.
         Disposition::Skipped => vec![Skip, Release, Reprocess, Withdraw, KeepDone, KeepSkipped],
         Disposition::Wait(_) => vec![Postpone, Cancel, Withdraw, KeepDone, KeepSkipped, Skip, Release],
-        // What it died of may be no longer what it would be given: then it starts anew.
+        // Its input may have changed meanwhile: then it starts anew.
         Disposition::Dead(_) => {
             vec![Die, Cancel, Withdraw, KeepDone, KeepSkipped, Redrive, Revive, Release, Reprocess, Skip]
         }
@@ -56,7 +56,7 @@ fn events_of(op: &Op) -> Vec<Event> {
     }
 }
 
-/// Whether these events lead from one state to the other.
+/// Whether these events can lead from one state to the other.
 fn leads(events: &[Event], from: State, to: State) -> bool {
     let mut reached = vec![from];
     let mut looked = 0;
@@ -72,7 +72,7 @@ fn leads(events: &[Event], from: State, to: State) -> bool {
 }
 
 impl Side<'_> {
-    /// Checks what is seen after an operation, and remembers it. The error says what is not true.
+    /// Checks the visible state after an operation, and remembers it. The error says what is wrong.
     pub(super) async fn check(&mut self, op: &Op) -> Result<(), String> {
         let mut seen = Seen::new();
         let events = events_of(op);
@@ -90,13 +90,13 @@ impl Side<'_> {
                 masks_agree(&stats, detail)?;
                 for (stage, known) in detail.stages.iter().zip(&stats.stages) {
                     let place = (number, detail.row.key.clone(), stage.name.clone());
-                    // A stage that was out of the job's file may have gone on there.
+                    // A stage may have changed while it was out of the job's file.
                     let unknown = if matches!(op, Op::Register { .. }) { stage.state } else { State::Blocked };
                     let was = self.seen.get(&place).copied().unwrap_or(unknown);
                     if !leads(&events, was, stage.state) {
                         return Err(format!("{place:?} went from {} to {}", was.name(), stage.state.name()));
                     }
-                    // What is leased is let finish, whatever becomes of what it was given.
+                    // A leased stage may finish, even if its input changes.
                     let waits = matches!(stage.state, State::Ready | State::Waiting);
                     let Masks { done, skipped, .. } = detail.row.masks;
                     let settled = Masks { done: done | skipped, ..Masks::default() };
@@ -112,7 +112,7 @@ impl Side<'_> {
     }
 }
 
-/// Compares the counters of a job with what is seen of its items.
+/// Compares the counters of a job with its visible items.
 fn counted(stats: &JobStats, items: &[ItemDetail]) -> Result<(), String> {
     for status in ItemStatus::ALL {
         let n = items.iter().filter(|item| item.row.status == status).count() as u64;

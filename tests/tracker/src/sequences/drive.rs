@@ -1,7 +1,7 @@
 //! Applies operations to one tracker.
 //!
-//! Owns what a sequence names by number: hosts, jobs, leases, operations. Trackers may give out other ids; answers are
-//! told without them.
+//! Owns the hosts, jobs, leases and operations that a sequence names by number. Trackers may give out different ids, so
+//! answers contain none. Never compares answers: see `sequences`.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -23,11 +23,11 @@ use gristmill_tracker::records::{
 };
 use gristmill_tracker::{Error, Tracker};
 
-/// One tracker with what a sequence knows of it.
+/// One tracker, with what a sequence remembers about it.
 pub(super) struct Side<'a> {
     fresh: Fresh<'a>,
     location: Box<dyn Location>,
-    /// None while it is opened again.
+    /// None while it is being opened again.
     tracker: Option<Box<dyn Tracker>>,
     pub(super) now: Timestamp,
     pub(super) hosts: Vec<HostId>,
@@ -37,9 +37,9 @@ pub(super) struct Side<'a> {
     /// Every lease that was ever claimed.
     leases: Vec<Lease>,
     pub(super) operations: Vec<OperationId>,
-    /// What was seen of the stages after the last operation.
+    /// The states of the stages after the last operation.
     pub(super) seen: Seen,
-    /// The highest fence that was ever given out.
+    /// The highest fence so far.
     last_fence: Fence,
 }
 
@@ -51,7 +51,7 @@ fn shape(number: usize) -> Vec<StageRegistration> {
             &[("fetch", &[]), ("price", &[(0, false)]), ("score", &[(0, false)]), ("report", &[(1, false), (2, false)])]
         }
         2 => &[("fetch", &[]), ("extract", &[(0, true)]), ("index", &[(1, true)]), ("note", &[(1, false)])],
-        // The diamond with an edge that needs an output, the roots exchanged, a stage less, and another one.
+        // The diamond with an edge that needs an output, exchanged roots, one stage less, and a new one.
         3 => &[("fetch", &[]), ("price", &[]), ("report", &[(0, true), (1, false)]), ("note", &[(2, false)])],
         4 => &[("extract", &[]), ("fetch", &[(0, false)])],
         5 => &[("fetch", &[]), ("extract", &[(0, true)]), ("login", &[]), ("index", &[(1, false), (2, true)])],
@@ -91,7 +91,7 @@ pub(super) fn key(number: u8) -> String {
     format!("item-{number}")
 }
 
-/// What went wrong, without ids.
+/// The result or the error as text, without ids.
 fn told<T>(result: Result<T, Error>, tell: impl FnOnce(T) -> String) -> String {
     match result {
         Ok(answer) => tell(answer),
@@ -143,7 +143,7 @@ impl<'a> Side<'a> {
         if found.differences_total == 0 { Ok(()) } else { Err(format!("{:?}", found.differences)) }
     }
 
-    /// Applies an operation, and tells its answer.
+    /// Applies an operation, and returns its answer as text.
     pub(super) async fn apply(&mut self, op: &Op) -> String {
         match op.clone() {
             Op::Register { job, shape, version, page } => self.register(job, shape, version, page).await,
@@ -270,7 +270,7 @@ impl<'a> Side<'a> {
         }
         let on_update = if reprocess { OnUpdate::Reprocess } else { OnUpdate::Stale };
         let source = match page {
-            // Once in a while the pass is over.
+            // Sometimes the pass is over.
             Some(page) => Source::Page {
                 cursor: Some(format!("page {page}")),
                 next: (page > 0).then(|| format!("page {}", page + 1)),
@@ -282,7 +282,7 @@ impl<'a> Side<'a> {
         told(self.tracker().upsert(batch).await, |done| format!("{done:?}"))
     }
 
-    /// What a component would make of an item, of what is known of it now.
+    /// A component's merge of an item with its known data.
     async fn merged(&self, job: JobId, number: u8, text: u8) -> Option<Merged> {
         let known = self.tracker().known(job, vec![key(number)]).await.expect("a read").pop()?;
         let data = format!("{{\"n\":{}}}", known.data.len() % 3 + usize::from(text) % 3);

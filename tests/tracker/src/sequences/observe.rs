@@ -1,4 +1,4 @@
-//! All that can be seen of a tracker, as text, without the ids that trackers may choose.
+//! The whole visible state of a tracker as text, without ids, which trackers choose.
 
 use std::fmt::Write;
 
@@ -9,11 +9,11 @@ use gristmill_tracker::records::{
     AttemptRow, AttemptsFilter, DeadFilter, DeadRow, EventsFilter, ItemDetail, ItemsFilter,
 };
 
-/// More than a sequence makes of anything.
+/// More than a sequence creates of anything.
 const ALL: u32 = 100_000;
 
 impl Side<'_> {
-    /// Tells everything, a line each.
+    /// Returns everything, one fact on each line.
     pub(super) async fn observe(&self) -> String {
         let mut text = String::new();
         let outlook = self.tracker().outlook().await.expect("a read");
@@ -64,7 +64,7 @@ impl Side<'_> {
         let filter = AttemptsFilter { job, stage: None, outcome: None, limit: ALL };
         let mut attempts: Vec<String> =
             tracker.attempts(filter).await.expect("attempts").into_iter().map(|row| self.tell_attempt(row)).collect();
-        // Those of one round may be numbered in any order.
+        // Attempts of one round may be numbered in any order.
         attempts.sort();
         writeln!(text, "attempts\n  {}", attempts.join("\n  ")).expect("text");
         let filter = AttemptsFilter { job, stage: None, outcome: Some(Outcome::Lost), limit: ALL };
@@ -107,7 +107,7 @@ impl Side<'_> {
             .map(|event| {
                 let job = self.jobs.iter().position(|job| job.as_ref().map(|job| job.id) == event.job);
                 let operation = event.operation.and_then(|id| self.operations.iter().position(|other| *other == id));
-                // The data of others names ids, and is for people.
+                // The data of other events contains ids, and is for people.
                 let data = if event.item.is_some() { event.data.as_str() } else { "" };
                 format!("{:?} {} {job:?} {operation:?} {data}", event.at, event.kind)
             })

@@ -1,7 +1,7 @@
 //! The operations of a random sequence.
 //!
-//! Owns their strategy. Numbers in them are chosen from whatever is there when they are applied, so that a sequence
-//! stays meaningful while it is made smaller.
+//! Owns the strategy that generates them. Their numbers choose among the things that exist when they are applied, so
+//! that a sequence stays meaningful while it is made smaller. Never applies one.
 
 use gristmill_model::{DeadReason, Disposition, Expiring, Outcome};
 use proptest::prelude::*;

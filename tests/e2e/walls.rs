@@ -56,7 +56,7 @@ fn with_env(job: &Job, args: &[&str], variables: &[(&str, &str)]) -> Ran {
 #[test]
 fn a_link_in_a_data_folder_is_not_followed() {
     let names = ["host.lock", "tracker.db", "tracker.db-wal", "tracker.db-shm", "tracker.db-journal"];
-    for name in names.into_iter().chain(["tracker.db.unfinished", "blobs"]) {
+    for name in names.into_iter().chain(["tracker.db.unfinished", "blobs", "components"]) {
         for (says, plant) in [
             ("is a symbolic link", symlink as fn(PathBuf, PathBuf) -> std::io::Result<()>),
             ("is a hard link", |from, to| fs::hard_link(from, to)),

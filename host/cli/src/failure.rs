@@ -115,6 +115,7 @@ fn hint_of_file(error: &TrackerError) -> Option<&'static str> {
         TrackerError::DiskFull => "free some space, and run again: what was settled is kept, the rest is run then",
         TrackerError::Busy => "try again when the other process (a backup?) is done with it",
         TrackerError::Blob(_) => "`gristmill doctor` tells what is missing; a backup may have it",
+        TrackerError::Component(_) => "a run of a job with the same file puts it back; a backup may have it too",
         _ => return None,
     })
 }

@@ -29,13 +29,14 @@ const SWEEP_FILES_MAX: u32 = 1000;
 ///
 /// A running host does so by itself, a little at a time. What is to be archived is on the disk before it is deleted.
 /// The newest attempt, event and item stay, however old. In a data folder, the files of large outputs that no result
-/// names any more go too, and so do events of no job (of hosts, for one) that are older than 90 days.
+/// names any more go too, and so do events of no job (of hosts, for one) that are older than 90 days. The bytes of
+/// components go that no job's file names any more, and that made no result.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   gristmill prune jobs/audit.yaml --dry-run
 
 With --json, an object a job: job, dry_run, deleted (by kind), archived (files), host_events_deleted, blobs_removed, \
-                        blob_bytes_removed.")]
+                        blob_bytes_removed, components_removed, component_bytes_removed.")]
 pub(crate) struct Args {
     #[command(flatten)]
     source: Source,
@@ -55,6 +56,8 @@ struct Record {
     host_events_deleted: u64,
     blobs_removed: u64,
     blob_bytes_removed: u64,
+    components_removed: u64,
+    component_bytes_removed: u64,
 }
 
 pub(crate) fn prune(args: &Args, context: &Context) -> Result<Exit, Failure> {
@@ -112,6 +115,8 @@ async fn really(known: &Known, job: &Job, row: &JobRow, context: &Context) -> Re
     let mut record = Record { job: row.name.clone(), deleted: by_name(deleted), archived, ..Record::default() };
     record.host_events_deleted = of_hosts.deleted.values().sum();
     (record.blobs_removed, record.blob_bytes_removed) = sweep(tracker, context).await?;
+    let components = tracker.sweep_components().await?;
+    (record.components_removed, record.component_bytes_removed) = (components.removed, components.bytes);
     Ok(record)
 }
 
@@ -152,6 +157,10 @@ fn show(record: &Record, context: &Context) -> Result<(), Failure> {
     if record.blobs_removed > 0 {
         let (files, size) = (plural(record.blobs_removed, "large output"), bytes(record.blob_bytes_removed));
         context.out.note(format_args!("{files} that no result named: {size} removed"));
+    }
+    if record.components_removed > 0 {
+        let (files, size) = (plural(record.components_removed, "component"), bytes(record.component_bytes_removed));
+        context.out.note(format_args!("{files} that nothing needed: {size} removed"));
     }
     Ok(())
 }

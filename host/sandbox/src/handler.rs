@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gristmill_model::{Digest, Grants, Limits, Outcome, Timestamp};
@@ -49,6 +49,8 @@ pub struct Handler {
 struct Inner {
     path: PathBuf,
     inspection: Inspection,
+    /// Its file, until somebody has it kept.
+    content: Mutex<Option<Arc<[u8]>>>,
     shared: Arc<Shared>,
     pre: InstancePre<State>,
     run: Option<ComponentExportIndex>,
@@ -97,7 +99,8 @@ impl Sandbox {
         let probe = Probe { describe, run, discover, merge };
         inspection.stages = probe.stages(&self.shared, &pre, &component)?;
         let (path, shared) = (path.to_owned(), Arc::clone(&self.shared));
-        Ok(Handler { inner: Arc::new(Inner { path, inspection, shared, pre, run, discover, merge }) })
+        let content = Mutex::new(Some(content.into()));
+        Ok(Handler { inner: Arc::new(Inner { path, inspection, content, shared, pre, run, discover, merge }) })
     }
 
     fn compiled(&self, content: &[u8], raw_hash: Digest, component: &str) -> Result<Component, Error> {
@@ -212,6 +215,16 @@ impl Handler {
     /// What it is, including the stages that it offers.
     pub fn report(&self) -> &Inspection {
         &self.inner.inspection
+    }
+
+    /// The file's bytes as they were loaded; none: they were dropped.
+    pub fn content(&self) -> Option<Arc<[u8]>> {
+        self.inner.content.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Drops the file's bytes, for all clones: nothing that runs needs them, and they are many.
+    pub fn drop_content(&self) {
+        *self.inner.content.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Whether it offers that stage.

@@ -134,6 +134,7 @@ impl Host {
         let mut parts = Parts { jobs: HashMap::new(), stages: HashMap::new() };
         for loaded in jobs {
             let registered = self.tracker.register_job(loaded.registration(clock.now())).await?;
+            loaded.drop_contents();
             let mut position = registered.reconcile;
             while let Some(after) = position {
                 position = self.tracker.reconcile(registered.id, after, RECONCILE_MAX, clock.now()).await?;

@@ -12,7 +12,7 @@ use gristmill_model::{
     VersionId, stage_version,
 };
 use gristmill_sandbox::{Error as SandboxError, Granted, Handler, Sandbox};
-use gristmill_tracker::{JobRegistration, RegisteredJob, StageRegistration};
+use gristmill_tracker::{ComponentBytes, JobRegistration, RegisteredJob, StageRegistration};
 
 use crate::{Error, Problem};
 
@@ -54,6 +54,7 @@ impl LoadedJob {
             component: loaded.handler.hash(),
             component_raw: loaded.handler.report().raw_hash,
             component_size: loaded.handler.report().size_bytes,
+            component_bytes: loaded.handler.content().map(ComponentBytes),
             source: stage.handler.display().to_string(),
             declared: stage.version.clone(),
         });
@@ -64,6 +65,12 @@ impl LoadedJob {
             stages: stages.collect(),
             now,
         }
+    }
+
+    /// Drops the bytes of its components, once the tracker keeps them.
+    pub(crate) fn drop_contents(&self) {
+        let discover = self.discover.iter().map(|(handler, _)| handler);
+        self.stages.iter().map(|stage| &stage.handler).chain(discover).for_each(Handler::drop_content);
     }
 }
 

@@ -6,6 +6,7 @@
 use gristmill_model::{Digest, State};
 use tokio_postgres::Row;
 
+use super::components;
 use super::fail::Fail;
 use super::tx::Tx;
 use gristmill_tracker::records::{DIFFERENCES_MAX, Difference, Examination};
@@ -159,6 +160,13 @@ pub(super) async fn examine(tx: &Tx<'_>) -> Result<Examination, Fail> {
     }
     for (kind, sql) in [("data of an item", DATA), ("output", OUTPUTS)] {
         texts(tx, kind, sql, &mut found).await?;
+    }
+    for hash in components::damaged(tx).await? {
+        found.differences_total += 1;
+        if found.differences.len() < DIFFERENCES_MAX {
+            let (expected, is) = ("the bytes that were registered".to_owned(), "missing or damaged".to_owned());
+            found.differences.push(Difference { kind: "component", place: hash.to_string(), found: is, expected });
+        }
     }
     Ok(found)
 }

@@ -7,8 +7,10 @@ use std::collections::HashMap;
 
 use gristmill_model::{ItemId, JobId, StageBit, StageId, VersionId};
 
+use super::components;
 use super::fail::Fail;
 use super::tx::{Lock, Tx};
+use gristmill_tracker::distinct_components;
 use gristmill_tracker::records::{JobRegistration, RegisteredJob, RegisteredStage, StageRegistration};
 use gristmill_tracker::rules::register::Edit;
 use gristmill_tracker::rules::{events, register};
@@ -19,6 +21,9 @@ pub(super) async fn register(tx: &Tx<'_>, job: &JobRegistration) -> Result<Regis
     let bits = register::assign_bits(&known_bits(tx, id).await?, job)?;
     let known = tx.core.shapes.dag(id).unwrap_or_default();
     let (declared, dag) = register::declare(job, &bits);
+    for stage in distinct_components(&job.stages) {
+        components::store(tx, stage).await?;
+    }
     let mut stages = Vec::with_capacity(job.stages.len());
     for (place, (stage, declared)) in job.stages.iter().zip(&declared).enumerate() {
         let stage_id = StageId::new(id, declared.bit);
@@ -53,9 +58,6 @@ const STORE_JOB: &str = "INSERT INTO jobs (name, spec_id, created_at) VALUES ($1
     ON CONFLICT (name) DO UPDATE SET spec_id = excluded.spec_id RETURNING id";
 const STORE_SPEC: &str = "INSERT INTO job_specs (job_id, spec_id, number, yaml, loaded_at)
     VALUES ($1, $2, (SELECT coalesce(max(number), 0) + 1 FROM job_specs), $3, $4) ON CONFLICT (job_id, spec_id) DO NOTHING";
-const STORE_COMPONENT: &str =
-    "INSERT INTO components (hash, raw_hash, size, source, added_at) VALUES ($1, $2, $3, $4, $5)
-    ON CONFLICT DO NOTHING";
 const STORE_VERSION: &str = "INSERT INTO versions (stage_id, digest, component_hash, declared, created_at)
     VALUES ($1, $2, $3, $4, $5) ON CONFLICT (stage_id, digest) DO NOTHING";
 const STORE_STAGE: &str = "INSERT INTO stages (id, job_id, name, place, needs, outputs, version_id)
@@ -89,11 +91,8 @@ async fn known_bits(tx: &Tx<'_>, id: JobId) -> Result<HashMap<String, StageBit>,
 }
 
 async fn store_version(tx: &Tx<'_>, stage_id: StageId, stage: &StageRegistration) -> Result<VersionId, Fail> {
-    let (component, raw, digest) = (&stage.component.0[..], &stage.component_raw.0[..], &stage.version.0[..]);
+    let (component, digest) = (&stage.component.0[..], &stage.version.0[..]);
     let now = tx.now().0;
-    let parameters: super::tx::Parameters<'_> =
-        &[&component, &raw, &(stage.component_size as i64), &stage.source, &now];
-    tx.execute(STORE_COMPONENT, parameters).await?;
     let find = "SELECT id FROM versions WHERE stage_id = $1 AND digest = $2";
     // Searched first, since a conflict would use up a number.
     let known = tx.query_opt(find, &[&stage_id.0, &digest]).await?;

@@ -7,6 +7,7 @@ mod cancel;
 mod ceiling;
 mod changes;
 mod claim;
+mod components;
 mod connect;
 mod core;
 mod dead;
@@ -41,7 +42,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gristmill_model::{HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
+use gristmill_model::{Digest, HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
 
 pub use self::ceiling::ceiling;
 use self::core::Length;
@@ -55,11 +56,13 @@ use gristmill_tracker::records::{
     AttemptRow, AttemptsFilter, Cancel, Cancelled, DeadFilter, DeadRow, EventRow, EventsFilter, Examination, Expired,
     ExpiredPage, HostInfo, ItemDetail, ItemRow, ItemsFilter, JobRegistration, JobRow, JobStats, KnownItem, Lost,
     NewEvent, OperationRow, OperationState, Outlook, Outputs, Prune, Reap, Redrive, RegisteredJob, Release, Restart,
-    ResultRow, Round, RoundDone, Upsert, Upserted,
+    ResultRow, Round, RoundDone, Swept, Upsert, Upserted,
 };
 use gristmill_tracker::rules::events::Event;
 use gristmill_tracker::tables::{Row, Sequences, Table};
-use gristmill_tracker::{BoxFuture, Error, Operating, Reader, Rounds, Upkeep};
+use gristmill_tracker::{
+    BoxFuture, ComponentBytes, Error, Operating, Reader, Rounds, Upkeep, check_component, distinct_components,
+};
 
 /// The number of rows over which a counter is spread.
 const SLOTS: u32 = 16;
@@ -203,6 +206,10 @@ impl Reader for PostgresTracker {
         self.read(Length::Short, async move |tx| operations::one(tx, id).await)
     }
 
+    fn component(&self, hash: Digest) -> BoxFuture<'_, Option<Vec<u8>>> {
+        self.read(Length::Long, async move |tx| components::read(tx, hash).await)
+    }
+
     fn events(&self, filter: EventsFilter) -> BoxFuture<'_, Vec<EventRow>> {
         self.read(Length::Short, async move |tx| history::events(tx, &filter).await)
     }
@@ -238,7 +245,17 @@ impl Rounds for PostgresTracker {
     }
 
     fn register_job(&self, job: JobRegistration) -> BoxFuture<'_, RegisteredJob> {
-        self.write(Length::Short, async move |tx| jobs::register(tx, &job).await)
+        Box::pin(async move {
+            for stage in distinct_components(&job.stages) {
+                let Some(bytes) = &stage.component_bytes else { continue };
+                check_component(stage.component, stage.component_raw, bytes)?;
+                let (stage, hash, now) = (stage.clone(), stage.component, job.now);
+                if !self.read(Length::Long, async move |tx| components::is_whole(tx, hash).await).await? {
+                    self.write(Length::Long, async move |tx| components::prepare(tx, &stage, now).await).await?;
+                }
+            }
+            self.write(Length::Short, async move |tx| jobs::register(tx, &job).await).await
+        })
     }
 
     fn reconcile(&self, job: JobId, after: ItemId, limit: u32, now: Timestamp) -> BoxFuture<'_, Option<ItemId>> {
@@ -313,6 +330,10 @@ impl Operating for PostgresTracker {
 }
 
 impl Upkeep for PostgresTracker {
+    fn sweep_components(&self) -> BoxFuture<'_, Swept> {
+        self.write(Length::Long, async |tx| components::sweep(tx).await)
+    }
+
     fn prune(&self, prune: Prune) -> BoxFuture<'_, u64> {
         self.write(Length::Short, async move |tx| prune::prune(tx, &prune).await)
     }
@@ -323,6 +344,10 @@ impl Upkeep for PostgresTracker {
 
     fn import(&self, table: &'static Table, rows: Vec<Row>) -> BoxFuture<'_, ()> {
         self.write(Length::Long, async move |tx| moving::import(tx, table, &rows).await)
+    }
+
+    fn import_component(&self, hash: Digest, bytes: ComponentBytes) -> BoxFuture<'_, ()> {
+        self.write(Length::Long, async move |tx| components::import(tx, hash, &bytes).await)
     }
 
     fn set_sequences(&self, sequences: Sequences) -> BoxFuture<'_, ()> {

@@ -13,10 +13,11 @@ use super::fail::Fail;
 use gristmill_tracker::Error;
 
 /// The migrations: only forward, numbered from 1, each in one transaction. A released one is never edited.
-const MIGRATIONS: [(&str, &str); 3] = [
+const MIGRATIONS: [(&str, &str); 4] = [
     ("first", include_str!("../migrations/0001_first.sql")),
     ("apart", include_str!("../migrations/0002_apart.sql")),
     ("history", include_str!("../migrations/0003_history.sql")),
+    ("components", include_str!("../migrations/0004_components.sql")),
 ];
 
 /// "gristmil" as a number: the lock of the process that migrates.

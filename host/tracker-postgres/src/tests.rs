@@ -27,6 +27,7 @@ impl Location for Fresh {
 
 conformance!(Fresh::new());
 
+mod components;
 mod errors;
 mod faults;
 mod hosts;

@@ -1,7 +1,7 @@
 //! Backup and restore of a data folder.
 //!
-//! Owns a consistent copy: the database at one moment, and every large output that it names. A host may run meanwhile.
-//! Never leaves an incomplete copy that looks complete.
+//! Owns a copy that is whole: the database as it is at one moment, and every large output and component that it names. A host may run
+//! meanwhile. Never leaves half a copy behind that could be taken for a whole one.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -11,6 +11,7 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
 use super::blobs::{Blobs, failed, sync_folder};
+use super::components;
 use super::folder::{self, UNFINISHED, expect_plain};
 use super::open::{
     BUSY_TIMEOUT, FILE, HostLock, check_length, database, open_guarded, open_of_any_schema, with_suffix,
@@ -20,21 +21,22 @@ use gristmill_tracker::Error;
 
 /// How many pages are copied at a time.
 const STEP_PAGES: i32 = 1024;
-/// How often a copy is tried: again if a blob was replaced and deleted meanwhile.
+/// How often a copy is begun: once more if a blob or a component was replaced and swept while it was made.
 const TRIES_MAX: u32 = 2;
 
-/// Copies the tracker of a data folder, with large outputs, into a folder that does not exist or is empty. A host may
+/// Copies the tracker of a data folder, large outputs and components included, into a folder that is not there or is empty. A host may
 /// run meanwhile.
 ///
 /// # Errors
-/// If there is no tracker, the target holds something, a file cannot be written, or a large output is missing.
+/// If there is no tracker, the target holds something, a file cannot be written, or a large output or a component is
+/// missing.
 pub fn backup(data: &Path, target: &Path) -> Result<(), Error> {
     folder::expect_own(data)?;
     make_empty(target)?;
     for attempt in 1..=TRIES_MAX {
         let result = copy(&database(data), &Blobs::of(data), target);
         match result {
-            Err(Fail(Error::Blob(_))) if attempt < TRIES_MAX => {}
+            Err(Fail(Error::Blob(_) | Error::Component(_))) if attempt < TRIES_MAX => {}
             result => return Ok(result?),
         }
     }
@@ -44,7 +46,7 @@ pub fn backup(data: &Path, target: &Path) -> Result<(), Error> {
 /// Makes a data folder from a backup.
 ///
 /// # Errors
-/// If the backup is damaged or lacks a large output, the data folder holds a tracker, or a host is starting there.
+/// If the backup is damaged or lacks a large output or a component, the data folder holds a tracker, or a host is starting there.
 pub fn restore(from: &Path, data: &Path) -> Result<(), Error> {
     Ok(restore_into(from, data)?)
 }
@@ -60,6 +62,7 @@ fn restore_into(from: &Path, data: &Path) -> Result<(), Fail> {
         }
         let blobs = Blobs::of(from);
         each_blob(&connection, |hash| Ok(blobs.read(&hash).map(drop)?))?;
+        components::each_kept(&connection, &blobs, |_, _| Ok(()))?;
     }
     let _lock = HostLock::take(data)?;
     if database(data).exists() {
@@ -83,6 +86,7 @@ fn copy(source: &Path, blobs: &Blobs, target: &Path) -> Result<(), Fail> {
     let copied = copy_database(source, &unfinished)?;
     let to = Blobs::of(target);
     each_blob(&copied, |hash| Ok(to.write(&hash, blobs.read(&hash)?.as_bytes())?))?;
+    components::each_kept(&copied, blobs, |raw, bytes| Ok(to.components().write(&raw, bytes)?))?;
     drop(copied);
     let named = target.join(FILE);
     File::open(&unfinished)

@@ -1,7 +1,8 @@
-//! Outputs that are too large for a row.
+//! Outputs that are too large for a row, and other files that are named by their hash.
 //!
-//! Owns `blobs/` in the data folder: one file for each output, named by its blake3 hash, complete before the commit of
-//! the row that names it, and verified at each read. Never decides which output is still needed: rows do.
+//! Owns `blobs/` in the data folder: a file each, named by its blake3 hash, complete before the row that names it is
+//! committed, and verified each time it is read. Never decides which output is wanted: rows do. How such a file is
+//! written and read goes for `components/` as well; `components.rs` says what is in there.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -20,21 +21,30 @@ use gristmill_tracker::records::{Output, Swept};
 pub(super) const INLINE_BYTES_MAX: usize = 64 << 10;
 /// The folder's name in the data folder.
 pub(super) const FOLDER: &str = "blobs";
-/// The largest file that is accepted as a blob: the size of the largest output.
+/// That of the components.
+pub(super) const COMPONENTS: &str = "components";
+/// The largest file that is taken for a blob: as large as an output may be.
 const BYTES_MAX: u64 = 256 << 20;
-/// The ending of a file that is being written.
-const UNFINISHED: &str = "tmp";
+/// How a file that is being written is named.
+pub(super) const UNFINISHED: &str = "tmp";
 
-/// The folder of large outputs.
+/// The folder of large outputs, or that of components.
 #[derive(Clone, Debug)]
 pub(super) struct Blobs {
     folder: PathBuf,
+    /// Whether it has no 256 folders of its own: it will never hold many files.
+    is_flat: bool,
 }
 
 impl Blobs {
     /// The folder in this data folder. The first blob creates it.
     pub(super) fn of(data: &Path) -> Self {
-        Self { folder: data.join(FOLDER) }
+        Self { folder: data.join(FOLDER), is_flat: false }
+    }
+
+    /// The components of the same data folder. It is made with the first one.
+    pub(super) fn components(&self) -> Self {
+        Self { folder: self.data().join(COMPONENTS), is_flat: true }
     }
 
     fn data(&self) -> &Path {
@@ -43,7 +53,7 @@ impl Blobs {
 
     pub(super) fn path(&self, hash: &Digest) -> PathBuf {
         let name = hash.to_string();
-        self.folder.join(&name[..2]).join(name)
+        if self.is_flat { self.folder.join(name) } else { self.folder.join(&name[..2]).join(name) }
     }
 
     /// The text that a row stores for an output: empty if the output is in a file.
@@ -104,8 +114,8 @@ impl Blobs {
         String::from_utf8(bytes).map_err(|_| Error::Blob(*hash))
     }
 
-    /// The content of a blob's file, if it matches the hash.
-    fn bytes(&self, hash: &Digest) -> Option<Vec<u8>> {
+    /// What a blob's file holds, if that is what its hash says.
+    pub(super) fn bytes(&self, hash: &Digest) -> Option<Vec<u8>> {
         let path = self.path(hash);
         expect_folder(&self.folder).ok()?;
         expect_folder(path.parent()?).ok()?;
@@ -116,17 +126,25 @@ impl Blobs {
 
     /// The files of one of the 256 folders, in order.
     fn files(&self, prefix: u8) -> Result<Vec<PathBuf>, Error> {
-        let folder = self.folder.join(format!("{prefix:02x}"));
+        self.list(&self.folder.join(format!("{prefix:02x}")))
+    }
+
+    /// All files, where there are no such folders.
+    pub(super) fn all(&self) -> Result<Vec<PathBuf>, Error> {
+        self.list(&self.folder)
+    }
+
+    fn list(&self, folder: &Path) -> Result<Vec<PathBuf>, Error> {
         let listed =
-            expect_folder(&self.folder).and_then(|()| expect_folder(&folder)).and_then(|()| fs::read_dir(&folder));
+            expect_folder(&self.folder).and_then(|()| expect_folder(folder)).and_then(|()| fs::read_dir(folder));
         let entries = match listed {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(|source| failed("cannot list", &folder, source))?,
+            entries => entries.map_err(|source| failed("cannot list", folder, source))?,
         };
         let mut files = entries
             .map(|entry| entry.map(|entry| entry.path()))
             .collect::<io::Result<Vec<_>>>()
-            .map_err(|source| failed("cannot list", &folder, source))?;
+            .map_err(|source| failed("cannot list", folder, source))?;
         files.sort_unstable();
         Ok(files)
     }

@@ -10,6 +10,7 @@ use gristmill_model::{Digest, ItemStatus, StageId, StageKey, State};
 use rusqlite::{Connection, Row};
 
 use super::blobs::Blobs;
+use super::components;
 use crate::fail::Fail;
 use gristmill_tracker::records::{DIFFERENCES_MAX, Difference, Examination};
 use gristmill_tracker::sql::STATUS_CASE;
@@ -30,6 +31,7 @@ pub(super) fn examine(connection: &Connection, blobs: &Blobs) -> Result<Examinat
     findings.results(&look)?;
     findings.texts(&look)?;
     findings.blobs(&look, blobs)?;
+    findings.components(&look, blobs)?;
     Ok(findings.found)
 }
 
@@ -287,6 +289,15 @@ impl Findings {
                 findings.differs("blob", hash.to_string(), &"missing or damaged", &"a file with that hash");
             }
             Ok(())
+        })
+    }
+
+    /// Those that were never kept, or are needed no more, may be missing.
+    fn components(&mut self, connection: &Connection, blobs: &Blobs) -> Result<(), Fail> {
+        components::each_needed(connection, blobs, |hash, is_whole| {
+            if !is_whole {
+                self.differs("component", hash.to_string(), &"missing or damaged", &"the bytes that were registered");
+            }
         })
     }
 }

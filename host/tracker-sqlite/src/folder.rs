@@ -11,7 +11,7 @@ use std::path::Path;
 
 use rustix::process::geteuid;
 
-use super::blobs::{FOLDER as BLOBS, failed};
+use super::blobs::{COMPONENTS, FOLDER as BLOBS, failed};
 use super::open::{FILE, LOCK, with_suffix};
 use gristmill_tracker::Error;
 
@@ -29,10 +29,10 @@ const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
 /// Refuses a folder with entries that gristmill does not make, whoever owns them. Changes nothing.
 pub(super) fn expect_plain(data: &Path) -> Result<(), Error> {
     entries(data, |path, metadata| {
-        let is_blobs = path.ends_with(BLOBS);
+        let is_folder = path.ends_with(BLOBS) || path.ends_with(COMPONENTS);
         match gristmill_files::fault(metadata) {
-            Some(_) if is_blobs && metadata.is_dir() => {}
-            None if !is_blobs => {}
+            Some(_) if is_folder && metadata.is_dir() => {}
+            None if !is_folder => {}
             Some(what) => return Err(Error::unsafe_file(path, what)),
             None => return Err(Error::unsafe_file(path, "is no folder")),
         }
@@ -106,7 +106,7 @@ pub(super) fn expect_folder(folder: &Path) -> io::Result<()> {
 fn entries(data: &Path, mut each: impl FnMut(&Path, &Metadata) -> Result<(), Error>) -> Result<(), Error> {
     let databases = [FILE, UNFINISHED].map(|name| data.join(name));
     let beside = databases.iter().flat_map(|path| BESIDE.map(|suffix| with_suffix(path, suffix)));
-    let others = [LOCK, BLOBS].map(|name| data.join(name));
+    let others = [LOCK, BLOBS, COMPONENTS].map(|name| data.join(name));
     for path in databases.iter().cloned().chain(beside).chain(others) {
         match fs::symlink_metadata(&path) {
             Ok(metadata) => each(&path, &metadata)?,
@@ -170,7 +170,7 @@ fn close(data: &Path) -> Result<(), Error> {
 }
 
 fn holds_others(data: &Path) -> Result<bool, Error> {
-    let is_ours = |name: &str| name == LOCK || name == BLOBS || name.starts_with(FILE);
+    let is_ours = |name: &str| [LOCK, BLOBS, COMPONENTS].contains(&name) || name.starts_with(FILE);
     let cannot = |source| failed("cannot list", data, source);
     for entry in fs::read_dir(data).map_err(cannot)? {
         if !entry.map_err(cannot)?.file_name().to_str().is_some_and(is_ours) {

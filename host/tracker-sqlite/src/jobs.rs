@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use gristmill_model::{ItemId, JobId, StageBit, StageId, Timestamp, VersionId};
 use rusqlite::OptionalExtension;
 
+use super::components;
 use super::session::{Session, load_dag};
 use crate::fail::Fail;
 use gristmill_tracker::records::{JobRegistration, RegisteredJob, RegisteredStage, StageRegistration};
@@ -18,6 +19,7 @@ pub(super) fn register(session: &mut Session<'_>, job: &JobRegistration) -> Resu
     let bits = register::assign_bits(&known_bits(session, id)?, job)?;
     let known = load_dag(session.connection, id)?;
     let (declared, dag) = register::declare(job, &bits);
+    components::store(session, job)?;
     let mut stages = Vec::with_capacity(job.stages.len());
     for (place, (stage, declared)) in job.stages.iter().zip(&declared).enumerate() {
         let stage_id = StageId::new(id, declared.bit);
@@ -97,11 +99,6 @@ fn store_version(
     now: Timestamp,
 ) -> Result<VersionId, Fail> {
     let connection = session.connection;
-    connection.execute(
-        "INSERT INTO components (hash, raw_hash, size, source, added_at) VALUES (?1, ?2, ?3, ?4, ?5)
-         ON CONFLICT DO NOTHING",
-        (&stage.component.0[..], &stage.component_raw.0[..], stage.component_size as i64, &stage.source, now.0),
-    )?;
     let added = connection.execute(
         "INSERT INTO versions (stage_id, digest, component_hash, declared, created_at) VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT DO NOTHING",

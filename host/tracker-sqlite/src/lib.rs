@@ -8,6 +8,7 @@ mod blobs;
 mod cancel;
 mod ceiling;
 mod claim;
+mod components;
 mod dead;
 mod detail;
 mod examine;
@@ -44,7 +45,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use gristmill_model::{HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
+use gristmill_model::{Digest, HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
 use rusqlite::Connection;
 
 pub use self::backup::{backup, restore};
@@ -63,7 +64,7 @@ use gristmill_tracker::records::{
 };
 use gristmill_tracker::rules::events::Event;
 use gristmill_tracker::tables::{Row, Sequences, Table};
-use gristmill_tracker::{BoxFuture, Error, Operating, Reader, Rounds, Upkeep};
+use gristmill_tracker::{BoxFuture, ComponentBytes, Error, Operating, Reader, Rounds, Upkeep};
 
 /// How durable a commit is in a power cut. `kill -9` loses nothing in either case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -208,6 +209,10 @@ impl Reader for SqliteTracker {
         self.reader.operation(id)
     }
 
+    fn component(&self, hash: Digest) -> BoxFuture<'_, Option<Vec<u8>>> {
+        self.reader.component(hash)
+    }
+
     fn events(&self, filter: EventsFilter) -> BoxFuture<'_, Vec<EventRow>> {
         self.reader.events(filter)
     }
@@ -340,6 +345,14 @@ impl Upkeep for SqliteTracker {
         Box::pin(self.writer.submit(move |session| blobs::sweep(session, from, limit, before)))
     }
 
+    fn sweep_components(&self) -> BoxFuture<'_, Swept> {
+        Box::pin(async {
+            // Two transactions: a file goes only once it is certain that its row does not say any more that it is there.
+            self.writer.submit(components::forget).await?;
+            self.writer.submit(|session| components::sweep(session)).await
+        })
+    }
+
     fn prune(&self, prune: Prune) -> BoxFuture<'_, u64> {
         Box::pin(self.writer.submit(move |session| prune::prune(session, &prune)))
     }
@@ -358,6 +371,10 @@ impl Upkeep for SqliteTracker {
 
     fn import(&self, table: &'static Table, rows: Vec<Row>) -> BoxFuture<'_, ()> {
         Box::pin(self.writer.submit(move |session| moving::import(session, table, &rows)))
+    }
+
+    fn import_component(&self, hash: Digest, bytes: ComponentBytes) -> BoxFuture<'_, ()> {
+        Box::pin(self.writer.submit(move |session| components::import(session, hash, &bytes)))
     }
 
     fn set_sequences(&self, sequences: Sequences) -> BoxFuture<'_, ()> {

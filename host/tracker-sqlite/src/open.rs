@@ -32,13 +32,14 @@ pub(super) const LOCK: &str = "host.lock";
 /// The largest content of a lock file: a process id.
 const LOCK_BYTES_MAX: u64 = 32;
 
-/// The migrations: only forward, numbered from 1, each in one transaction. A released one is never edited.
-pub(super) const MIGRATIONS: [(&str, &str); 5] = [
+/// Forward only, numbered from 1, each in one transaction. What has landed is never edited.
+pub(super) const MIGRATIONS: [(&str, &str); 6] = [
     ("first", include_str!("../migrations/0001_first.sql")),
     ("complete", include_str!("../migrations/0002_complete.sql")),
     ("ranges", include_str!("../migrations/0003_ranges.sql")),
     ("apart", include_str!("../migrations/0004_apart.sql")),
     ("history", include_str!("../migrations/0005_history.sql")),
+    ("components", include_str!("../migrations/0006_components.sql")),
 ];
 
 /// The path of a data folder's database.

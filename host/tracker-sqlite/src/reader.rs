@@ -5,12 +5,12 @@
 
 use std::path::Path;
 
-use gristmill_model::{ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
+use gristmill_model::{Digest, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
 use rusqlite::Connection;
 
 use super::blobs::Blobs;
 use super::readers::Readers;
-use super::{dead, detail, examine, history, lists, moving, operations, prune, stats};
+use super::{components, dead, detail, examine, history, lists, moving, operations, prune, stats};
 use crate::fail::Fail;
 use gristmill_tracker::records::{
     AttemptRow, AttemptsFilter, DeadFilter, DeadRow, EventRow, EventsFilter, Examination, Expired, ExpiredPage,
@@ -33,14 +33,14 @@ impl SqliteReader {
         Ok(Self { threads: Readers::start(data)? })
     }
 
-    /// Reads on one of the threads. If the file of an output is missing, it reads again: the row may have been replaced
-    /// and the file deleted in between.
+    /// Has a thread read. It reads again if the file of an output or a component is gone: its row may have been
+    /// replaced, and its file swept, between the two looks.
     fn read<T: Send + 'static>(
         &self,
         read: impl Fn(&Connection, &Blobs) -> Result<T, Fail> + Send + 'static,
     ) -> BoxFuture<'_, T> {
         Box::pin(self.threads.ask(move |connection, blobs| match read(connection, blobs) {
-            Err(Fail(Error::Blob(_))) => read(connection, blobs),
+            Err(Fail(Error::Blob(_) | Error::Component(_))) => read(connection, blobs),
             result => result,
         }))
     }
@@ -102,6 +102,10 @@ impl Reader for SqliteReader {
 
     fn operation(&self, id: OperationId) -> BoxFuture<'_, Option<OperationRow>> {
         self.read(move |connection, _| operations::one(connection, id))
+    }
+
+    fn component(&self, hash: Digest) -> BoxFuture<'_, Option<Vec<u8>>> {
+        self.read(move |connection, blobs| components::read(connection, blobs, hash))
     }
 
     fn events(&self, filter: EventsFilter) -> BoxFuture<'_, Vec<EventRow>> {

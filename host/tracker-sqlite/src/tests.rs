@@ -29,6 +29,7 @@ impl Location for Folder {
 
 conformance!(Folder::new());
 
+mod components;
 mod faults;
 mod folder;
 mod migrations;

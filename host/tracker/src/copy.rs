@@ -8,7 +8,7 @@ use std::time::Duration;
 use gristmill_model::{Digest, Timestamp};
 
 use crate::tables::{Cell, Row, TABLES, Table, row_hash};
-use crate::{Error, Reader, Tracker};
+use crate::{ComponentBytes, Error, Reader, Tracker};
 
 /// The most rows that are read and written at once.
 const PAGE_ROWS_MAX: u32 = 5000;
@@ -39,11 +39,11 @@ pub struct CopyProgress {
     pub rows: u64,
 }
 
-/// Copies a whole tracker into an empty one, and verifies it. `place` names the target in errors.
+/// Copies everything that is known into an empty tracker, the bytes of components as well, and verifies it. `place` names the target in errors.
 ///
 /// # Errors
-/// If the target holds anything (`NotEmpty`), work of the source is leased (`InUse`), or the copy differs from its
-/// source (`Differs`). What was written until then stays, so empty the target before another try.
+/// If the target holds anything (`NotEmpty`), work of the source is leased (`InUse`), a component of the source is
+/// damaged (`Component`), or the copy differs from its source (`Differs`). What was written until then stays: the target is to be emptied before another try.
 pub async fn copy(
     from: &dyn Reader,
     to: &dyn Tracker,
@@ -63,7 +63,13 @@ pub async fn copy(
         let (mut pages, mut rows) = (Pages::new(table), 0);
         while let Some(page) = pages.next(from).await? {
             rows += page.len() as u64;
+            let components = components_of(table, &page);
             to.import(table, page).await?;
+            for hash in components {
+                if let Some(bytes) = from.component(hash).await? {
+                    to.import_component(hash, ComponentBytes(bytes.into())).await?;
+                }
+            }
             progress(CopyProgress { verifying: false, table: table.name, place: number, rows });
         }
     }
@@ -93,7 +99,16 @@ async fn verify(
     Ok(Copied { tables })
 }
 
-/// How many rows a table has, and one hash of all of them in their order.
+/// The components that are rows of a page.
+fn components_of(table: &Table, page: &[Row]) -> Vec<Digest> {
+    if table.name != "components" {
+        return Vec::new();
+    }
+    let hash = |row: &Row| if let Cell::Bytes(hash) = &row[0] { Digest::from_slice(hash) } else { None };
+    page.iter().filter_map(hash).collect()
+}
+
+/// How many rows a table has, and one hash of all of them in their order, and of which components are kept.
 async fn fold(
     reader: &(impl Reader + ?Sized),
     table: &'static Table,
@@ -103,6 +118,11 @@ async fn fold(
     let mut pages = Pages::new(table);
     while let Some(page) = pages.next(reader).await? {
         rows += page.len() as u64;
+        // They are verified as they are read: it is left to compare which of them are there.
+        for component in components_of(table, &page) {
+            let is_kept = [u8::from(reader.component(component).await?.is_some())];
+            hash = Digest::of_fields("gristmill component", [&hash.0[..], &is_kept]);
+        }
         for row in &page {
             hash = Digest::of_fields("gristmill table", [&hash.0[..], &row_hash(row).0]);
         }

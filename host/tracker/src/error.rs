@@ -141,6 +141,17 @@ pub enum Error {
     /// A large output is missing, or does not match its hash.
     #[error("the blob {0} is missing or damaged")]
     Blob(Digest),
+    /// The bytes of a component are missing, or do not match their hash.
+    #[error("the component {0} is missing or damaged")]
+    Component(Digest),
+    /// A component is larger than a tracker keeps.
+    #[error("a component has {bytes} bytes, and a tracker keeps {max} at most")]
+    ComponentTooLarge {
+        /// How large it is.
+        bytes: u64,
+        /// How large it may be.
+        max: u64,
+    },
     /// A row has a value that gristmill never writes.
     #[error("a row of the tracker is damaged: {0}")]
     DamagedRow(String),

@@ -7,6 +7,7 @@
 
 mod archive;
 mod ceiling;
+mod components;
 mod copy;
 mod error;
 pub mod filter;
@@ -20,6 +21,7 @@ pub mod tables;
 mod tracker;
 
 pub use ceiling::Ceiling;
+pub use components::{COMPONENT_BYTES_MAX, COMPONENT_PART_BYTES, ComponentBytes, check_component, distinct_components};
 pub use copy::{Copied, CopyProgress, copy, refuse_hosts_at_work};
 pub use error::Error;
 pub use records::{

@@ -80,8 +80,15 @@ impl ItemsBy {
     }
 }
 
-/// Whether to ask the counters first: if the job has no item of the list's status, nothing is read. Only for statuses
-/// without an index, and in jobs whose items are all counted.
+/// The canonical hashes of the components whose bytes are needed: by a stage of a job's file as its current version, by
+/// a result, or perhaps by what is leased, which may run an earlier version. A counter may be spread over several rows.
+pub const NEEDED_COMPONENTS: &str = "SELECT component_hash FROM versions
+    WHERE id IN (SELECT version_id FROM stages WHERE retired_at IS NULL)
+        OR id IN (SELECT version_id FROM version_counts GROUP BY version_id HAVING sum(n) > 0)
+        OR stage_id IN (SELECT stage_id FROM stage_counts WHERE state = 2 GROUP BY stage_id HAVING sum(n) > 0)";
+
+/// Whether the counters say that a job has no item of the status of a list: nothing is looked through for that. Only
+/// for what no index leads to, and in a job whose items are all counted.
 pub const fn asks_counter(filter: &ItemsFilter) -> bool {
     matches!(filter.status, Some(ItemStatus::Done | ItemStatus::Pending))
 }

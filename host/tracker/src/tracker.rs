@@ -10,9 +10,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gristmill_model::{HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
+use gristmill_model::{Digest, HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
 
-use crate::Error;
 use crate::records::{
     AttemptRow, AttemptsFilter, Cancel, Cancelled, DeadFilter, DeadRow, EventRow, EventsFilter, Examination, Expired,
     ExpiredPage, HostInfo, ItemDetail, ItemRow, ItemsFilter, JobRegistration, JobRow, JobStats, KnownItem, Lost,
@@ -20,6 +19,7 @@ use crate::records::{
     ResultRow, Round, RoundDone, Swept, Upsert, Upserted,
 };
 use crate::tables::{Row, Sequences, Table};
+use crate::{ComponentBytes, Error};
 
 /// What a tracker's methods return. Boxed, so that a backend can be chosen at run time; the box is per batch.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
@@ -71,6 +71,10 @@ pub trait Reader: Send + Sync {
     /// One operation; none if there is no such operation.
     fn operation(&self, id: OperationId) -> BoxFuture<'_, Option<OperationRow>>;
 
+    /// The bytes of a component, by its canonical hash, as they were registered; none: it is not known, or not kept.
+    /// `Error::Component` if they are missing or damaged though they should be there.
+    fn component(&self, hash: Digest) -> BoxFuture<'_, Option<Vec<u8>>>;
+
     /// Events, the newest first.
     fn events(&self, filter: EventsFilter) -> BoxFuture<'_, Vec<EventRow>>;
 
@@ -109,8 +113,10 @@ pub trait Rounds: Reader {
     /// Records that the host ended by itself, and holds nothing.
     fn retire_host(&self, host: HostId, now: Timestamp) -> BoxFuture<'_, ()>;
 
-    /// Registers a job as its file declares it now, with the versions of its stages. From now on this tracker releases
-    /// the job's stages by that DAG.
+    /// Makes a job known as its file declares it now, with the versions of its stages. From here on this tracker
+    /// releases the job's stages by that DAG. The bytes of its components are kept before this returns, if they came
+    /// along: so they are there before an attempt is made with them. Bytes that are kept and whole are not written
+    /// again.
     fn register_job(&self, job: JobRegistration) -> BoxFuture<'_, RegisteredJob>;
 
     /// Brings the queue rows of the next `limit` items after `after` in line with the job's DAG, after an edit. Rows of
@@ -187,7 +193,12 @@ pub trait Upkeep: Reader {
         Box::pin(async { Ok(Swept::default()) })
     }
 
-    /// Deletes rows that `expired` found. Returns how many of them were deleted, without the rows that belong to them.
+    /// Drops the bytes of components that nothing needs: those whose versions are neither current in a stage of a job's
+    /// file, nor have results, nor are of a stage of which something is leased, which may still run an earlier one. Their
+    /// rows stay, since history names them; whoever registers such a component again has it kept again.
+    fn sweep_components(&self) -> BoxFuture<'_, Swept>;
+
+    /// Deletes what `expired` found. Returns how many of these rows went; what goes along with them is not counted.
     fn prune(&self, prune: Prune) -> BoxFuture<'_, u64>;
 
     /// Recomputes masks and counters from the facts. Queue rows that agree with the facts stay, with their counts and
@@ -198,7 +209,11 @@ pub trait Upkeep: Reader {
     /// Writes rows of a table as they are, into an empty tracker.
     fn import(&self, table: &'static Table, rows: Vec<Row>) -> BoxFuture<'_, ()>;
 
-    /// Sets the last numbers given out, in a tracker that `import` filled.
+    /// Keeps the bytes of a component whose row was imported. `Error::Component` if they are not those that the row
+    /// names.
+    fn import_component(&self, hash: Digest, bytes: ComponentBytes) -> BoxFuture<'_, ()>;
+
+    /// Sets the numbers that were given out last. For a tracker that was filled by `import`.
     fn set_sequences(&self, sequences: Sequences) -> BoxFuture<'_, ()>;
 }
 

@@ -5,6 +5,7 @@
 
 pub mod attempts;
 pub mod cancel;
+pub mod components;
 pub mod dead;
 pub mod edits;
 pub mod examine;
@@ -19,11 +20,11 @@ use gristmill_model::{
     State, Timestamp, VersionId,
 };
 
-use gristmill_tracker::Tracker;
 use gristmill_tracker::records::{
     Claim, ClaimRequest, Completion, HostInfo, ItemDetail, ItemsFilter, JobRegistration, Lease, NewItem, Output,
     RegisteredJob, Round, RoundDone, Settlement, Source, StageRegistration, Upsert, Upserted,
 };
+use gristmill_tracker::{ComponentBytes, Tracker};
 
 /// Runs the whole suite on a backend: the expression is the [`Location`](crate::Location) of an empty tracker, a new one
 /// each time.
@@ -139,6 +140,11 @@ macro_rules! conformance {
                 work_that_waited_counts_and_waits_on_after_a_rebuilding,
                 a_rebuilt_tracker_says_that_every_job_is_to_be_reconciled,
                 old_leases_are_no_longer_valid_after_a_rebuilding,
+            }
+            components {
+                a_components_bytes_are_kept_and_verified,
+                bytes_that_nothing_needs_are_swept,
+                a_copy_takes_components_along,
             }
             moving {
                 a_tracker_moves_into_another_of_its_kind,
@@ -336,14 +342,16 @@ pub fn item(key: &str, data: &str, priority: i32) -> NewItem {
 }
 
 pub fn stage(name: &str, needs: Vec<Need>) -> StageRegistration {
-    let component = Digest::of(b"component");
+    let bytes = &b"component"[..];
+    let component = Digest::of(bytes);
     StageRegistration {
         name: name.to_owned(),
         needs,
         version: Digest::of(name.as_bytes()),
         component,
         component_raw: component,
-        component_size: 1,
+        component_size: bytes.len() as u64,
+        component_bytes: Some(ComponentBytes(bytes.into())),
         source: "test.wasm".to_owned(),
         declared: None,
     }

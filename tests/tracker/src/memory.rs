@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use gristmill_model::{HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
+use gristmill_model::{Digest, HostId, ItemId, JobId, OperationId, StageId, StageKey, Timestamp};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -27,11 +27,11 @@ use gristmill_tracker::records::{
     AttemptRow, AttemptsFilter, Cancel, Cancelled, DeadFilter, DeadRow, EventRow, EventsFilter, Examination, Expired,
     ExpiredPage, HostInfo, ItemDetail, ItemRow, ItemsFilter, JobRegistration, JobRow, JobStats, KnownItem, Lost,
     NewEvent, OperationRow, OperationState, Outlook, Outputs, Prune, Reap, Redrive, RegisteredJob, Release, Restart,
-    ResultRow, Round, RoundDone, Upsert, Upserted,
+    ResultRow, Round, RoundDone, Swept, Upsert, Upserted,
 };
 use gristmill_tracker::rules::events::Event;
 use gristmill_tracker::tables::{Row, Sequences, Table};
-use gristmill_tracker::{BoxFuture, Error, Operating, Reader, Rounds, Tracker, Upkeep};
+use gristmill_tracker::{BoxFuture, ComponentBytes, Error, Operating, Reader, Rounds, Tracker, Upkeep};
 
 /// A place for a model, so that a test can open it again.
 #[derive(Clone, Default)]
@@ -157,6 +157,10 @@ impl Reader for Memory {
         self.read(|world| world.operations.get(&id.0).map(|operation| operation.row.clone()))
     }
 
+    fn component(&self, hash: Digest) -> BoxFuture<'_, Option<Vec<u8>>> {
+        self.read(|world| world.component_bytes.get(&hash).map(|bytes| bytes.to_vec()))
+    }
+
     fn events(&self, filter: EventsFilter) -> BoxFuture<'_, Vec<EventRow>> {
         self.read(|world| world.event_rows(&filter))
     }
@@ -271,6 +275,10 @@ impl Operating for Memory {
 }
 
 impl Upkeep for Memory {
+    fn sweep_components(&self) -> BoxFuture<'_, Swept> {
+        self.write(|world| Ok(world.sweep_components()))
+    }
+
     fn prune(&self, prune: Prune) -> BoxFuture<'_, u64> {
         self.write(|world| Ok(world.prune(&prune)))
     }
@@ -287,6 +295,10 @@ impl Upkeep for Memory {
             world.import(table, rows);
             Ok(())
         })
+    }
+
+    fn import_component(&self, hash: Digest, bytes: ComponentBytes) -> BoxFuture<'_, ()> {
+        self.write(|world| world.import_component(hash, bytes))
     }
 
     fn set_sequences(&self, sequences: Sequences) -> BoxFuture<'_, ()> {

@@ -85,6 +85,7 @@ fn stage(name: &str, needs: Vec<Need>, version: &str) -> StageRegistration {
         component,
         component_raw: component,
         component_size: 1,
+        component_bytes: None,
         source: "test.wasm".to_owned(),
         declared: None,
     }

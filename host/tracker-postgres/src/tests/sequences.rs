@@ -18,7 +18,8 @@ impl Emptied {
         let used = EMPTY.lock().expect("databases").pop();
         let database = used.unwrap_or_else(|| Server::shared().database());
         let place = Self(Some(database));
-        let tables: Vec<&str> = TABLES.iter().map(|table| table.name).chain(["leases", "commits"]).collect();
+        let tables: Vec<&str> =
+            TABLES.iter().map(|table| table.name).chain(["leases", "commits", "component_parts"]).collect();
         drop(place.open());
         let database = place.0.as_ref().expect("a database");
         let tables = tables.iter().map(|table| format!("gristmill.{table}")).collect::<Vec<_>>().join(", ");

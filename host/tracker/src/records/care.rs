@@ -76,12 +76,12 @@ pub struct Difference {
     pub expected: String,
 }
 
-/// What sweeping blobs did.
+/// What sweeping blobs or components did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Files that were checked.
+    /// Files that were looked at, or components.
     pub looked: u64,
-    /// Files that no result names any more: they were deleted.
+    /// Files that no result names any more, or components that nothing needs any more, and that are gone.
     pub removed: u64,
     /// The bytes of those.
     pub bytes: u64,

@@ -1,5 +1,6 @@
 //! Registration of hosts and jobs, and its result.
 
+use crate::ComponentBytes;
 use gristmill_model::{Dag, Digest, ItemId, JobId, Need, StageId, Timestamp, VersionId};
 
 /// A process that runs jobs.
@@ -45,6 +46,8 @@ pub struct StageRegistration {
     pub component_raw: Digest,
     /// The component's size in bytes.
     pub component_size: u64,
+    /// Those bytes, to be kept; none: they are not at hand, and what the tracker has of them stays as it is.
+    pub component_bytes: Option<ComponentBytes>,
     /// Where the component came from.
     pub source: String,
     /// A version that its author declared.

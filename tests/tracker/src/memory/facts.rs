@@ -10,11 +10,11 @@ use gristmill_model::{
     State, Timestamp,
 };
 
-use gristmill_tracker::Error;
 use gristmill_tracker::records::{EventRow, OperationRow, Sighting};
 use gristmill_tracker::rules::change::{Ready, SKIPPED_ALONG};
 use gristmill_tracker::rules::events::Event;
 use gristmill_tracker::rules::{self, Change};
+use gristmill_tracker::{ComponentBytes, Error};
 
 #[derive(Clone)]
 pub(super) struct Job {
@@ -172,6 +172,8 @@ pub(super) struct World {
     pub(super) specs: BTreeMap<(i64, Digest), Spec>,
     pub(super) stages: BTreeMap<i64, Stage>,
     pub(super) components: BTreeMap<Digest, Component>,
+    /// By the canonical hash.
+    pub(super) component_bytes: BTreeMap<Digest, ComponentBytes>,
     pub(super) versions: BTreeMap<i64, Version>,
     pub(super) hosts: BTreeMap<i64, Host>,
     pub(super) items: BTreeMap<i64, Item>,

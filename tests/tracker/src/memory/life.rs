@@ -1,11 +1,13 @@
 //! Retention, examining and rebuilding of the model.
 
-use gristmill_model::{DeadReason, Expiring, ItemStatus, JobId, StageId, StageKey, State, Timestamp};
+use std::collections::BTreeSet;
 
-use super::facts::{Cost, World};
+use gristmill_model::{DeadReason, Digest, Expiring, ItemStatus, JobId, StageId, StageKey, State, Timestamp};
+
+use super::facts::{Cost, Version, World};
 use gristmill_tracker::records::{
     AttemptCharge, Difference, Examination, Expired, ExpiredAttempt, ExpiredCharge, ExpiredEvent, ExpiredItem,
-    ExpiredOutcome, ExpiredPage, ExpiredResult, ExpiredRow, ExpiredSighting, Prune, Sighting,
+    ExpiredOutcome, ExpiredPage, ExpiredResult, ExpiredRow, ExpiredSighting, Prune, Sighting, Swept,
 };
 use gristmill_tracker::rules::{self, events};
 
@@ -246,6 +248,26 @@ impl World {
             }
         }
         gone
+    }
+
+    pub(super) fn sweep_components(&mut self) -> Swept {
+        let is_needed = |(id, version): &(&i64, &Version)| {
+            let stage = self.stages.get(&version.stage);
+            let is_current = stage.is_some_and(|stage| stage.retired_at.is_none() && stage.version == Some(**id));
+            let mut outputs = self.results.values().filter(|row| row.output.is_some());
+            let has_results = outputs.any(|row| row.version == Some(**id));
+            let mut leased = self.queue.values().filter(|row| row.state == State::Leased);
+            is_current || has_results || leased.any(|row| row.stage == version.stage)
+        };
+        let needed: BTreeSet<Digest> =
+            self.versions.iter().filter(is_needed).map(|(_, version)| version.component).collect();
+        let mut swept = Swept { looked: self.component_bytes.len() as u64, ..Swept::default() };
+        let gone = self.component_bytes.extract_if(.., |hash, _| !needed.contains(hash));
+        for (_, bytes) in gone {
+            swept.removed += 1;
+            swept.bytes += bytes.len() as u64;
+        }
+        swept
     }
 
     pub(super) fn rebuild(&mut self, now: Timestamp) {

@@ -1,17 +1,18 @@
 //! Registration of hosts and jobs, and discovery of items, in the model.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 
-use gristmill_model::{Bits, HostId, ItemId, JobId, OnUpdate, StageBit, StageId, Timestamp, VersionId};
+use gristmill_model::{Bits, Digest, HostId, ItemId, JobId, OnUpdate, StageBit, StageId, Timestamp, VersionId};
 
 use super::facts::{Component, Host, Item, Job, Page, Spec, Stage, Version, World, next};
-use gristmill_tracker::Error;
 use gristmill_tracker::records::{
     HostInfo, JobRegistration, NewItem, RegisteredJob, RegisteredStage, Restart, Source, StageRegistration, Upsert,
     Upserted,
 };
 use gristmill_tracker::rules::register::{Declared, Edit};
 use gristmill_tracker::rules::{discover, events, reconcile, register};
+use gristmill_tracker::{ComponentBytes, Error, check_component, distinct_components};
 
 impl World {
     pub(super) fn register_host(&mut self, info: HostInfo) -> HostId {
@@ -63,6 +64,7 @@ impl World {
         for (_, stage) in self.stages.iter_mut().filter(|(stage, _)| StageId(**stage).job().0 == id) {
             stage.retired_at = stage.retired_at.or(Some(job.now));
         }
+        distinct_components(&job.stages).try_for_each(|stage| self.store_component(stage, job.now))?;
         let mut stages = Vec::new();
         for (place, (stage, declared)) in job.stages.iter().zip(&declared).enumerate() {
             let Declared { bit, needs, outputs } = *declared;
@@ -84,13 +86,31 @@ impl World {
         Ok((RegisteredJob { id: JobId(id), stages, dag, reconcile, cursor }, number))
     }
 
-    fn store_version(&mut self, stage_id: StageId, stage: &StageRegistration, now: Timestamp) -> i64 {
-        self.components.entry(stage.component).or_insert(Component {
+    fn store_component(&mut self, stage: &StageRegistration, now: Timestamp) -> Result<(), Error> {
+        let row = self.components.entry(stage.component).or_insert(Component {
             raw_hash: stage.component_raw,
             size: stage.component_size as i64,
             source: stage.source.clone(),
             added_at: now,
         });
+        if let Some(bytes) = &stage.component_bytes {
+            check_component(stage.component, stage.component_raw, bytes)?;
+            if let Entry::Vacant(place) = self.component_bytes.entry(stage.component) {
+                (row.raw_hash, row.size) = (stage.component_raw, bytes.len() as i64);
+                place.insert(bytes.clone());
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn import_component(&mut self, hash: Digest, bytes: ComponentBytes) -> Result<(), Error> {
+        let row = self.components.get(&hash).ok_or(Error::Component(hash))?;
+        check_component(hash, row.raw_hash, &bytes)?;
+        self.component_bytes.insert(hash, bytes);
+        Ok(())
+    }
+
+    fn store_version(&mut self, stage_id: StageId, stage: &StageRegistration, now: Timestamp) -> i64 {
         let same = |version: &Version| version.stage == stage_id.0 && version.digest == stage.version;
         let known = self.versions.iter().find(|(_, version)| same(version)).map(|(id, _)| *id);
         let id = known.unwrap_or_else(|| next(&self.versions));

@@ -41,7 +41,7 @@ use crate::location::Location;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   gristmill bench
-  gristmill bench --items 100000 --runs 5
+  gristmill bench --items 100000 --runs 5 --data-bytes 1
   gristmill bench --history 1000000
   gristmill bench --tracker postgres://me@localhost/empty --hosts 2
 
@@ -55,6 +55,10 @@ pub(crate) struct Args {
     /// How many items
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     items: u32,
+
+    /// How many bytes of data each item has
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    data_bytes: u32,
 
     /// Compare an empty tracker with one that holds N finished items
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
@@ -83,7 +87,8 @@ pub(crate) struct Args {
 
 pub(crate) fn bench(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let workers = args.workers.map_or_else(|| available_parallelism().map_or(1, usize::from), usize::from);
-    let work = format!("{} items, 3 stages, {workers} threads", count(u64::from(args.items)));
+    let (items, bytes) = (count(u64::from(args.items)), count(u64::from(args.data_bytes)));
+    let work = format!("{items} items of {bytes} bytes, 3 stages, {workers} threads");
     // Only the command line counts: the environment names a tracker that people work with.
     let location = context.tracker.as_deref().map(Location::parse).transpose()?;
     match (location, args.history) {
@@ -136,6 +141,7 @@ fn measured<T: Serialize, const N: usize>(
         })?;
         let plan = Plan {
             items: args.items,
+            data_bytes: args.data_bytes,
             workers,
             handler: args.handler.clone(),
             synchronous: Synchronous::Full,

@@ -20,7 +20,7 @@ const CHUNK: usize = 64;
 
 const DISCOVER: &str = "INSERT INTO items (id, job_id, live) SELECT n, 1, 1 FROM generate_series(1, $1::bigint) AS n";
 const DISCOVER_DATA: &str = "INSERT INTO item_data (id, job_id, discovered_at, changed_at, key, data_hash, data)
-    SELECT n, 1, $2, $2, 'item-' || lpad(n::text, 6, '0'), $3, '{}' FROM generate_series(1, $1::bigint) AS n";
+    SELECT n, 1, $2, $2, 'item-' || lpad(n::text, 6, '0'), $3, repeat('x', $4) FROM generate_series(1, $1::bigint) AS n";
 const ENQUEUE: &str = "INSERT INTO queue (key, stage_id, state, claim_key, due_at)
     SELECT n << 6 | $2::bigint, $3, 1, $4, $4 FROM unnest($1::bigint[]) AS n";
 const LEASE: &str = "INSERT INTO leases (host_id, claimed_at, open, members)
@@ -52,7 +52,9 @@ async fn write(size: &Ceiling, client: &Client, clock: &dyn Clock) -> Result<Dur
     let writes = Writes::prepare(client, "x".repeat(size.output_bytes)).await?;
     let now = clock.now();
     client.execute(DISCOVER, &[&i64::from(size.items)]).await?;
-    client.execute(DISCOVER_DATA, &[&i64::from(size.items), &now.0, &&[0u8; 32][..]]).await?;
+    client
+        .execute(DISCOVER_DATA, &[&i64::from(size.items), &now.0, &&[0u8; 32][..], &(size.data_bytes as i32)])
+        .await?;
     let items: Vec<i64> = (1..=i64::from(size.items)).collect();
     let first = stage(StageBit(0)).0;
     client.execute(&writes.enqueue, &[&items, &0i64, &first, &now.0]).await?;

@@ -50,12 +50,13 @@ fn discover(size: &Ceiling, connection: &Connection, now: Timestamp) -> Result<(
     let mut insert = connection.prepare("INSERT INTO items (id, job_id, live) VALUES (?1, ?2, 1)")?;
     let mut insert_data = connection.prepare(
         "INSERT INTO item_data (id, job_id, discovered_at, changed_at, key, data_hash, data)
-         VALUES (?1, ?2, ?3, ?3, ?4, ?5, '{}')",
+         VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6)",
     )?;
     let mut enqueue = connection.prepare(Writes::ENQUEUE)?;
+    let data = "x".repeat(size.data_bytes);
     for item in 1..=i64::from(size.items) {
         insert.execute((item, JOB))?;
-        insert_data.execute((item, JOB, now.0, format!("item-{item:06}"), [0u8; 32]))?;
+        insert_data.execute((item, JOB, now.0, format!("item-{item:06}"), [0u8; 32], &data))?;
         let key = StageKey::new(ItemId(item), StageBit(0));
         enqueue.execute((key.0, stage(StageBit(0)).0, now.0))?;
     }

@@ -11,6 +11,8 @@ pub struct Ceiling {
     pub stages: u8,
     /// How many stage executions each transaction writes.
     pub batch: u32,
+    /// How many bytes of data each item has.
+    pub data_bytes: usize,
     /// How many bytes each output has.
     pub output_bytes: usize,
 }

@@ -18,6 +18,7 @@ pub(crate) fn ceiling(bed: &Bed, batch: u64) -> Ceiling {
         items: bed.plan.items,
         stages: STAGES.len() as u8,
         batch: u32::try_from(batch).unwrap_or(u32::MAX),
+        data_bytes: bed.plan.data_bytes as usize,
         output_bytes: OUTPUT_BYTES,
     }
 }

@@ -77,7 +77,7 @@ fn two_hosts_share_the_work_and_do_each_piece_once() {
 fn the_ceiling_writes_what_a_host_would() {
     let database = Server::shared().database();
     let scratch = Scratch::take(&database.url()).expect("an empty database");
-    let size = Ceiling { items: 300, stages: 3, batch: 256, output_bytes: 64 };
+    let size = Ceiling { items: 300, stages: 3, batch: 256, data_bytes: 100, output_bytes: 64 };
     crate::ceiling(&size, &scratch, &gristmill_model::SystemClock).expect("a run");
     let count = |table: &str| database.query(&format!("SELECT count(*) FROM gristmill.{table}"));
     assert_eq!((count("attempts"), count("item_stages")), (vec!["900".to_owned()], vec!["900".to_owned()]));

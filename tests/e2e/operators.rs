@@ -199,7 +199,7 @@ fn a_cursor_that_is_refused_is_given_up_by_hand() {
     database.execute("UPDATE cursors SET cursor = 'no number'", []).unwrap();
     drop(database);
     for _ in 0..2 {
-        let ran = job.run(&["--json"]).expect(1);
+        let ran = job.run(&[]).expect(1);
         assert_eq!(ran.json()["discovery_failures"].as_array().unwrap().len(), 1, "each run asks with it again");
     }
     let restart = ["discover", "job.yaml", "--from-start", "--why", "the source lost it"];

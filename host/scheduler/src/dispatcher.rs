@@ -17,6 +17,7 @@ use crate::disk::Disk;
 use crate::event::{Command, Event};
 use crate::flight::Flight;
 use crate::pace::Pace;
+use crate::pending::{Due, Others, RoundInFlight};
 use crate::source::{Discovery, Source};
 use crate::summary::Summary;
 use crate::workers::Finished;
@@ -84,43 +85,6 @@ pub(crate) struct Dispatcher {
     stopping: bool,
     /// The host's account of this run.
     pub(crate) summary: Summary,
-}
-
-/// What the dispatcher remembers of the round that the tracker is busy with.
-struct RoundInFlight {
-    /// When each attempt that it settles became ready, to measure latencies after the commit.
-    ready: Vec<Timestamp>,
-    /// Whether it postpones work: then the time of the next waiting work must be asked again.
-    postpones: bool,
-    /// `ready_epoch` when the round began.
-    epoch: u64,
-    /// How many bytes it settles, which are in flight until it is done.
-    bytes: u64,
-}
-
-/// What is known about other hosts. Work that they have leased may release more.
-#[derive(Clone, Copy, PartialEq)]
-enum Others {
-    /// Nothing is leased.
-    Nobody,
-    /// Something is leased, and it may be this host's own.
-    Perhaps,
-    /// Something is leased by another host.
-    Somebody,
-}
-
-/// What is known about waiting work.
-#[derive(Clone, Copy, PartialEq)]
-enum Due {
-    /// Nothing: the tracker must be asked.
-    Unknown,
-    /// The tracker was asked, or is promoting. `quiet`: this host has held nothing since, so whatever is leased belongs
-    /// to other hosts.
-    Asked { quiet: bool },
-    /// The next waiting work becomes ready at this time.
-    At(Timestamp),
-    /// No work is waiting.
-    None,
 }
 
 impl Dispatcher {

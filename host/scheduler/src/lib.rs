@@ -14,6 +14,7 @@ mod flight;
 mod host;
 mod load;
 mod pace;
+mod pending;
 mod source;
 mod summary;
 mod trace;

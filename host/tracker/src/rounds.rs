@@ -156,7 +156,7 @@ mod tests {
             Settlement { fence: Fence(1), completions: vec![completion(1, third), completion(2, third)] },
             Settlement {
                 fence: Fence(2),
-                completions: vec![completion(3, 1), completion(4, third), completion(5, third)],
+                completions: vec![completion(3, 2), completion(4, third), completion(5, third)],
             },
             Settlement { fence: Fence(3), completions: vec![completion(6, 2 * SETTLED_BYTES_MAX), completion(7, 0)] },
         ];

@@ -14,6 +14,7 @@ pub mod life;
 pub mod moving;
 pub mod older;
 pub mod queue;
+pub mod reprocess;
 
 use gristmill_model::{
     Digest, Disposition, Fence, HostId, ItemId, ItemStatus, Masks, Need, Outcome, Rediscovery, StageBit, StageId,
@@ -77,6 +78,8 @@ macro_rules! conformance {
                 somebody_else_leaves_the_cursor_where_it_is,
                 discovery_begins_again_at_its_first_page_if_a_person_says_so,
                 another_priority_alone_is_a_change_and_moves_what_waits_in_line,
+            }
+            reprocess {
                 new_data_leaves_results_alone_unless_told_otherwise,
                 new_data_reprocesses_the_roots_and_what_changes_with_them,
                 a_result_that_becomes_skipped_takes_along_who_needs_its_output,

@@ -8,7 +8,8 @@ use std::time::Duration;
 use gristmill_config::Draft;
 use gristmill_model::{Expiring, Job, JobId, Retention};
 use gristmill_tracker::{
-    JobRow, Pruned, Pruning, PruningPosition, Tracker, count_expired, host_retention, prune as prune_all,
+    HOST_EVENTS_KEPT, JobRow, Pruned, Pruning, PruningPosition, Tracker, count_expired, host_retention,
+    prune as prune_all,
 };
 use serde::Serialize;
 
@@ -135,10 +136,10 @@ fn show(record: &Record, context: &Context) -> Result<(), Failure> {
     if context.out.json {
         return context.out.records([record]);
     }
+    let verb = if record.dry_run { "would be deleted" } else { "deleted" };
     if record.deleted.is_empty() {
         context.out.line(format_args!("{}: its file has no `retention`: everything is kept", record.job))?;
     } else {
-        let verb = if record.dry_run { "would be deleted" } else { "deleted" };
         context.out.line(format_args!("{}: {verb}", record.job))?;
         let mut table = Table::new([("kind", Column::Word), ("number", Column::Number)]);
         for (kind, number) in &record.deleted {
@@ -151,8 +152,8 @@ fn show(record: &Record, context: &Context) -> Result<(), Failure> {
     }
     if record.host_events_deleted > 0 {
         let events = plural(record.host_events_deleted, "event");
-        let verb = if record.dry_run { "would be deleted" } else { "deleted" };
-        context.out.note(format_args!("{events} of no job, older than 90 days: {verb}"));
+        let days = HOST_EVENTS_KEPT.as_secs() / (24 * 60 * 60);
+        context.out.note(format_args!("{events} of no job, older than {days} days: {verb}"));
     }
     if record.blobs_removed > 0 {
         let (files, size) = (plural(record.blobs_removed, "large output"), bytes(record.blob_bytes_removed));

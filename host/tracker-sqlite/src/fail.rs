@@ -3,7 +3,7 @@
 //! Owns the meaning of SQLite's error codes. Never decides what happens next.
 
 use gristmill_tracker::Error;
-use rusqlite::{ErrorCode, ffi};
+use rusqlite::{Error as Sqlite, ErrorCode, ffi};
 use rustix::process::{Resource, getrlimit};
 
 /// An error of this crate's callers, inside the crate: `?` converts the driver's errors into it.
@@ -30,7 +30,6 @@ impl From<Fail> for Error {
 
 impl From<rusqlite::Error> for Fail {
     fn from(error: rusqlite::Error) -> Self {
-        use rusqlite::Error as Sqlite;
         let text = error.to_string();
         if matches!(
             error,
